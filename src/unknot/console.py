@@ -1,0 +1,54 @@
+"""What a person sees in a terminal: progress bars on stderr, tables and JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def track(items: Iterable[T], label: str, *, show: bool = True) -> Iterator[T]:
+    """Yield ``items``; where ``show`` and stderr is a terminal, with a bar that names the work.
+
+    The bar goes when the work ends.
+    """
+    from rich.console import Console  # here, so that the topology of points needs no rich
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not show or not console.is_terminal:
+        yield from items
+        return
+    total = len(items) if isinstance(items, Sized) else None
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(label, total=total)
+        for item in items:
+            yield item
+            progress.advance(task)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on stdout; columns of numbers are aligned to the right. Names are printed as they are."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD)
+    cells = [list(row) for row in rows]
+    for i, column in enumerate(columns):
+        numeric = all(isinstance(row[i], (int, float)) for row in cells)
+        table.add_column(Text(column), justify="right" if numeric else "left")
+    for row in cells:
+        table.add_row(*(Text(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 160)  # a pipe has no width to wrap at
+    console.print(table)
+
+
+def print_json(record: object) -> None:
+    """JSON on stdout."""
+    print(json.dumps(record, indent=1))

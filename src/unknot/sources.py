@@ -1,0 +1,124 @@
+"""What ``--data`` and ``--model`` name: a built-in, a file, or ``package.module:factory``."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unknot.activations import ACTIVATIONS
+from unknot.cloud import load_arrays
+from unknot.errors import InputError
+from unknot.images import DATA_SETS, load_images
+from unknot.models import cnn, mlp
+from unknot.synthetic import SHAPES, make_shape
+from unknot.training import LabelledData
+
+TEST_SHARE = 0.2
+
+
+def load_data(spec: str, *, seed: int = 0) -> LabelledData:
+    """Data by name.
+
+    Args:
+        spec: a shape (e.g. "rings"), an image set ("digits", or one in ``$UNKNOT_DATA``), a ``.npz``
+            file with X and y (or points and labels), or ``package.module:factory`` where the factory
+            returns ``(inputs, labels)``.
+        seed: of the shape and of the 20 % that are held out; image sets have their own test split.
+    """
+    if spec in DATA_SETS:
+        train, test = load_images(spec, split="train"), load_images(spec, split="test")
+        return LabelledData(spec, train.images, train.labels, test.images, test.labels)
+    if spec in SHAPES:
+        shape = make_shape(spec, seed=seed)
+        return _hold_out(spec, shape.points, shape.labels, seed)
+    if ":" in spec:
+        pair = load_factory(spec, "--data")()
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise InputError(f"--data {spec}", "a factory that returns (inputs, labels)", "return both")
+        return _hold_out(spec, pair[0], pair[1], seed)
+    if Path(spec).suffix in (".npz", ".npy", ".csv"):
+        inputs, labels = load_arrays(spec)
+        if labels is None:
+            raise InputError(f"file {spec} without labels", "an .npz with X and y", "add y")
+        return _hold_out(Path(spec).stem, inputs, labels, seed)
+    raise InputError(
+        f"--data {spec}",
+        f"one of {', '.join([*SHAPES, *DATA_SETS])}, a .npz file, or package.module:factory",
+        "check the name",
+    )
+
+
+def load_model(spec: str, data: LabelledData, *, activation: str = "relu", seed: int = 0) -> nn.Module:
+    """A model by name.
+
+    Args:
+        spec: "mlp" or "cnn", sized for the data, or ``package.module:factory`` (no arguments) that
+            returns a module.
+        activation: a built-in name, for "mlp" and "cnn".
+        seed: of the initial weights.
+    """
+    torch.manual_seed(seed)
+    if activation not in ACTIVATIONS:
+        raise InputError(f"--activation {activation}", f"one of {', '.join(ACTIVATIONS)}", "pick one")
+    new = ACTIVATIONS[activation]
+    sample = data.inputs[0]
+    if spec == "mlp":
+        return mlp(sample.numel(), data.n_classes, activation=new)
+    if spec == "cnn":
+        if sample.ndim != 3:
+            raise InputError(
+                f"--model cnn with samples of shape {tuple(sample.shape)}",
+                "images [c, h, w]",
+                "pass --model mlp, or image data",
+            )
+        return cnn(sample.shape[0], data.n_classes, activation=new)
+    if ":" not in spec:
+        raise InputError(f"--model {spec}", "mlp, cnn or package.module:factory", "check the name")
+    model = load_factory(spec, "--model")()
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"--model {spec} returning {type(model).__name__}", "a torch.nn.Module", "return the model"
+        )
+    return model
+
+
+def load_factory(spec: str, flag: str) -> Callable[[], Any]:
+    """The function that ``package.module:name`` names; the working directory is searched too."""
+    module_name, _, name = spec.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{flag} {spec} ({error})", "an importable package.module:factory", "check both names"
+        ) from None
+    finally:
+        sys.path.pop(0)
+    if not callable(found):
+        raise InputError(f"{flag} {spec}", "a function without arguments", f"got {type(found).__name__}")
+    return found  # type: ignore[no-any-return]
+
+
+def _hold_out(name: str, inputs: Any, labels: Any, seed: int) -> LabelledData:
+    x = torch.as_tensor(np.asarray(inputs)).float()
+    y = torch.as_tensor(np.asarray(labels)).long()
+    if x.ndim < 2 or y.shape != x.shape[:1] or len(x) < 10:
+        raise InputError(
+            f"data {name} of shapes {tuple(x.shape)} and {tuple(y.shape)}",
+            "inputs [n, ...] and labels [n] with n >= 10",
+            "pass one label a sample",
+        )
+    if not bool(x.isfinite().all()) or int(y.min()) < 0:
+        raise InputError(f"data {name} with NaN, infinity or a negative label",
+                         "finite inputs and labels 0, 1, 2, ...", "clean the data")  # fmt: skip
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    test, train = order[: int(len(x) * TEST_SHARE)], order[int(len(x) * TEST_SHARE) :]
+    return LabelledData(name, x[train], y[train], x[test], y[test])

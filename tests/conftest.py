@@ -1,0 +1,34 @@
+"""What a plain machine may lack makes its tests skip with the reason; CI sets UNKNOT_REQUIRE_ALL=1."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # tests run side by side
+
+
+def missing(reason: str) -> None:
+    if os.environ.get("UNKNOT_REQUIRE_ALL") == "1":
+        pytest.fail(f"{reason}, and UNKNOT_REQUIRE_ALL=1 allows no skip")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def chromium() -> str:
+    path = shutil.which("chromium")
+    if path is None:
+        missing("chromium is not installed")
+    return str(path)
+
+
+@pytest.fixture
+def image_folder() -> Path:
+    folder = Path(os.environ.get("UNKNOT_DATA", ""))
+    if not (folder / "fashion_mnist" / "test.parquet").is_file():
+        missing("UNKNOT_DATA does not name a folder with fashion_mnist")
+    return folder

@@ -39,7 +39,7 @@ docs: $(INSTALLED)
 	$(BIN)/mkdocs build --strict --quiet
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/activation.py
 
 clean:
 	rm -rf .venv build dist runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -38,7 +38,12 @@ def test_capture_equals_its_replay() -> None:
 
 def test_calls_are_numbered_and_what_did_not_run_is_left_out() -> None:
     outputs = capture(Twice(), torch.randn(10, 3), batch_size=4)
-    assert [(o.layer, o.call) for o in outputs] == [("input", 0), ("linear", 0), ("linear", 1), ("drop", 0)]
+    assert [(o.layer, o.call) for o in outputs] == [
+        ("input", 0),
+        ("linear", 0),
+        ("linear", 1),
+        ("drop", 0),
+    ]
     assert all(len(o.values) == 10 for o in outputs)
 
 

@@ -88,7 +88,10 @@ def test_a_diverged_trial_is_a_result(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [({"activations": ["magic"]}, "activation 'magic'"), ({"activations": ["relu"], "seeds": 0}, "seeds = 0")],
+    [
+        ({"activations": ["magic"]}, "activation 'magic'"),
+        ({"activations": ["relu"], "seeds": 0}, "seeds = 0"),
+    ],
 )
 def test_bad_input(tmp_path: Path, arguments: dict[str, object], says: str) -> None:
     with pytest.raises(InputError, match=says):
@@ -101,3 +104,8 @@ def test_a_foreign_file_is_refused_and_kept(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a study or a new file"):
         Study(path)
     assert path.read_text().startswith("these are my notes")
+
+
+def test_a_study_that_was_never_run_is_empty_and_writes_nothing(tmp_path: Path) -> None:
+    assert Study(tmp_path / "new.sqlite").summary() == ()
+    assert not list(tmp_path.iterdir())

@@ -9,7 +9,9 @@ from unknot.errors import InputError
 
 
 def test_counts_by_hand() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 5))
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 5)
+    )
     cost = measure_cost(model, torch.randn(2, 3, 4, 4), repeats=3)
     assert cost.parameters == 8 * 27 + 8 + 16 + 128 * 5 + 5
     assert cost.macs == 2 * (8 * 27 * 16 + 128 * 5)

@@ -41,7 +41,9 @@ def test_image_sets_load_and_can_be_measured(
     assert data.images.shape == (60, *shape)
     assert len(data.classes) == classes
     assert set(data.labels.tolist()) <= set(range(classes))
-    profile = measure(cnn(shape[0], classes), data.images, by="layer", layers="conv*", scale=Scale(k=5, hops=2))
+    profile = measure(
+        cnn(shape[0], classes), data.images, by="layer", layers="conv*", scale=Scale(k=5, hops=2)
+    )
     assert [row.layer for row in profile.rows] == ["input", "conv1", "conv2", "conv3"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,7 @@ def masked(model: nn.Module, plan: PruningPlan) -> nn.Module:
 
 def _chain(model: nn.Module) -> dict[str, list[tuple[str, int, int]]]:
     convs = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
-    chain = {after: [(before, m.out_channels, 1)] for (before, m), (after, _) in zip(convs, convs[1:], strict=False)}
+    chain = {after: [(before, m.out_channels, 1)] for (before, m), (after, _) in pairwise(convs)}
     return chain | {"out": [(convs[-1][0], convs[-1][1].out_channels, 1)]}
 
 
@@ -185,14 +186,20 @@ def test_betti_scores_carry_scale_and_sample_size_and_threshold_exactly() -> Non
     inputs = torch.randn(80, 1, 8, 8)
     scores = score_filters(model, [(inputs, torch.zeros(80).long())], max_points=60)
     assert scores.remove_high
-    assert [(r.layer, r.filter) for r in scores.rows[:5]] == [*[("conv1", i) for i in range(4)], ("conv2", 0)]
+    assert [(r.layer, r.filter) for r in scores.rows[:5]] == [
+        *[("conv1", i) for i in range(4)],
+        ("conv2", 0),
+    ]
     for row in scores.rows:
         assert row.betti is not None and row.score == sum(row.betti)
         assert row.scale is not None and row.scale.radius is not None
         assert row.n_points == 60
     threshold = float(np.median([r.score for r in scores.rows]))
     plan = plan_pruning(model, scores, inputs[:2], max_betti=threshold)
-    above = {layer: [r.filter for r in rows if r.score > threshold] for layer, rows in scores.by_layer().items()}
+    above = {
+        layer: [r.filter for r in rows if r.score > threshold]
+        for layer, rows in scores.by_layer().items()
+    }
     for layer, rows in scores.by_layer().items():
         expected = above[layer]
         if len(expected) == len(rows):  # one filter is left, the least tangled

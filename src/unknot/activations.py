@@ -133,7 +133,7 @@ def init_by_gain(
     """Draw the weights of every linear and convolution layer but the last for ``activation``.
 
     Hidden weights ~ N(0, (multiplier * gain(activation))^2 / fan_in), last layer ~ N(0, 1 / fan_in),
-    biases 0. Changes ``model`` and returns it.
+    biases 0. The first layer gets the gain too, as is usual for ReLU. Changes ``model`` and returns it.
 
     Args:
         multiplier: 1 keeps the second moment from layer to layer.

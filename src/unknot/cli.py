@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Any
 
-import click
+import numpy as np
 import typer
 
 from unknot.cloud import load_points, make_cloud
 from unknot.console import print_json, print_table
 from unknot.errors import InputError
+from unknot.files import write_file
 from unknot.graph import Scale, scale_graph
 from unknot.homology import betti_numbers
-from unknot.options import Activation, Data, Debug, Hops, Json, K, Model, Radius, Seed, TrainEpochs
+from unknot.options import (
+    Debug,
+    Hops,
+    Json,
+    K,
+    MaxDim,
+    Radius,
+    Seed,
+)  # fmt: skip
+from unknot.synthetic import SHAPES, make_shape
 
-if TYPE_CHECKING:
-    from torch import nn
+# The parser's error for wrong options. typer brings a click of its own or stands on click, by version;
+# this is the right class in either case.
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
-    from unknot.training import LabelledData
 
-app = typer.Typer(
-    name="unknot",
-    help="See, speed up and shrink neural networks by the topology of the data that flows through them.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for report.html and summary.json.")],
     quick: Annotated[bool, typer.Option("--quick", help="The same, smaller: under 40 seconds.")] = False,
@@ -56,13 +57,12 @@ def demo(
         print_story(result)
 
 
-@app.command()
 def betti(
     file: Annotated[Path, typer.Argument(help=".npy, .npz (points, labels or X, y) or .csv.")],
     radius: Radius = None,
     knn: K = None,
     hops: Hops = None,
-    max_dim: Annotated[int, typer.Option("--max-dim", min=0, max=2, help="Highest Betti number.")] = 1,
+    max_dim: MaxDim = 1,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
@@ -102,183 +102,42 @@ def betti(
     print_table(f"Betti numbers of {file.name} at {scale}", columns, rows)
 
 
-@app.command()
-def measure(
-    model: Model,
-    data: Data,
-    by: Annotated[str, typer.Option("--by", help="class, layer or filter.")] = "class",
-    layers: Annotated[
-        list[str], typer.Option("--layers", help="Glob over dotted module names; may be repeated.")
-    ] = ["*"],  # noqa: B006
-    knn: K = None,
-    hops: Hops = None,
-    radius: Radius = None,
-    max_points: Annotated[int, typer.Option("--max-points", min=2, help="Samples measured.")] = 1000,
-    activation: Activation = "relu",
-    train_epochs: TrainEpochs = 0,
-    out: Annotated[Optional[Path], typer.Option("--out", help="Write the profile to FILE.json.")] = None,  # noqa: UP045
+def shape(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(SHAPES)}.")],
+    out: Annotated[Path, typer.Option("--out", help="FILE.npz for points, labels and Betti numbers.")],
+    n: Annotated[int | None, typer.Option("--n", min=1, help="Points in all.")] = None,
+    noise: Annotated[
+        float, typer.Option("--noise", min=0, help="Standard deviation of the noise.")
+    ] = 0.0,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Betti numbers of the data after each layer of a model.
+    """Labelled points whose true Betti numbers are known, one set a class.
 
-    The scale is calibrated on the input and held for all layers, unless --knn or --radius gives it.
+    The sizes of a shape are options too, e.g. --pairs for rings; a wrong one lists those there are.
 
-      unknot measure --model mlp --data rings --train 10 --layers 'act*' --out profile.json
+      unknot shape rings --pairs 9 --out rings.npz
 
-      unknot measure --model my_package.nets:resnet --data mine.npz --by filter --out filters.json
+      unknot shape checker --grid 7 --n 6000 --seed 1 --out checker.npz
     """
-    from unknot.profile import measure as measure_model
-    from unknot.sources import load_data, load_model
-
-    if radius is not None and knn is not None:
-        raise InputError(f"--radius {radius} and --knn {knn}", "one neighbour rule", "drop one of them")
-    scale: Any = "auto"
-    if radius is not None or knn is not None:
-        scale = Scale(radius=radius) if knn is None else Scale(k=knn, hops=hops or 1)
-    loaded = load_data(data, seed=seed)
-    net = load_model(model, loaded, activation=activation, seed=seed)
-    _train(net, loaded, train_epochs, seed)
-    profile = measure_model(
-        net,
-        [(loaded.inputs, loaded.labels)],
-        layers="*" if layers == ["*"] else layers,
-        by=by,  # type: ignore[arg-type]
-        scale=scale,
-        max_points=max_points,
-        seed=seed,
-    )
-    if out is not None:
-        profile.to_json(out)
+    sizes: dict[str, Any] = _sizes(context.args)
+    if n is not None:
+        sizes["n"] = n
+    if out.suffix != ".npz":
+        raise InputError(f"--out {out}", "a file that ends in .npz", f"pass {out.with_suffix('.npz')}")
+    made = make_shape(name, noise=noise, seed=seed, **sizes)
+    arrays: dict[str, Any] = {f"betti_{label}": values for label, values in made.betti.items()}
+    write_file(out, lambda path: np.savez(path, points=made.points, labels=made.labels, **arrays))
     if as_json:
-        print_json(asdict(profile))
+        betti_of = {str(label): list(values) for label, values in made.betti.items()}
+        print_json({"shape": name, "n": len(made.points), "betti": betti_of, "file": str(out)})
         return
-    rows = [
-        (r.layer, r.call, _or(r.label, "all"), _or(r.filter, ""), r.n_points, r.b0, r.b1)
-        for r in profile.rows
-    ]
-    title = f"Betti numbers of {model} on {data} at {profile.rows[0].scale}, seed {seed}"
-    print_table(title, ["layer", "call", "class", "filter", "n", "b0", "b1"], rows)
+    rows = [(label, int((made.labels == label).sum()), str(b)) for label, b in made.betti.items()]
+    print_table(f"{out}: {name}, seed {seed}", ["class", "n", "true Betti numbers"], rows)
 
 
-@app.command()
-def study(
-    data: Data,
-    activations: Annotated[str, typer.Option("--activations", help="Names, e.g. relu,zfold.")],
-    out: Annotated[Path, typer.Option("--out", help="SQLite file of the trials.")],
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Reported seeds.")] = 5,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="The cap.")] = 60,
-    learning_rates: Annotated[
-        str, typer.Option("--learning-rates", help="Grid, e.g. 3e-4,1e-3.")
-    ] = "1e-3",
-    gains: Annotated[
-        str, typer.Option("--gains", help="Grid of multiples of the variance-preserving gain.")
-    ] = "1.0",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an existing file.")] = False,
-    seed: Seed = 0,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Epochs to 95, 99 and 99.9 % train accuracy of an MLP, for several activations.
-
-    Every activation gets the same grid of learning rates and gains; its cell is chosen on seeds that
-    are not reported. A seed that does not arrive within the cap is reported as not reached.
-
-      unknot study --data rings --activations relu,zfold,gelu --seeds 5 --epochs 40 --out study.sqlite
-    """
-    from unknot.convergence import Study
-    from unknot.sources import load_data
-
-    names = [name.strip() for name in activations.split(",") if name.strip()]
-    rates, multiples = _numbers("--learning-rates", learning_rates), _numbers("--gains", gains)
-    loaded = load_data(data, seed=seed)
-    if out.exists() and not resume:
-        raise InputError(f"--out {out} exists", "a new file", "pass --resume to go on with it")
-    trials = Study(out)
-    trials.run(
-        {loaded.name: (loaded.inputs, loaded.labels)}, names, seeds=seeds, epochs=epochs,
-        learning_rates=rates, gains=multiples, progress=True,
-    )  # fmt: skip
-    rows = trials.summary()
-    if as_json:
-        print_json({"rows": [asdict(row) for row in rows]})
-        return
-    cells = [
-        (r.set, r.activation, r.learning_rate, r.gain, r.target, f"{r.reached}/{r.seeds}",
-         _or(r.median, "not reached"), " ".join(str(_or(e, "-")) for e in r.epochs))
-        for r in rows
-    ]  # fmt: skip
-    columns = ["set", "activation", "rate", "gain", "target", "reached", "median", "epochs, by seed"]
-    print_table(f"Epochs to train accuracy (cap {epochs})", columns, cells)
-
-
-@app.command()
-def prune(
-    model: Model,
-    data: Data,
-    out: Annotated[Path, typer.Option("--out", help="New folder for the model, its plan and a report.")],
-    criterion: Annotated[str, typer.Option("--criterion", help="betti, l1 or random.")] = "betti",
-    max_betti: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--max-betti", help="Remove filters whose b0 + b1 is above this."),
-    ] = None,
-    ratio: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--ratio", help="Remove this share of each layer's filters."),
-    ] = None,
-    max_points: Annotated[int, typer.Option("--max-points", min=2, help="Samples measured.")] = 400,
-    activation: Activation = "relu",
-    train_epochs: TrainEpochs = 0,
-    finetune: Annotated[int, typer.Option("--finetune", min=0, help="Epochs after pruning.")] = 0,
-    seed: Seed = 0,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Remove convolution filters by a topological criterion; the model gets physically smaller.
-
-    Prints accuracy on held-out data, parameters, MACs and latency before and after.
-
-      unknot prune --model cnn --data digits --train 20 --max-betti 300 --finetune 3 --out pruned/
-    """
-    from unknot.artifact import save_pruned
-    from unknot.demo import print_outcome
-    from unknot.outcome import shrink
-    from unknot.report import write_report
-    from unknot.scoring import conv_layers
-    from unknot.sources import load_data, load_model
-
-    loaded = load_data(data, seed=seed)
-    net = load_model(model, loaded, activation=activation, seed=seed)
-    conv_layers(net)  # refuse before training and before writing anything
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out} exists", "a new or empty folder", "choose another")
-    _train(net, loaded, train_epochs, seed)
-    shrunk = shrink(
-        net,
-        loaded,
-        criterion=criterion,
-        max_betti=max_betti,
-        ratio=ratio,
-        max_points=max_points,
-        tune_epochs=finetune,
-        seed=seed,
-        progress=True,
-    )
-    save_pruned(shrunk.model, shrunk.plan, out / "model")
-    shrunk.scores.to_json(out / "scores.json")
-    shrunk.outcome.to_json(out / "outcome.json")
-    title = f"{model} on {data}, pruned by {shrunk.scores.criterion}"
-    write_report(out / "report.html", shrunk.scores, shrunk.plan, shrunk.outcome, title=title)
-    if as_json:
-        print_json(shrunk.outcome.summary())
-        return
-    print_outcome(title, shrunk.outcome)
-    for layer, reason in shrunk.plan.kept_layers.items():
-        print(f"layer {layer} keeps all of its filters: {reason}", file=sys.stderr)
-
-
-@app.command()
 def report(
     paths: Annotated[
         list[Path], typer.Argument(help="profile, scores, plan or outcome .json; study .sqlite.")
@@ -301,7 +160,6 @@ def report(
         print(written)
 
 
-@app.command()
 def doctor(seed: Seed = 0, as_json: Json = False, debug: Debug = False) -> None:
     """Versions, the native module, and a self-test against independent answers."""
     from unknot.doctor import examine
@@ -315,11 +173,42 @@ def doctor(seed: Seed = 0, as_json: Json = False, debug: Debug = False) -> None:
         raise typer.Exit(1)
 
 
+def build(arguments: list[str]) -> typer.Typer:
+    """The command, without the verbs that import torch (a second) where another one is asked for."""
+    app = typer.Typer(
+        name="unknot",
+        help="See, speed up and shrink neural networks by the topology of their data.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    light: dict[str, Callable[..., None]] = {"betti": betti, "shape": shape, "doctor": doctor}
+    verbs: dict[str, Callable[..., None]] = {"demo": demo, **light, "report": report}
+    if not (arguments and arguments[0] in light):
+        from unknot.cli_models import measure, prune, study
+
+        order: dict[str, Callable[..., None]] = {
+            "measure": measure,
+            "study": study,
+            "prune": prune,
+            "report": report,
+            "doctor": doctor,
+        }
+        verbs = {"demo": demo, "betti": betti, "shape": shape, **order}
+    for name, verb in verbs.items():
+        extra = {"allow_extra_args": True, "ignore_unknown_options": True} if name == "shape" else {}
+        app.command(name, context_settings=extra)(verb)
+    return app
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the command; exit code 0 done, 1 a defect, 2 bad input with one line, 130 interrupted."""
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        code = typer.main.get_command(app).main(arguments, prog_name="unknot", standalone_mode=False)
+        code = typer.main.get_command(build(arguments)).main(
+            arguments, prog_name="unknot", standalone_mode=False
+        )
     except (
         InputError,
         FileNotFoundError,
@@ -328,10 +217,9 @@ def main(argv: list[str] | None = None) -> None:
         IsADirectoryError,
     ) as error:
         code = _refuse(error, arguments)
-    except click.UsageError as error:
-        verb = error.ctx.command_path if error.ctx else "unknot"
-        code = _refuse(f"{error.format_message()} See {verb} --help.", arguments)
-    except (click.Abort, KeyboardInterrupt):
+    except UsageError as error:
+        code = _refuse(_usage_message(error, arguments), arguments)
+    except (typer.Abort, KeyboardInterrupt):
         print("unknot: interrupted", file=sys.stderr)
         code = 130
     sys.exit(code)
@@ -344,18 +232,23 @@ def _refuse(error: Exception | str, arguments: list[str]) -> int:
     return 2
 
 
-def _or(value: object, absent: str) -> object:
-    return absent if value is None else value
+def _usage_message(error: Any, arguments: list[str]) -> str:
+    """What the parser found wrong, with the value, which its own message leaves out."""
+    options = [o for o in getattr(getattr(error, "param", None), "opts", []) if o in arguments[:-1]]
+    given = "".join(f"{o} {arguments[arguments.index(o) + 1]}: " for o in options)
+    verb = error.ctx.command_path if error.ctx else "unknot"
+    return f"{given}{error.format_message()} Try {verb} --help."
 
 
-def _numbers(flag: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"{flag} {text}", "numbers separated by commas", "pass e.g. 1e-3,3e-3") from None
-
-
-def _train(net: nn.Module, data: LabelledData, epochs: int, seed: int) -> None:
-    from unknot.training import train
-
-    train(net, data.inputs, data.labels, epochs=epochs, seed=seed, progress="training")
+def _sizes(arguments: list[str]) -> dict[str, object]:
+    """``--key value`` pairs as keyword arguments, numbers where they are numbers."""
+    keys, values = arguments[::2], arguments[1::2]
+    if len(keys) != len(values) or not all(key.startswith("--") for key in keys):
+        raise InputError(f"options {' '.join(arguments)}", "pairs such as --pairs 9", "see --help")
+    sizes: dict[str, object] = {}
+    for key, value in zip(keys, values, strict=True):
+        try:
+            sizes[key[2:].replace("-", "_")] = int(value)
+        except ValueError:
+            sizes[key[2:].replace("-", "_")] = value
+    return sizes

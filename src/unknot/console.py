@@ -36,7 +36,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
     cells = [list(row) for row in rows]
     for i, column in enumerate(columns):
         numeric = all(isinstance(row[i], (int, float)) for row in cells)
@@ -46,6 +46,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 160)  # a pipe has no width to wrap at
+    console.print(Text(title, style="bold"))
     console.print(table)
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from unknot.activations import ACTIVATIONS, init_by_gain
+from unknot.console import track
 from unknot.errors import InputError, require_count
 from unknot.models import mlp
-from unknot.console import track
-from unknot.training import train
+from unknot.training import one_thread, train
 
 TARGETS = (0.95, 0.99, 0.999)
 # Cells are chosen on these seeds, and reported on seeds that start at 0: never the same.
@@ -79,7 +79,7 @@ class Study:
     >>> study.summary()                                                        # doctest: +SKIP
 
     Args:
-        path: the file, created when missing.
+        path: the file; a missing one is created by the first `run`.
 
     Raises:
         InputError: the file is not a study.
@@ -87,6 +87,11 @@ class Study:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        if self.path.exists():
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Create the table where it is missing; not before there is something to write."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with closing(self._connect()) as database, database:
@@ -131,6 +136,13 @@ class Study:
         settings = TrialSettings(require_count("epochs", epochs), width, depth, batch_size, stop_at)
         factories = _factories(activations)
         cells = list(product(learning_rates, gains))
+        if not cells or not min(*learning_rates, *gains) > 0:
+            raise InputError(
+                f"learning rates {list(learning_rates)} x gains {list(gains)}",
+                "at least one of each, all > 0",
+                "pass e.g. learning_rates=(1e-3,), gains=(1.0,)",
+            )
+        self._prepare()
         pairs = list(product(sets, factories))
         if len(cells) > 1:
             chosen_seeds = [
@@ -202,6 +214,8 @@ class Study:
                 )
 
     def _trials(self) -> list[tuple[str, str, float, float, str, int, tuple[float, ...]]]:
+        if not self.path.exists():
+            return []
         with closing(self._connect()) as database:
             rows = database.execute(
                 "SELECT data, activation, learning_rate, gain, settings, seed, train_accuracy "
@@ -237,10 +251,11 @@ def run_trial(
     init_by_gain(model, activation(), multiplier=gain, seed=seed)
     accuracies: list[float] = []
     try:
-        curve = train(
-            model, inputs, labels, epochs=settings.epochs, learning_rate=learning_rate,
-            batch_size=settings.batch_size, stop_at=settings.stop_at, seed=seed,
-        )  # fmt: skip
+        with one_thread():
+            curve = train(
+                model, inputs, labels, epochs=settings.epochs, learning_rate=learning_rate,
+                batch_size=settings.batch_size, stop_at=settings.stop_at, seed=seed,
+            )  # fmt: skip
         accuracies = list(curve.train_accuracy)
     except InputError:
         if all(bool(p.isfinite().all()) for p in model.parameters()) and torch.isfinite(inputs).all():

@@ -15,16 +15,17 @@ from unknot.artifact import save_pruned
 from unknot.console import print_table, track
 from unknot.convergence import Study
 from unknot.files import write_text
+from unknot.graph import Scale
 from unknot.models import cnn, mlp
 from unknot.outcome import PruningOutcome, Shrunk, shrink
 from unknot.profile import Monitor, TopologyProfile
 from unknot.report import write_report
+from unknot.scale import calibrate
 from unknot.sources import load_data
 from unknot.synthetic import make_shape
-from unknot.training import LabelledData, train
+from unknot.training import LabelledData, one_thread, train
 
 ACTIVATION_NAMES = ("relu", "zfold")
-SHAPE_NAMES = ("rings", "checker")
 TARGET = 0.99
 
 
@@ -35,26 +36,34 @@ class DemoSize:
     Attributes:
         seeds: trained nets a set and activation.
         epochs: the cap of the studies; what takes longer is reported as not reached.
-        points: points a synthetic set.
-        probe: points measured a layer.
+        pairs, grid: sizes of the two synthetic sets; every one of their points is measured.
         digits_epochs, tune_epochs: of the convolution net before and after pruning.
         repeats: timed forward passes.
     """
 
     seeds: int
     epochs: int
-    points: int
-    probe: int
+    pairs: int
+    grid: int
     digits_epochs: int
     tune_epochs: int
     repeats: int
 
 
-FULL = DemoSize(seeds=5, epochs=60, points=4860, probe=2430, digits_epochs=30, tune_epochs=5, repeats=50)
-QUICK = DemoSize(seeds=2, epochs=15, points=4860, probe=1000, digits_epochs=12, tune_epochs=2, repeats=20)
+FULL = DemoSize(seeds=5, epochs=60, pairs=9, grid=9, digits_epochs=30, tune_epochs=5, repeats=50)
+QUICK = DemoSize(seeds=2, epochs=40, pairs=4, grid=5, digits_epochs=10, tune_epochs=2, repeats=20)
 # At 400 samples and the layer's 2 % radius most filters of this net lie between 50 and 150. A threshold
 # means nothing without its sample size and scale: at another scale the same filters reach 380.
 MAX_BETTI = 100
+
+
+@dataclass(frozen=True)
+class WatchedNet:
+    """Betti numbers before and after training, with the train accuracy that was reached, and when."""
+
+    profile: TopologyProfile
+    accuracy: float
+    epochs: int
 
 
 @dataclass(frozen=True)
@@ -63,14 +72,14 @@ class DemoResult:
 
     Attributes:
         study: epochs to target.
-        profiles: {"set, activation": profile with epoch 0 and the last epoch}.
+        watched: {(set, activation): one net, measured at epoch 0 and at the last epoch}.
         shrunk: the pruned convolution net.
         summary: what ``summary.json`` holds.
         folder: where everything was written.
     """
 
     study: Study
-    profiles: dict[tuple[str, str], TopologyProfile]
+    watched: dict[tuple[str, str], WatchedNet]
     shrunk: Shrunk
     summary: dict[str, Any]
     folder: Path
@@ -79,19 +88,37 @@ class DemoResult:
 def run_demo(
     folder: str | Path, size: DemoSize = FULL, *, seed: int = 0, progress: bool = False
 ) -> DemoResult:
-    """Run everything and write ``report.html``, ``summary.json``, ``study.sqlite`` and ``model/``."""
-    folder = Path(folder)
+    """Run everything and write ``report.html``, ``summary.json``, ``study.sqlite`` and ``model/``.
+
+    Runs in one thread of torch: the nets are too small to share.
+    """
+    with one_thread():
+        return _run(Path(folder), size, seed, progress)
+
+
+def _run(folder: Path, size: DemoSize, seed: int, progress: bool) -> DemoResult:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("study.sqlite*"):
         old.unlink()  # trials of an earlier demo would be resumed, not run
-    sets = {name: _points(name, size, seed) for name in SHAPE_NAMES}
+    shapes = {
+        "rings": make_shape("rings", pairs=size.pairs, n=500 * size.pairs, seed=seed),
+        "checker": make_shape("checker", grid=size.grid, n=100 * size.grid**2, seed=seed),
+    }
+    sets = {
+        name: (torch.from_numpy(shape.points).float(), torch.from_numpy(shape.labels))
+        for name, shape in shapes.items()
+    }
+    scales = {
+        name: calibrate(shape.points, shape.labels, max_points=len(shape.points), seed=seed)
+        for name, shape in track(shapes.items(), "calibrating scales", show=progress)
+    }
     study = Study(folder / "study.sqlite")
     study.run(
         sets, ACTIVATION_NAMES, seeds=size.seeds, epochs=size.epochs, stop_at=TARGET, progress=progress
     )
-    pairs = [(name, activation) for name in SHAPE_NAMES for activation in ACTIVATION_NAMES]
-    profiles = {
-        pair: _watch(*sets[pair[0]], pair[1], size, seed)
+    pairs = [(name, activation) for name in shapes for activation in ACTIVATION_NAMES]
+    watched = {
+        pair: _watch(*sets[pair[0]], pair[1], scales[pair[0]], size, seed)
         for pair in track(pairs, "Betti numbers of layers", show=progress)
     }
     model, digits = _digits_net(size, seed, progress)
@@ -107,14 +134,20 @@ def run_demo(
     save_pruned(shrunk.model, shrunk.plan, folder / "model")
     summary = {
         "epochs_to_99": _epochs_table(study),
-        "betti": [row for pair, profile in profiles.items() for row in _betti_rows(*pair, profile)],
+        "betti": [row for pair, net in watched.items() for row in _betti_rows(*pair, net.profile)],
         "pruned": shrunk.outcome.summary(),
     }
     write_text(folder / "summary.json", json.dumps(summary, indent=1))
-    named = [(f"{name}, {activation}", profile) for (name, activation), profile in profiles.items()]
+    named = [
+        (
+            f"{name}, {activation}, train accuracy {net.accuracy:.3f} after {net.epochs} epochs",
+            net.profile,
+        )
+        for (name, activation), net in watched.items()
+    ]
     results = (*named, study, shrunk.scores, shrunk.plan, shrunk.outcome)
     write_report(folder / "report.html", *results, title="unknot demo")
-    return DemoResult(study, profiles, shrunk, summary, folder)
+    return DemoResult(study, watched, shrunk, summary, folder)
 
 
 def print_story(result: DemoResult) -> None:
@@ -130,11 +163,15 @@ def print_story(result: DemoResult) -> None:
         ["set", "activation", "epochs"],
         rows,
     )
-    for (name, activation), profile in result.profiles.items():
+    for name in dict.fromkeys(name for name, _ in result.watched):
+        nets = {a: net for (set_name, a), net in result.watched.items() if set_name == name}
+        scale = next(iter(nets.values())).profile.rows[0].scale
+        columns = [f"{a}, epoch {epoch}" for a, net in nets.items() for epoch in (0, net.epochs)]
         print_table(
-            f"See: (b0, b1) of each class, {name}, {activation}, at {profile.rows[0].scale}",
-            ["layer", "class", "before training", "after"],
-            _before_and_after(profile),
+            f"See: (b0, b1) of the data after each layer, {name}, {scale}; train accuracy "
+            + ", ".join(f"{a} {net.accuracy:.3f}" for a, net in nets.items()),
+            ["layer", "class", *columns],
+            _side_by_side(list(nets.values())),
         )
     print_outcome(
         "Shrink: digits, filters with Betti number above " + str(MAX_BETTI), result.shrunk.outcome
@@ -152,28 +189,26 @@ def print_outcome(title: str, outcome: PruningOutcome) -> None:
     print_table(title, ["", "before", "after", "ratio"], rows)
 
 
-def _before_and_after(profile: TopologyProfile) -> list[list[object]]:
+def _side_by_side(nets: list[WatchedNet]) -> list[list[object]]:
     found: dict[tuple[str, int | None], list[str]] = {}
-    for row in profile.rows:
+    for row in (row for net in nets for row in net.profile.rows):
         found.setdefault((row.layer, row.label), []).append(f"({row.b0}, {row.b1})")
     return [[layer, label, *values] for (layer, label), values in found.items()]
 
 
-def _points(name: str, size: DemoSize, seed: int) -> tuple[Tensor, Tensor]:
-    shape = make_shape(name, n=size.points, seed=seed)
-    return torch.from_numpy(shape.points).float(), torch.from_numpy(shape.labels)
-
-
-def _watch(inputs: Tensor, labels: Tensor, activation: str, size: DemoSize, seed: int) -> TopologyProfile:
+def _watch(
+    inputs: Tensor, labels: Tensor, activation: str, scale: Scale, size: DemoSize, seed: int
+) -> WatchedNet:
     """Betti numbers after each activation before training and once 99 % is reached (or the cap)."""
     new = ACTIVATIONS[activation]
     model = mlp(inputs.shape[1], int(labels.max()) + 1, activation=new)
     init_by_gain(model, new(), seed=seed)
-    monitor = Monitor(model, [(inputs, labels)], layers=["act*", "out"], max_points=size.probe, seed=seed)
-    with monitor:
+    probe = [(inputs, labels)]
+    layers = ["act*", "out"]
+    with Monitor(model, probe, layers=layers, scale=scale, max_points=len(inputs), seed=seed) as monitor:
         curve = train(model, inputs, labels, epochs=size.epochs, stop_at=TARGET, seed=seed)
         monitor.record(len(curve.train_accuracy))
-    return monitor.profile
+    return WatchedNet(monitor.profile, curve.train_accuracy[-1], len(curve.train_accuracy))
 
 
 def _digits_net(size: DemoSize, seed: int, progress: bool) -> tuple[nn.Module, LabelledData]:

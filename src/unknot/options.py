@@ -1,7 +1,6 @@
 """The options that several verbs of the command share."""
 
-# typer reads these annotations at run time, where Python 3.10 to 3.14 must all understand them.
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -25,12 +24,25 @@ Activation = Annotated[
 TrainEpochs = Annotated[
     int, typer.Option("--train", min=0, help="Train the model on the data for so many epochs first.")
 ]
-K = Annotated[Optional[int], typer.Option("--knn", min=1, help="Join each point to its K nearest.")]  # noqa: UP045
+K = Annotated[int | None, typer.Option("--knn", min=1, help="Join each point to its K nearest.")]
 Hops = Annotated[
-    Optional[int],  # noqa: UP045
+    int | None,
     typer.Option("--hops", min=1, help="... and pairs at most so many steps apart. Default 1."),
 ]
 Radius = Annotated[
-    Optional[float],  # noqa: UP045
+    float | None,
     typer.Option("--radius", help="Join pairs at Euclidean distance <= RADIUS."),
 ]
+MaxPoints = Annotated[int, typer.Option("--max-points", min=2, help="Samples measured.")]
+MaxDim = Annotated[int, typer.Option("--max-dim", min=0, max=2, help="Highest Betti number.")]
+Layers = Annotated[
+    list[str], typer.Option("--layers", help="Glob over dotted module names; may be repeated.")
+]
+MaxBetti = Annotated[
+    float | None, typer.Option("--max-betti", help="Remove filters whose b0 + b1 is above this.")
+]
+Ratio = Annotated[
+    float | None, typer.Option("--ratio", help="Remove this share of each layer's filters, in [0, 1).")
+]
+Gains = Annotated[str, typer.Option("--gains", help="Grid of multiples of the variance-preserving gain.")]
+Rates = Annotated[str, typer.Option("--learning-rates", help="Grid, e.g. 3e-4,1e-3.")]

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from unknot.capture import capture, probe_samples
+from unknot.console import track
 from unknot.errors import InputError
 from unknot.files import read_record, write_record
 from unknot.graph import Scale
 from unknot.profile import cloud_betti
-from unknot.console import track
 
 Criterion = Callable[[str, nn.Conv2d], "np.ndarray[Any, Any]"]
 
@@ -187,7 +187,8 @@ def _layer_radius(values: Tensor, rng: np.random.Generator, quantile: float = 0.
     radius = float(torch.quantile(distances.flatten()[:1_000_000], quantile))
     if not math.isfinite(radius):
         raise InputError("a layer output with NaN or infinity", "finite outputs", "check the model")
-    return Scale(radius=radius, note=f"{quantile:.0%} quantile of the layer's distances")
+    note = f"{quantile:.0%} quantile of the layer's distances, a convention"
+    return Scale(radius=radius, determined=False, note=note)
 
 
 def _parse_scores(record: dict[str, Any]) -> FilterScores:

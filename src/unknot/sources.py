@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from unknot.activations import ACTIVATIONS
 from unknot.cloud import load_arrays

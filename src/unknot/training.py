@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unknot.errors import InputError, require_count
 from unknot.console import track
+from unknot.errors import InputError, require_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +115,17 @@ def train(
             break
     model.eval()
     return TrainingCurve(tuple(accuracies), tuple(losses))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: small nets gain nothing from more, and results do not depend on them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int = 4096) -> float:

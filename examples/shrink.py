@@ -1,0 +1,22 @@
+"""Remove the most tangled filters of a convolution net, fine-tune, and compare."""
+
+import torch
+
+import unknot as uk
+from unknot.training import accuracy
+
+digits, test = uk.load_images("digits"), uk.load_images("digits", split="test")
+torch.manual_seed(0)
+model = uk.cnn(1, 10, batch_norm=True)
+uk.train(model, digits.images, digits.labels, epochs=10, learning_rate=3e-3)
+
+scores = uk.score_filters(model, [(digits.images, digits.labels)], criterion="betti")
+plan = uk.plan_pruning(model, scores, digits.images[:2], max_betti=100)
+slim = uk.prune(model, plan)
+uk.train(slim, digits.images, digits.labels, epochs=2)
+
+for name, net, cost in zip(
+    ("before", "after"), (model, slim), uk.compare_cost((model, slim), test.images), strict=True
+):
+    hits = accuracy(net, test.images, test.labels)
+    print(f"{name}: accuracy {hits:.3f}, {cost.parameters} parameters, {cost.latency_ms:.2f} ms")

@@ -1,0 +1,5 @@
+"""``python -m unknot`` is the command ``unknot``."""
+
+from unknot.cli import main
+
+main()

@@ -1,0 +1,245 @@
+"""The command: answers, exit codes, one-line refusals, and nothing written on bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unknot.cli import main
+
+
+class Ran:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def record(self) -> dict:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str | Path) -> Ran:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return Ran(left.value.code or 0, out, err)  # type: ignore[arg-type]
+
+    return call
+
+
+def test_rings_have_nine_components_and_nine_loops_each(run, tmp_path: Path) -> None:
+    assert run("shape", "rings", "--pairs", "9", "--out", "r.npz").code == 0
+    found = run("betti", "r.npz", "--knn", "14", "--hops", "2", "--json").record
+    assert found["betti"]["0"] == [9, 9]
+    assert found["betti"]["1"] == [9, 9]
+    assert set(found["betti"]) == {"all", "0", "1"}
+    assert found["n"]["all"] == found["n"]["0"] + found["n"]["1"]
+    assert (found["scale"]["k"], found["scale"]["hops"], found["scale"]["radius"]) == (14, 2, None)
+
+
+def test_shape_writes_the_true_numbers_and_is_reproducible(run, tmp_path: Path) -> None:
+    for name in ("a.npz", "b.npz"):
+        run(
+            "shape",
+            "links",
+            "--pairs",
+            "3",
+            "--n",
+            "600",
+            "--seed",
+            "4",
+            "--noise",
+            "0.01",
+            "--out",
+            name,
+        )
+    a, b = (np.load(tmp_path / name) for name in ("a.npz", "b.npz"))
+    assert a["betti_0"].tolist() == [3, 3]
+    assert len(a["points"]) == 600
+    assert np.array_equal(a["points"], b["points"])
+
+
+def test_betti_of_an_unlabelled_file_is_a_table_or_json(run, tmp_path: Path) -> None:
+    np.save(tmp_path / "square.npy", [[0.0, 0], [1, 0], [1, 1], [0, 1]])
+    table = run("betti", "square.npy", "--radius", "1")
+    assert table.code == 0
+    assert "radius=1" in table.out
+    found = run("betti", "square.npy", "--radius", "1", "--max-dim", "2", "--json").record
+    assert found["betti"] == {"all": [1, 1, 0]}
+
+
+BAD_FILES = {
+    "empty.csv": b"",
+    "nan.csv": b"1,2\n3,nan\n",
+    "one.csv": b"1,2\n",
+    "text.csv": b"x,y\none,two\n",
+    "broken.npz": b"PK\x03\x04",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("betti", "empty.csv", "--radius", "1"), "0 bytes"),
+        (("betti", "nan.csv", "--radius", "1"), "nan"),
+        (("betti", "one.csv", "--radius", "1"), "at least 2 points"),
+        (("betti", "text.csv", "--radius", "1"), "numbers only"),
+        (("betti", "broken.npz", "--radius", "1"), "complete"),
+        (("betti", "gone.npy", "--radius", "1"), "gone.npy"),
+        (("betti", "ok.npy", "--radius", "1", "--knn", "2"), "exactly one neighbour rule"),
+        (("betti", "ok.npy"), "exactly one neighbour rule"),
+        (("betti", "ok.npy", "--radius", "-1"), "radius = -1"),
+        (("betti", "ok.npy", "--radius", "wide"), "wide"),
+        (("betti", "ok.npy", "--radius", "1", "--hops", "2"), "--knn only"),
+        (("betti", "ok.npy", "--knn", "14"), "k = 14 with 4 points"),
+        (("betti", "ok.npy", "--radius", "1", "--max-dim", "3"), "3"),
+        (("betti", "ok.npy", "--radius", "1", "--wrong"), "--wrong"),
+        (("shape", "rinks", "--out", "r.npz"), "rings"),
+        (("shape", "rings", "--pears", "3", "--out", "r.npz"), "pears"),
+        (("shape", "rings", "--pairs", "0", "--out", "r.npz"), "pairs"),
+        (("shape", "rings", "--pairs", "--out", "r.npz"), "pairs"),
+        (("shape", "rings", "--out", "r.txt"), ".npz"),
+        (("measure", "--model", "mlp", "--data", "nowhere"), "nowhere"),
+        (("measure", "--model", "nlp", "--data", "digits"), "nlp"),
+        (("measure", "--model", "os:gone", "--data", "digits"), "os:gone"),
+        (("measure", "--model", "mlp", "--data", "digits", "--layers", "conv9"), "conv9"),
+        (("measure", "--model", "mlp", "--data", "digits", "--by", "pixel"), "pixel"),
+        (("measure", "--model", "cnn", "--data", "labelled.npz"), "images"),
+        (("study", "--data", "labelled.npz", "--activations", "magic", "--out", "s.sqlite"), "magic"),
+        (
+            ("study", "--data", "labelled.npz", "--activations", "elu", "--gains", "a", "--out", "s"),
+            "--gains a",
+        ),
+        (
+            ("study", "--data", "labelled.npz", "--activations", "elu", "--gains", "0", "--out", "s"),
+            "all > 0",
+        ),
+        (("prune", "--model", "mlp", "--data", "digits", "--ratio", "0.5", "--out", "p"), "convolutions"),
+        (("prune", "--model", "cnn", "--data", "digits", "--out", "p"), "exactly one budget"),
+        (("prune", "--model", "cnn", "--data", "digits", "--ratio", "2", "--out", "p"), "ratio = 2"),
+        (("report", "gone.json", "--out", "r.html"), "gone.json"),
+        (("report", "empty.csv", "--out", "r.html"), "empty.csv"),
+        (("dance",), "dance"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_bad_input_gets_one_line_and_writes_nothing(
+    run, tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    for name, content in BAD_FILES.items():
+        (tmp_path / name).write_bytes(content)
+    np.save(tmp_path / "ok.npy", np.eye(4))
+    np.savez(
+        tmp_path / "labelled.npz", X=np.random.default_rng(0).normal(size=(40, 3)), y=np.arange(40) % 2
+    )
+    before = sorted(tmp_path.rglob("*"))
+    ran = run(*arguments)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert ran.err.count("\n") == 1
+    assert says in ran.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "unknot", "betti", "gone.npy", "--radius", "1", "--debug"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "Traceback" in ran.stderr
+    assert ran.returncode != 0
+
+
+@pytest.mark.parametrize(
+    "verb", ["demo", "betti", "shape", "measure", "study", "prune", "report", "doctor"]
+)
+def test_help_teaches(run, verb: str) -> None:
+    ran = run(verb, "--help")
+    assert ran.code == 0
+    assert "--seed" in ran.out
+    assert "--json" in ran.out
+    assert verb == "doctor" or f"unknot {verb} " in ran.out.split("Usage")[1].split("\n", 1)[1]
+
+
+def test_help_lists_every_verb(run) -> None:
+    listed = run("--help").out
+    assert all(
+        verb in listed for verb in ("demo", "betti", "shape", "measure", "study", "prune", "report")
+    )
+
+
+def test_measure_writes_a_profile_that_report_reads(run, tmp_path: Path) -> None:
+    ran = run("measure", "--model", "mlp", "--data", "rings", "--train", "1", "--layers", "act1",
+              "--max-points", "600", "--knn", "8", "--hops", "2", "--out", "p.json")  # fmt: skip
+    assert ran.code == 0
+    assert "act1" in ran.out
+    assert json.loads((tmp_path / "p.json").read_text())["rows"][0]["scale"]["k"] == 8
+    assert run("report", "p.json", "--out", "r.html").code == 0
+    assert "act1" in (tmp_path / "r.html").read_text()
+
+
+def test_measure_takes_the_users_own_model_and_data(run, tmp_path: Path) -> None:
+    (tmp_path / "mine_for_test.py").write_text(
+        "import torch\n"
+        "def net(): return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())\n"
+        "def data(): return torch.randn(60, 3, 8, 8), torch.arange(60) % 2\n"
+    )
+    ran = run("measure", "--model", "mine_for_test:net", "--data", "mine_for_test:data", "--by", "filter",
+              "--radius", "3", "--json")  # fmt: skip
+    assert [row["filter"] for row in ran.record["rows"]] == [0, 1, 2, 3]
+
+
+def test_study_reports_and_resumes(run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", X=np.random.default_rng(0).normal(size=(80, 3)), y=np.arange(80) % 2)
+    arguments = (
+        "study",
+        "--data",
+        "d.npz",
+        "--activations",
+        "relu,zfold",
+        "--epochs",
+        "2",
+        "--out",
+        "s.sqlite",
+    )
+    first = run(*arguments, "--seeds", "1", "--json").record["rows"]
+    assert {row["activation"] for row in first} == {"relu", "zfold"}
+    assert set(first[0]) == {
+        "set", "activation", "learning_rate", "gain", "target", "seeds", "reached", "epochs", "median",
+    }  # fmt: skip
+    again = run(*arguments, "--seeds", "1")
+    assert again.code == 2
+    assert "--resume" in again.err
+    resumed = run(*arguments, "--seeds", "2", "--resume", "--json").record["rows"]
+    assert [row["epochs"][0] for row in resumed] == [row["epochs"][0] for row in first]
+    assert all(row["seeds"] == 2 for row in resumed)
+
+
+def test_prune_makes_a_smaller_model_and_says_so(run, tmp_path: Path) -> None:
+    ran = run("prune", "--model", "cnn", "--data", "digits", "--train", "2", "--ratio", "0.5",
+              "--criterion", "l1", "--out", "p", "--json")  # fmt: skip
+    assert ran.code == 0
+    names = ("accuracy", "parameters", "macs", "latency_ms", "filters")
+    assert set(ran.record) == {f"{name}_{when}" for name in names for when in ("before", "after")}
+    assert ran.record["filters_after"] == ran.record["filters_before"] // 2
+    assert ran.record["macs_after"] < 0.5 * ran.record["macs_before"]
+    files = {str(p.relative_to(tmp_path / "p")) for p in (tmp_path / "p").rglob("*") if p.is_file()}
+    assert files == {
+        "model/weights.safetensors", "model/plan.json", "model/model.json",
+        "scores.json", "outcome.json", "report.html",
+    }  # fmt: skip
+    again = run("prune", "--model", "cnn", "--data", "digits", "--ratio", "0.5", "--out", "p")
+    assert "new or empty folder" in again.err
+
+
+def test_doctor_is_well(run) -> None:
+    found = run("doctor", "--json").record
+    assert set(found["checks"].values()) == {"ok"}
+    assert "torch" in found["versions"]

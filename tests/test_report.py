@@ -1,0 +1,379 @@
+"""The report: what it shows, that names stay text, that nothing is loaded from outside, that it draws."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+
+import unknot as uk
+from unknot.convergence import StudyRow
+from unknot.profile import ProfileRow
+from unknot.report import load_result, write_report
+from unknot.scoring import FilterScore, FilterScores
+
+HOSTILE = "</script><script>document.title = 'hacked'</script><img src=x onerror=document.title='hacked'>"
+KNN = uk.Scale(k=14, hops=2)
+FLAGS = [
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-sync", "--disable-background-networking", "--disable-component-update",
+    "--disable-dev-shm-usage", "--virtual-time-budget=8000", "--enable-logging=stderr", "--v=0",
+    "--window-size=1200,2400", "--dump-dom",
+]  # fmt: skip
+UNDETERMINED = uk.Scale(k=9, hops=1, determined=False, note="no plateau of k")
+
+
+def profile(layers: tuple[str, ...] = ("input", "act1", "out"), epochs: int = 2) -> uk.TopologyProfile:
+    rows = [
+        ProfileRow(epoch, layer, 0, label, None, 731 + label, 9 - epoch, 60 * label, None, KNN)
+        for epoch in range(epochs)
+        for layer in layers
+        for label in (0, 1)
+    ]
+    rows[-1] = replace(rows[-1], scale=UNDETERMINED)
+    return uk.TopologyProfile(tuple(rows), 4711, {"unknot": "0.0.7", "torch": "2.99"})
+
+
+def filter_profile() -> uk.TopologyProfile:
+    rows = [
+        ProfileRow(None, layer, 0, None, i, 40, 1 + i, i, 0, KNN)
+        for layer, filters in (("conv1", 3), ("conv2", 5))
+        for i in range(filters)
+    ]
+    return uk.TopologyProfile(tuple(rows), 0, {"unknot": "0.0.7"})
+
+
+def study_rows(data: str = "rings", activation: str = "zfold") -> tuple[StudyRow, ...]:
+    return (
+        StudyRow(data, "relu", 0.001, 1.0, 0.99, 3, 1, (None, 47, None), None),
+        StudyRow(data, activation, 0.003, 0.5, 0.99, 3, 2, (11, None, 13), 13.0),
+        StudyRow(data, activation, 0.003, 0.5, 0.95, 3, 3, (5, 6, 8), 6.0),
+    )
+
+
+def scores(layer: str = "conv1") -> FilterScores:
+    scale = uk.Scale(radius=1.25, note="2% quantile")
+    rows = [FilterScore(layer, i, 100.0 * i, "betti", 396, scale, (100 * i, 0)) for i in range(4)]
+    rows.append(FilterScore("conv2", 0, 7.0, "betti", 396, UNDETERMINED, (7, 0)))
+    return FilterScores(tuple(rows), "betti", remove_high=True)
+
+
+def plan(layer: str = "conv1") -> uk.PruningPlan:
+    return uk.PruningPlan(
+        removed={layer: [2, 3]},
+        reasons={layer: ["Betti number 200 > 150", "Betti number 300 > 150"]},
+        kept_layers={"conv2": "its channels are the model's output"},
+        filters={layer: 4, "conv2": 1},
+        criterion="betti",
+        input_shape=(1, 8, 8),
+    )
+
+
+def outcome() -> uk.PruningOutcome:
+    before = uk.Cost(56714, 29532160, 228160, 0.647, 0.073, 64, "cpu", 2)
+    after = replace(before, parameters=22942, macs=10048128, bytes=92616, latency_ms=0.522)
+    return uk.PruningOutcome(0.9944, 0.925, before, after, 5, 3)
+
+
+def everything() -> tuple[object, ...]:
+    return (
+        ("by class", profile(epochs=3)),
+        ("by filter", filter_profile()),
+        study_rows(),
+        scores(),
+        plan(),
+        outcome(),
+    )
+
+
+class Page(HTMLParser):
+    """Tags, the text that a reader sees, addresses that are loaded, and the data of the plots."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.headings: list[str] = []
+        self.text = ""
+        self.addresses: list[str] = []
+        self.code: list[str] = []
+        self._in = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._in = tag
+        self.addresses += [
+            value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")
+        ]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._in in ("script", "style"):
+            self.code.append(data)
+            return
+        self.text += data
+        if self._in == "h2":
+            self.headings.append(data)
+
+    @property
+    def plots(self) -> dict[str, list[dict[str, object]]]:
+        parsed: dict[str, list[dict[str, object]]] = json.loads(
+            next(c for c in self.code if c[:1] == "{")
+        )
+        return parsed
+
+
+def page(path: Path, *results: object, title: str = "unknot report") -> Page:
+    return Page(write_report(path / "report.html", *results, title=title))
+
+
+def test_every_result_has_its_section_and_no_other(tmp_path: Path) -> None:
+    assert page(tmp_path, profile()).headings == ["See"]
+    assert page(tmp_path, study_rows()).headings == ["Speed up"]
+    for result in (scores(), plan(), outcome()):
+        assert page(tmp_path, result).headings == ["Shrink"]
+    assert page(tmp_path, *reversed(everything())).headings == ["See", "Speed up", "Shrink"]
+
+
+def test_a_profile_shows_its_scale_points_seed_and_versions(tmp_path: Path) -> None:
+    text = " ".join(page(tmp_path, ("my net", profile())).text.split())
+    for shown in (
+        "my net", "k = 14 nearest neighbours, hops = 2 determined", "(11 of 12 clouds)",
+        "k = 9 nearest neighbours, hops = 1 undetermined no plateau of k", "n = 731 to 732",
+        "4711", "unknot 0.0.7 · torch 2.99",
+    ):  # fmt: skip
+        assert shown in text
+
+
+def test_the_data_of_a_profile_is_by_epoch_class_and_layer(tmp_path: Path) -> None:
+    twice = replace(profile().rows[0], call=1, b0=3, b2=2)
+    rows = (*profile().rows, twice)
+    grid = page(tmp_path, replace(profile(), rows=rows)).plots["profiles"][0]["lines"]
+    assert isinstance(grid, dict)
+    assert grid["layers"] == ["input", "act1", "out", "input (call 2)"]
+    assert grid["epochs"] == [0, 1]
+    assert grid["betti"]["b0"] == [[[9, 9, 9, 3], [9, 9, 9, None]], [[8, 8, 8, None]] * 2]
+    assert grid["betti"]["b2"][0][0] == [None, None, None, 2]
+
+
+def test_filters_are_drawn_as_a_heat_map(tmp_path: Path) -> None:
+    plot = page(tmp_path, filter_profile()).plots["profiles"][0]
+    assert plot["lines"] is None
+    assert isinstance(plot["heat"], dict)
+    assert plot["heat"]["tracks"] == [0, 1, 2, 3, 4]
+    assert [row[0] for row in plot["heat"]["betti"]["b0"][0]] == [1, 2, 3, None, None]
+
+
+def test_what_was_not_reached_has_no_number(tmp_path: Path) -> None:
+    text = " ".join(page(tmp_path, study_rows()).text.split())
+    assert "relu99 %not reached [47 to not reached]1 / 30.0011" in text
+    assert "zfold99 %13 [11 to not reached]2 / 30.0030.5" in text
+    assert "zfold95 %6 [5 to 8]3 / 3" in text
+
+
+def test_pruning_shows_scores_scale_reasons_and_costs(tmp_path: Path) -> None:
+    shown = page(tmp_path, scores(), plan(), outcome())
+    text = " ".join(shown.text.split())
+    for part in (
+        "2 of 5 go, by betti", "0 to 300", "radius = 1.25", "2% quantile", "396",
+        "its channels are the model's output", "Betti number 300 > 150", "64 samples on cpu, 2 threads",
+        "99.44%92.50%0.93", "56,71422,9420.40", "29,532,16010,048,1280.34", "228,16092,6160.41",
+        "0.647 [0.073]0.522 [0.073]0.81",
+    ):  # fmt: skip
+        assert part in text
+    (plot,) = shown.plots["filters_of"]
+    assert plot["threshold"] == 150
+    assert isinstance(plot["layers"], list)
+    assert [reason is not None for reason in plot["layers"][0]["reasons"]] == [False, False, True, True]
+
+
+def test_a_plan_is_drawn_over_the_scores_that_it_fits(tmp_path: Path) -> None:
+    ranked = replace(plan(), reasons={"conv1": ["betti 200, rank 2 of 4", "betti 300, rank 1 of 4"]})
+    plots = page(tmp_path, ("a", plan()), ("b", ranked), scores("other"), scores()).plots["filters_of"]
+    assert [plot["planned"] for plot in plots] == [True, True, False]
+    assert [plot["threshold"] for plot in plots] == [150, None, None]
+
+
+def test_a_plan_without_reasons_still_shows_what_goes(tmp_path: Path) -> None:
+    (plot,) = page(tmp_path, scores(), replace(plan(), reasons={})).plots["filters_of"]
+    assert isinstance(plot["layers"], list)
+    assert plot["layers"][0]["reasons"] == [None, None, "", ""]
+
+
+def test_names_stay_text(tmp_path: Path) -> None:
+    plain = page(tmp_path, *everything())
+    hostile = page(tmp_path, *hostile_results(), title=HOSTILE)
+    assert hostile.tags.count("script") == plain.tags.count("script") == 4
+    assert "img" not in hostile.tags
+    assert hostile.text.count(HOSTILE) > 8
+
+
+def hostile_results() -> tuple[object, ...]:
+    return (
+        (HOSTILE, profile((HOSTILE, "<b>act</b>"), epochs=3)),
+        ("b", filter_profile()),
+        (HOSTILE, study_rows(HOSTILE, HOSTILE)),
+        (HOSTILE, scores(HOSTILE)),
+        (HOSTILE, plan(HOSTILE)),
+        outcome(),
+    )
+
+
+def test_nothing_is_loaded_from_outside(tmp_path: Path) -> None:
+    written = page(tmp_path, *everything())
+    assert written.addresses == ["data:,"]
+    ours = [code for code in written.code if "Plotly, Inc" not in code]
+    assert not any("http" in code or "@import" in code or "url(" in code for code in ours)
+    assert (tmp_path / "report.html").stat().st_size < 10e6
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        write_report(tmp_path / "taken", profile())
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        write_report(tmp_path / "file" / "report.html", profile())
+    assert {path.name for path in tmp_path.iterdir()} == {"taken", "file"}
+    assert not any((tmp_path / "taken").iterdir())
+
+
+def test_bad_results_are_refused_in_one_line(tmp_path: Path) -> None:
+    bad: list[tuple[object, ...]] = [
+        (), (3,), ("profile.json",), ({"rows": []},), (profile(), None), (("name", 3),), ([],),
+        ([study_rows()[0], 3],), (replace(profile(), rows=()),), (uk.Study(tmp_path / "empty.sqlite"),),
+    ]  # fmt: skip
+    for results in bad:
+        with pytest.raises(uk.InputError, match=r"^[^\n]+: expected [^\n]+; [^\n]+$"):
+            write_report(tmp_path / "report.html", *results)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_saved_results_come_back(tmp_path: Path) -> None:
+    for result in (profile(), scores(), plan(), outcome()):
+        result.to_json(tmp_path / "result.json")
+        assert load_result(tmp_path / "result.json") == result
+    study = uk.Study(tmp_path / "study.sqlite")
+    inputs = torch.tensor([[0.0, 1.0], [1.0, 0.0]] * 8)
+    study.run({"two": (inputs, torch.tensor([0, 1] * 8))}, ["relu"], seeds=2, epochs=1, width=4, depth=1)
+    loaded = load_result(tmp_path / "study.sqlite")
+    assert isinstance(loaded, uk.Study)
+    assert loaded.summary() == study.summary()
+    assert "0 / 2" in page(tmp_path, loaded).text or "2 / 2" in page(tmp_path, loaded).text
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"unknot": "model"}', "SQLite format 3", "\x00\xff"])
+def test_foreign_files_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(uk.InputError, match="written by unknot"):
+        load_result(tmp_path / "file")
+
+
+def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE songs (name TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(uk.InputError, match="written by unknot"):
+        load_result(path)
+    assert path.read_bytes() == before
+
+
+def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="missing"):
+        load_result(tmp_path / "missing.sqlite")
+    assert not any(tmp_path.iterdir())
+
+
+def browse(chromium: str, path: Path, query: str = "") -> tuple[str, list[str]]:
+    """The document once it has been drawn, and what the console said."""
+    home = path.parent / "browser"
+    done = subprocess.run(
+        [chromium, *FLAGS, f"--user-data-dir={home}", path.as_uri() + query],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    shutil.rmtree(home, ignore_errors=True)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_browser_draws_every_plot(tmp_path: Path, chromium: str, theme: str) -> None:
+    results = (profile(epochs=3), study_rows(), scores(), plan(), outcome())
+    path = write_report(tmp_path / "report.html", *results)
+    document, console = browse(chromium, path, f"?theme={theme}")
+    assert console == []
+    assert f'data-theme="{theme}"' in document
+    assert document.count('class="plot js-plotly-plot"') == 4  # b0, b1, epochs, filters
+    for text in (
+        "not reached",
+        "threshold 150",
+        "is removed",
+        "class 1",
+        "log scale",
+        "epoch 0, before training",
+    ):
+        assert text in document.split("<main>")[1].split("<script")[0]
+    assert document.count('class="main-svg"') >= 4
+
+
+def test_a_browser_draws_filters_and_scores_of_any_sign(tmp_path: Path, chromium: str) -> None:
+    rows = tuple(FilterScore("conv", i, i / 8 - 0.25, "mine") for i in range(5))
+    signed = FilterScores(rows, "mine", remove_high=False)
+    never = (StudyRow("a", "relu", 0.1, 1.0, 0.9, 1, 0, (None,), None),)
+    path = write_report(tmp_path / "report.html", filter_profile(), signed, never)
+    document, console = browse(chromium, path)
+    assert console == []
+    assert document.count('class="plot js-plotly-plot"') == 5  # b0, b1, b2, epochs, scores
+
+
+def test_a_browser_runs_no_name(tmp_path: Path, chromium: str) -> None:
+    path = write_report(tmp_path / "report.html", *hostile_results(), title=HOSTILE)
+    document, console = browse(chromium, path)
+    assert console == []
+    assert "<title>hacked" not in document
+    assert "<img src" not in document
+    assert document.count("&lt;b&gt;act&lt;/b&gt;</text>") == 2  # plotly would print it bold
+    assert document.count('class="plot js-plotly-plot"') == 4
+
+
+def test_the_controls_work(tmp_path: Path, chromium: str) -> None:
+    path = write_report(tmp_path / "report.html", *everything())
+    # What a reader would do, and what is seen then, left as attributes of the page.
+    actions = """<script>
+      const root = document.documentElement, lines = () => document.querySelector("[data-part=b0]").data;
+      const seen = (name, value) => (root.dataset[name] = value);
+      const choose = (control, change) => {
+        change(control);
+        for (const kind of ["input", "change"]) control.dispatchEvent(new Event(kind, { bubbles: true }));
+      };
+      seen("first", lines().at(-1).text[0]);
+      choose(document.querySelector("[data-epoch]"), (slider) => (slider.value = 1));
+      seen("second", lines().at(-1).text[0]);
+      choose(document.querySelector(".key input"), (box) => (box.checked = false));
+      seen("lines", lines().length);
+      choose(document.querySelector("[name=target-0][value='0.95']"), (radio) => (radio.checked = true));
+      seen("seeds", document.querySelector("[data-kind=study]").data[0].x.join());
+      choose(document.querySelector("[name=profile][value='1']"), (radio) => (radio.checked = true));
+      seen("views", [...document.querySelectorAll("[data-view]")].map((view) => view.hidden).join());
+      document.getElementById("theme").click();
+      seen("ink", document.querySelector("[data-kind=study]").layout.font.color);
+    </script></body>"""
+    path.write_text(path.read_text().replace("</body>", actions))
+    document, console = browse(chromium, path, "?theme=light")
+    assert console == []
+    seen = unescape(document.split("<head>")[0])
+    assert "epoch 2<br>b0 = 7" in seen
+    assert "epoch 1<br>b0 = 8" in seen
+    for found in ('lines="2"', 'seeds="5,6,8"', 'views="true,false"', 'theme="dark"', 'ink="#a3acba"'):
+        assert f"data-{found}" in seen

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from unknot.errors import InputError
+from unknot.sources import load_data, load_model
+
+
+def test_shapes_and_files_are_split_without_overlap(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", X=np.arange(150.0).reshape(50, 3), y=np.arange(50) % 3)
+    for spec in ("rings", str(tmp_path / "d.npz")):
+        data = load_data(spec)
+        assert len(data.test_inputs) == pytest.approx(
+            0.2 * (len(data.inputs) + len(data.test_inputs)), abs=1
+        )
+        train, test = ({tuple(row.tolist()) for row in part} for part in (data.inputs, data.test_inputs))
+        assert not train & test
+    assert data.n_classes == 3
+
+
+def test_image_files_keep_their_shape(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "d.npz", X=np.random.default_rng(0).normal(size=(20, 1, 8, 8)), y=np.zeros(20, int)
+    )
+    data = load_data(str(tmp_path / "d.npz"))
+    assert data.inputs.shape == (16, 1, 8, 8)
+    assert isinstance(load_model("cnn", data), nn.Sequential)
+
+
+def test_models_are_seeded_and_take_an_activation() -> None:
+    data = load_data("digits")
+    a, b = (load_model("cnn", data, activation="zfold", seed=2) for _ in range(2))
+    assert torch.equal(a.conv1.weight, b.conv1.weight)  # type: ignore[arg-type, union-attr]
+    assert type(a.act1).__name__ == "ZFold"
+    assert load_model("mlp", data)(data.inputs[:3]).shape == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"X": np.zeros((20, 2))}, "without labels"),
+        ({"X": np.zeros((20, 2)), "y": np.zeros(3, int)}, "one label a sample"),
+        ({"X": np.full((20, 2), np.nan), "y": np.zeros(20, int)}, "clean the data"),
+        ({"X": np.zeros((20, 2)), "y": np.full(20, -1)}, "clean the data"),
+        ({"X": np.zeros((3, 2)), "y": np.zeros(3, int)}, "n >= 10"),
+    ],
+)
+def test_bad_files(tmp_path: Path, arrays: dict[str, np.ndarray], says: str) -> None:
+    np.savez(tmp_path / "d.npz", **arrays)
+    with pytest.raises(InputError, match=says):
+        load_data(str(tmp_path / "d.npz"))
+
+
+@pytest.mark.parametrize(("spec", "says"), [("os:getpid", "returns"), ("os:sep", "function")])
+def test_factories_of_something_else(spec: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        load_data(spec)
+    with pytest.raises(InputError, match="Module|function"):
+        load_model(spec, load_data("digits"))
+
+
+def test_unknown_activation() -> None:
+    with pytest.raises(InputError, match="--activation magic"):
+        load_model("mlp", load_data("digits"), activation="magic")

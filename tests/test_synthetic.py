@@ -188,9 +188,9 @@ def test_random_points_lie_on_the_shape_and_are_uniform() -> None:
 
 
 def test_parts_get_points_by_their_measure() -> None:
-    shape = make_shape("nested", groups=1, rings=2, n=5000)
-    # Radii 2 and 3.
-    assert (shape.labels == 0).sum() == pytest.approx(2000, abs=2)
+    shape = make_shape("nested", groups=1, rings=5, n=5000)
+    # Radii 2, 4 and 6 against 3 and 5.
+    assert (shape.labels == 0).sum() == pytest.approx(3000, abs=3)
 
 
 @pytest.mark.parametrize(

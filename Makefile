@@ -36,10 +36,11 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 docs: $(INSTALLED)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/activation.py
+	$(BIN)/python benchmarks/pruning.py
 
 clean:
 	rm -rf .venv build dist runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis

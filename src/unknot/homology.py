@@ -76,8 +76,9 @@ def betti_numbers_batch(
 
     Args:
         clouds: ``[b, n, d]``, or any iterable of ``[n_i, d_i]``.
-        radius: the Rips rule, or
-        k, hops: the kNN-hop rule. Exactly one rule.
+        radius: for the Rips rule, or
+        k: for the kNN-hop rule. Exactly one of the two.
+        hops: with k.
         max_dim: 0, 1 or 2.
     """
     if (radius is None) == (k is None):

@@ -83,7 +83,8 @@ def shrink(
     forward pass of up to 64 of them.
 
     Args:
-        max_betti, ratio: the budget, see `plan_pruning`.
+        max_betti: the budget, see `plan_pruning`, or
+        ratio: likewise.
         tune_epochs: of fine-tuning with Adam at ``learning_rate``.
         repeats: timed forward passes of each model.
     """

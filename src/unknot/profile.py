@@ -142,7 +142,8 @@ class Monitor:
     >>> monitor.profile.rows                            # doctest: +SKIP
 
     Args:
-        model, probe, layers, by, scale, max_points, max_dim, seed: as for `measure`.
+        model: watched; never changed.
+        probe: samples, as the loader of `measure`, like everything that follows but ``every``.
         every: record only epochs that are multiples of this.
     """
 

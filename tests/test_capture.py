@@ -77,7 +77,7 @@ def test_the_model_comes_back_as_it_was() -> None:
 
 def test_an_error_in_the_model_leaves_no_hook() -> None:
     model = mlp(3, 2).train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(InputError, match=r"a batch of shape \(4, 99\)"):
         capture(model, torch.randn(4, 99))
     assert not any(module._forward_hooks for module in model.modules())
     assert model.training

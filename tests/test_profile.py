@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from unknot.synthetic import make_shape
 
 from unknot.errors import InputError
 from unknot.graph import Scale, knn_graph
 from unknot.homology import betti_numbers
 from unknot.models import cnn, mlp
 from unknot.profile import Monitor, TopologyProfile, measure
+from unknot.synthetic import make_shape
 
 SCALE = Scale(k=8, hops=2)
 

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from unknot.synthetic import make_shape
 
 from unknot.errors import InputError
 from unknot.graph import knn_graph
 from unknot.homology import betti_numbers
 from unknot.scale import calibrate
+from unknot.synthetic import make_shape
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

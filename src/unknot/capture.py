@@ -148,6 +148,12 @@ def capture(
             ]
             try:
                 model(batch.to(first.device))
+            except (RuntimeError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"a batch of shape {tuple(batch.shape)} ({str(error).splitlines()[0][:120]})",
+                    "samples that the model takes",
+                    "check the shape and type of what the loader yields",
+                ) from error
             finally:
                 for handle in handles:
                     handle.remove()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +42,9 @@ def demo(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The whole story on embedded data: see, speed up, shrink. Under 3 minutes on 2 cores.
+    """The whole story on embedded data.
+
+    Under 3 minutes on 2 cores, no network.
 
     Trains small nets with ReLU and a folding activation on shapes of known topology, measures Betti
     numbers layer by layer before and after training, prunes a convolution net by Betti number, and
@@ -67,7 +71,9 @@ def betti(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Betti numbers of the points in FILE, and of each class where it has labels.
+    """Betti numbers of the points in a file.
+
+    Of all points together, and of each class where there are labels.
 
     One neighbour rule: --radius, in the unit of the points, or --knn with --hops, which has no unit.
 
@@ -114,7 +120,9 @@ def shape(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Labelled points whose true Betti numbers are known, one set a class.
+    """Labelled points of known topology.
+
+    Two classes, the true Betti numbers of each written beside the points.
 
     The sizes of a shape are options too, e.g. --pairs for rings; a wrong one lists those there are.
 
@@ -147,7 +155,9 @@ def report(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """One self-contained HTML page from saved results.
+    """One HTML page from saved results.
+
+    Self-contained: it opens from disk without a network.
 
     unknot report profile.json study.sqlite pruned/model/plan.json --out report.html
     """
@@ -161,7 +171,7 @@ def report(
 
 
 def doctor(seed: Seed = 0, as_json: Json = False, debug: Debug = False) -> None:
-    """Versions, the native module, and a self-test against independent answers."""
+    """Versions, and a self-test against known answers."""
     from unknot.doctor import examine
 
     found = examine(seed)
@@ -178,7 +188,6 @@ def build(arguments: list[str]) -> typer.Typer:
     app = typer.Typer(
         name="unknot",
         help="See, speed up and shrink neural networks by the topology of their data.",
-        no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -198,13 +207,22 @@ def build(arguments: list[str]) -> typer.Typer:
         verbs = {"demo": demo, "betti": betti, "shape": shape, **order}
     for name, verb in verbs.items():
         extra = {"allow_extra_args": True, "ignore_unknown_options": True} if name == "shape" else {}
-        app.command(name, context_settings=extra)(verb)
+        app.command(name, context_settings=extra, help=_help(verb))(verb)
+
+    @app.callback()
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print it.")
+        ] = False,
+    ) -> None:
+        """See, speed up and shrink neural networks by the topology of their data."""
+
     return app
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; exit code 0 done, 1 a defect, 2 bad input with one line, 130 interrupted."""
-    arguments = sys.argv[1:] if argv is None else argv
+    arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         code = typer.main.get_command(build(arguments)).main(
             arguments, prog_name="unknot", standalone_mode=False
@@ -222,13 +240,36 @@ def main(argv: list[str] | None = None) -> None:
     except (typer.Abort, KeyboardInterrupt):
         print("unknot: interrupted", file=sys.stderr)
         code = 130
+    except Exception as error:
+        _refuse(f"{type(error).__name__}: {error} (--debug shows the traceback)", arguments, error)
+        code = 1
     sys.exit(code)
 
 
-def _refuse(error: Exception | str, arguments: list[str]) -> int:
-    if "--debug" in arguments and isinstance(error, Exception):
-        raise error
-    print(f"unknot: {' '.join(str(error).split())}", file=sys.stderr)
+def _help(verb: Callable[..., None]) -> str:
+    """The docstring of a verb; for shape with what there is to make."""
+    text = inspect.getdoc(verb) or ""
+    if verb is not shape:
+        return text
+    lines = []
+    for name, kind in SHAPES.items():
+        sizes = " ".join(f"--{size} {default}" for size, default in kind.sizes.items())
+        lines.append(f"{name:9} {kind.description} ({sizes})")
+    return f"{text}\n\n\b\n" + "\n".join(lines)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"unknot {metadata.version('unknot')}")
+        raise typer.Exit
+
+
+def _refuse(message: Exception | str, arguments: list[str], error: Exception | None = None) -> int:
+    """One line on stderr, or with --debug the traceback; the exit code of bad input."""
+    cause = message if isinstance(message, Exception) else error
+    if "--debug" in arguments and cause is not None:
+        raise cause
+    print(f"unknot: {' '.join(str(message).split())}", file=sys.stderr)
     return 2
 
 

@@ -56,7 +56,7 @@ def measure(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Betti numbers of the data after each layer of a model.
+    """Betti numbers after each layer of a model.
 
     The scale is calibrated on the input and held for all layers, unless --knn or --radius gives it.
 
@@ -108,7 +108,9 @@ def study(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Epochs to 95, 99 and 99.9 % train accuracy of an MLP, for several activations.
+    """Epochs to target accuracy, by activation.
+
+    Trains MLPs until they reach 95, 99 and 99.9 % train accuracy.
 
     Every activation gets the same grid of learning rates and gains; its cell is chosen on seeds that
     are not reported. A seed that does not arrive within the cap is reported as not reached.
@@ -154,7 +156,9 @@ def prune(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Remove convolution filters by a topological criterion; the model gets physically smaller.
+    """Remove filters; get a smaller model.
+
+    Convolution filters go by a topological criterion, or by one of the usual ones.
 
     Prints accuracy on held-out data, parameters, MACs and latency before and after.
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unknot.console import track
 from unknot.errors import InputError, require_count
 
 EMBEDDED = "digits"
@@ -106,7 +107,7 @@ def _parquet(name: str, split: str, limit: int | None, seed: int) -> Decoded:
                          "write it with the datasets library")  # fmt: skip
     if limit is not None and limit < len(table):
         table = table.select(_subset(len(table), limit, seed))
-    pixels = np.stack([np.asarray(picture) for picture in table[image]])
+    pixels = np.stack([np.asarray(p) for p in track(table[image], f"decoding {name}")])
     if pixels.ndim == 3:
         pixels = pixels[..., None]  # grey
     return pixels, np.asarray(table[label], dtype=np.int64), tuple(columns[label].names)

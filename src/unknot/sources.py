@@ -40,7 +40,7 @@ def load_data(spec: str, *, seed: int = 0) -> LabelledData:
         shape = make_shape(spec, seed=seed)
         return _hold_out(spec, shape.points, shape.labels, seed)
     if ":" in spec:
-        pair = load_factory(spec, "--data")()
+        pair = _call(spec, "--data")
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(f"--data {spec}", "a factory that returns (inputs, labels)", "return both")
         return _hold_out(spec, pair[0], pair[1], seed)
@@ -82,7 +82,7 @@ def load_model(spec: str, data: LabelledData, *, activation: str = "relu", seed:
         return cnn(sample.shape[0], data.n_classes, activation=new)
     if ":" not in spec:
         raise InputError(f"--model {spec}", "mlp, cnn or package.module:factory", "check the name")
-    model = load_factory(spec, "--model")()
+    model = _call(spec, "--model")
     if not isinstance(model, nn.Module):
         raise InputError(
             f"--model {spec} returning {type(model).__name__}", "a torch.nn.Module", "return the model"
@@ -105,6 +105,18 @@ def load_factory(spec: str, flag: str) -> Callable[[], Any]:
     if not callable(found):
         raise InputError(f"{flag} {spec}", "a function without arguments", f"got {type(found).__name__}")
     return found  # type: ignore[no-any-return]
+
+
+def _call(spec: str, flag: str) -> Any:
+    factory = load_factory(spec, flag)
+    try:
+        return factory()
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(
+            f"{flag} {spec} ({type(error).__name__}: {error})",
+            "a factory that runs without arguments",
+            "mend it; --debug shows the traceback",
+        ) from error
 
 
 def _hold_out(name: str, inputs: Any, labels: Any, seed: int) -> LabelledData:

@@ -25,6 +25,7 @@ from unknot.errors import InputError, require_count
 FloatArray = NDArray[np.float64]
 _GOLDEN, _PLASTIC = (math.sqrt(5) - 1) / 2, 1.3247179572447460  # roots of x^2 + x = 1, x^3 = x + 1
 _STEPS: Mapping[int, tuple[float, ...]] = {1: (), 2: (_GOLDEN,), 3: (1 / _PLASTIC, _PLASTIC**-2)}
+_MOST = 10_000  # parts; and a thousand times as many points
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ def make_shape(
     Args:
         name: a key of `SHAPES`.
         n: points in all, by default ``SHAPES[name].n`` or what the sizes need. Parts share them by
-            length, area or volume, with 16 points at least.
+            length, area or volume, small ones with a floor of 16.
         noise: standard deviation of the Gaussian noise on every coordinate, in their unit.
         seed: of the jitter, the noise and the order of rows; for "scatter" of the geometry too.
         sampling: "even": even angles on circles, golden-angle spirals in discs and annuli,
@@ -90,6 +91,10 @@ def make_shape(
         expected = f"sizes of {name!r} only: {', '.join(kind.sizes)}"
         raise InputError(f"{key} = {sizes[key]!r}", expected, _nearest(key, kind.sizes))
     used = {key: require_count(key, sizes.get(key, size)) for key, size in kind.sizes.items()}
+    if math.prod(used.values()) > _MOST or (n is not None and require_count("n", n) > 1000 * _MOST):
+        given = ", ".join(f"{key} = {size}" for key, size in {**used, "n": n}.items())
+        expected = f"sizes whose product is at most {_MOST}, n at most {1000 * _MOST}"
+        raise InputError(given, expected, "ask for less")
     seed = require_count("seed", seed, minimum=0)
     if not isinstance(noise, Real) or isinstance(noise, bool) or not 0 <= noise < math.inf:
         raise InputError(f"noise = {noise!r}", "a finite number >= 0", "pass e.g. noise=0.01")

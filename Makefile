@@ -7,7 +7,18 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_D
 NATIVE := $(wildcard src/native/*) CMakeLists.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs bench bench-engine fuzz sanitize coverage clean
+CASES ?= 20000
+NATIVE_TOOLS := .venv/.native-tools
+SITE = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+# A build of the extension alone; -S keeps the editable install of .venv from standing in for it.
+define build_native
+	mkdir -p build/$(1)/unknot && touch build/$(1)/unknot/__init__.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/$(1) -G Ninja -DCMAKE_BUILD_TYPE=Debug -D$(2)=ON \
+	  -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" \
+	  -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$(CURDIR)/build/$(1)/unknot" >/dev/null
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$(1)
+endef
 
 help:
 	@echo "make demo    install, then run the whole story into runs/demo (under 3 minutes)"
@@ -15,6 +26,9 @@ help:
 	@echo "make lint    ruff, mypy and the import rules"
 	@echo "make docs    build the documentation into site/"
 	@echo "make bench   run the benchmarks into benchmarks/results/"
+	@echo "make bench-engine  the engine against ripser.py, GUDHI and giotto-ph"
+	@echo "make fuzz    the engine against ripser and GUDHI on CASES=20000 random cases; resumable"
+	@echo "make sanitize, make coverage  the engine's tests under ASan and UBSan, or with gcov"
 	@echo "make clean   remove everything that was built"
 
 $(INSTALLED): pyproject.toml constraints.txt $(NATIVE)
@@ -41,6 +55,32 @@ docs: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/activation.py
 	$(BIN)/python benchmarks/pruning.py
+
+bench-engine: $(INSTALLED)
+	$(PIP) install --quiet --group bench
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/engine_docs.py
+
+fuzz: $(INSTALLED)
+	mkdir -p build
+	$(BIN)/python fuzz/fuzz.py --cases $(CASES) --state build/fuzz.json
+
+$(NATIVE_TOOLS): $(INSTALLED)
+	$(PIP) install --quiet --group native
+	touch $@
+
+# Python leaks by design at exit, hence detect_leaks=0.
+sanitize: $(NATIVE_TOOLS)
+	$(call build_native,asan,UNKNOT_SANITIZE)
+	PYTHONPATH=build/asan:$(SITE) ASAN_OPTIONS=detect_leaks=0 \
+	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so) $$(gcc -print-file-name=libstdc++.so)" \
+	  $(BIN)/python -S -m pytest -q -p no:cacheprovider tests/test_engine.py
+
+coverage: $(NATIVE_TOOLS)
+	$(call build_native,coverage,UNKNOT_COVERAGE)
+	PYTHONPATH=build/coverage:$(SITE) $(BIN)/python -S -m pytest -q -p no:cacheprovider tests/test_engine.py
+	# gcov 12 counts some inlined branches below zero (GCC bug 68080).
+	$(BIN)/gcovr --root . --filter src/native --object-directory build/coverage --gcov-ignore-parse-errors negative_hits.warn_once_per_file --print-summary --sort uncovered-percent
 
 clean:
 	rm -rf .venv build dist runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from unknot.errors import InputError
 from unknot.graph import NeighborGraph, Scale, knn_graph, rips_graph, scale_graph
+from unknot.memory import estimate_memory
 
 
 def edge_set(graph: NeighborGraph) -> set[tuple[int, int]]:
@@ -76,6 +77,7 @@ def test_knn_breaks_ties_by_index() -> None:
 
 def test_rows_are_symmetric_closed_and_clean_past_n() -> None:
     graph = rips_graph(np.random.default_rng(0).normal(size=(70, 2)), radius=0.5)
+    assert graph.rows is not None
     bits = np.unpackbits(graph.rows.view(np.uint8), axis=1, bitorder="little")
     assert graph.rows.shape == (70, 2)
     assert not bits[:, 70:].any()
@@ -88,7 +90,8 @@ def test_from_edges_and_from_sparse_are_the_same_graph() -> None:
     graph = NeighborGraph.from_edges(5, edges)
     assert edge_set(graph) == {(0, 1), (2, 3)}
     matrix = sparse.coo_array((np.ones(2), ([0, 2], [1, 3])), shape=(5, 5))
-    assert (NeighborGraph.from_sparse(matrix).rows == graph.rows).all()
+    assert edge_set(NeighborGraph.from_sparse(matrix)) == edge_set(graph)
+    assert graph.n_edges == 2
     assert NeighborGraph.from_edges(0, []).n_points == 0
 
 
@@ -128,3 +131,26 @@ def test_more_features_than_16_bits_count() -> None:
 def test_bad_input(call: object, says: str) -> None:
     with pytest.raises(InputError, match=says):
         call()  # type: ignore[operator]
+
+
+def test_large_knn_graphs_are_neighbour_lists_and_the_same_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(0).normal(size=(300, 3))
+    dense = knn_graph(points, k=5, hops=3)
+    monkeypatch.setattr("unknot.graph.DENSE_POINTS", 100)
+    lists = knn_graph(points, k=5, hops=3)
+    assert dense.rows is not None and lists.rows is None
+    assert edge_set(lists) == edge_set(dense)
+    assert lists.n_edges == dense.n_edges
+
+
+def test_memory_is_known_and_refused_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert estimate_memory(8000) >= 8000 * 8000 // 8
+    assert estimate_memory(60_000, k=14, hops=2) < estimate_memory(60_000)
+    monkeypatch.setenv("UNKNOT_MEMORY_GB", "0.0001")
+    with pytest.raises(InputError, match=r"a dense neighbour graph of 2000 points.*UNKNOT_MEMORY_GB"):
+        rips_graph(np.zeros((2000, 1)), radius=1)
+    with pytest.raises(InputError, match=r"a kNN-hop graph of 2000 points"):
+        knn_graph(np.arange(2000.0)[:, None], k=3)
+    monkeypatch.setenv("UNKNOT_MEMORY_GB", "much")
+    with pytest.raises(InputError, match="UNKNOT_MEMORY_GB=much"):
+        rips_graph(np.eye(3), radius=1)

@@ -120,6 +120,19 @@ def test_batch_keeps_the_order_and_takes_ragged_clouds() -> None:
     assert betti_numbers_batch([], radius=1.0) == []
 
 
+def test_threads_change_nothing() -> None:
+    clouds = np.random.default_rng(0).normal(size=(40, 60, 5))
+    one, two = (betti_numbers_batch(clouds, radius=2.0, threads=threads) for threads in (1, 2))
+    alone = [betti_numbers(rips_graph(cloud, radius=2.0)) for cloud in clouds]
+    assert [b.values for b in one] == [b.values for b in two] == [b.values for b in alone]
+
+
+def test_a_spent_budget_is_an_error_and_not_a_hang() -> None:
+    graph = random_graph(1200, 0.5, 0)
+    with pytest.raises(TimeoutError):
+        betti_numbers(graph, max_dim=2, time_budget=0.2)
+
+
 def test_results_carry_scale_and_size() -> None:
     found = betti_numbers(knn_graph(np.random.default_rng(0).normal(size=(30, 2)), k=5, hops=2))
     assert (found.n_points, found.scale.k, found.scale.hops, found.scale.radius) == (30, 5, 2, None)
@@ -141,6 +154,8 @@ def test_persistence_of_a_circle() -> None:
         (lambda: betti_numbers(cross_polytope(2), max_dim=True), "max_dim = True"),
         (lambda: betti_numbers_batch([np.eye(2)]), "exactly one rule"),
         (lambda: betti_numbers_batch([np.eye(2)], radius=1.0, k=1), "exactly one rule"),
+        (lambda: betti_numbers_batch([np.eye(2)], k=2), "more points than k"),
+        (lambda: betti_numbers(cross_polytope(2), time_budget=0), "time_budget = 0"),
         (lambda: persistence([[0.0, 0.0]]), "at least 2"),
     ],
 )

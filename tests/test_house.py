@@ -15,7 +15,7 @@ PACKAGE = SOURCE / "unknot"
 # A module imports only from those above it.
 ORDER = [
     "errors", "console", "files",
-    "synthetic", "cloud", "graph", "homology", "scale", "doctor",
+    "synthetic", "cloud", "memory", "graph", "homology", "scale", "doctor",
     "capture", "activations", "models", "images", "training", "cost", "profile", "convergence",
     "scoring", "pruning", "outcome", "artifact", "report", "sources", "demo",
     "options", "cli_models", "cli", "__main__",

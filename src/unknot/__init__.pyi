@@ -23,6 +23,7 @@ from .homology import betti_numbers as betti_numbers
 from .homology import betti_numbers_batch as betti_numbers_batch
 from .homology import persistence as persistence
 from .images import load_images as load_images
+from .memory import estimate_memory as estimate_memory
 from .models import cnn as cnn
 from .models import mlp as mlp
 from .outcome import PruningOutcome as PruningOutcome

@@ -1,11 +1,72 @@
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 Real = NDArray[np.floating[Any]]
+Rows = NDArray[np.uint64]
+Csr = tuple[NDArray[np.int64], NDArray[np.int32]]
 
-def rows_from_points(points: Real, radius: float) -> NDArray[np.uint64]: ...
-def rows_from_distances(distances: Real, radius: float) -> NDArray[np.uint64]: ...
-def nearest_neighbors(points: Real, k: int) -> NDArray[np.int64]: ...
-def expand_hops(rows: NDArray[np.uint64], hops: int) -> NDArray[np.uint64]: ...
+class EngineInfo(TypedDict):
+    variant: str
+    variants: list[str]
+    threads: int
+    compiler: str
+
+def rows_from_points(
+    points: Real, radius: float, *, threads: int = 1, time_budget_s: float = 0.0, memory_limit: int = 0
+) -> Rows: ...
+def rows_from_distances(
+    distances: Real, radius: float, *, threads: int = 1, time_budget_s: float = 0.0, memory_limit: int = 0
+) -> Rows: ...
+def betti_rows(
+    rows: Rows, max_dim: int = 1, *, time_budget_s: float = 0.0, memory_limit: int = 0
+) -> tuple[int, ...]: ...
+def betti_csr(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    max_dim: int = 1,
+    *,
+    time_budget_s: float = 0.0,
+    memory_limit: int = 0,
+) -> tuple[int, ...]: ...
+def betti_batch_points(
+    clouds: Sequence[Real],
+    radii: Sequence[float],
+    max_dim: int = 1,
+    *,
+    threads: int = 0,
+    time_budget_s: float = 0.0,
+    memory_limit: int = 0,
+) -> list[tuple[int, ...]]: ...
+def betti_batch_knn(
+    clouds: Sequence[Real],
+    k: int,
+    hops: int,
+    max_dim: int = 1,
+    *,
+    threads: int = 0,
+    time_budget_s: float = 0.0,
+    memory_limit: int = 0,
+) -> list[tuple[int, ...]]: ...
+def knn_edges(points: Real, k: int, *, threads: int = 1, time_budget_s: float = 0.0) -> Csr: ...
+def hop_rows(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    hops: int,
+    *,
+    threads: int = 1,
+    time_budget_s: float = 0.0,
+    memory_limit: int = 0,
+) -> Rows: ...
+def hop_csr(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    hops: int,
+    *,
+    threads: int = 1,
+    time_budget_s: float = 0.0,
+) -> Csr: ...
+def engine_info() -> EngineInfo: ...
+def use_variant(name: str) -> None: ...

@@ -67,6 +67,9 @@ def betti(
     knn: K = None,
     hops: Hops = None,
     max_dim: MaxDim = 1,
+    time_budget: Annotated[
+        float | None, typer.Option("--time-budget", help="Give up after so many seconds a cloud.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
@@ -91,7 +94,7 @@ def betti(
     everything = make_cloud(cloud.points)  # a point that occurs in two classes counts once here
     clouds = {"all": everything.points} | {str(c): cloud.of_class(c).points for c in cloud.classes()}
     found = {
-        name: betti_numbers(scale_graph(points, scale), max_dim=max_dim)
+        name: betti_numbers(scale_graph(points, scale), max_dim=max_dim, time_budget=time_budget)
         for name, points in clouds.items()
     }
     if as_json:
@@ -178,7 +181,11 @@ def doctor(seed: Seed = 0, as_json: Json = False, debug: Debug = False) -> None:
     if as_json:
         print_json(asdict(found))
     else:
-        print_table("unknot doctor", ["", ""], [*found.versions.items(), *found.checks.items()])
+        print_table(
+            "unknot doctor",
+            ["", ""],
+            [*found.versions.items(), *found.engine.items(), *found.checks.items()],
+        )
     if not found.healthy:
         raise typer.Exit(1)
 
@@ -227,13 +234,7 @@ def main(argv: list[str] | None = None) -> None:
         code = typer.main.get_command(build(arguments)).main(
             arguments, prog_name="unknot", standalone_mode=False
         )
-    except (
-        InputError,
-        FileNotFoundError,
-        PermissionError,
-        NotADirectoryError,
-        IsADirectoryError,
-    ) as error:
+    except (InputError, OSError) as error:  # TimeoutError, a missing file, a full disk: all OSError
         code = _refuse(error, arguments)
     except UsageError as error:
         code = _refuse(_usage_message(error, arguments), arguments)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from scipy import sparse
 from unknot import _native
 from unknot.cloud import check_points
 from unknot.errors import InputError, require_count
+from unknot.memory import DENSE_POINTS, estimate_memory, require_memory
 
 _SET_BITS = np.array([byte.bit_count() for byte in range(256)])
 
@@ -49,16 +49,22 @@ class Scale:
 
 @dataclass(frozen=True, eq=False)
 class NeighborGraph:
-    """An undirected graph on n points as packed closed-neighbourhood rows.
+    """An undirected graph on n points, as packed rows or as neighbour lists.
 
     Attributes:
-        rows: uint64 ``[n, ceil(n / 64)]``; bit j % 64 of ``rows[i, j // 64]`` is set when i and j are
-            joined or i == j. Symmetric; bits past n are zero. n^2 / 8 bytes in all.
+        n_points: vertices.
         scale: the rule that joined them.
+        rows: uint64 ``[n, ceil(n / 64)]``; bit j % 64 of ``rows[i, j // 64]`` is set when i and j are
+            joined or i == j. Symmetric; bits past n are zero. None for neighbour lists.
+        indptr, indices: int64 ``[n + 1]`` and int32 ``[2 m]``, the neighbours of i ascending in
+            ``indices[indptr[i]:indptr[i + 1]]``, i itself not among them. None for packed rows.
     """
 
-    rows: NDArray[np.uint64]
+    n_points: int
     scale: Scale = Scale()
+    rows: NDArray[np.uint64] | None = None
+    indptr: NDArray[np.int64] | None = None
+    indices: NDArray[np.int32] | None = None
 
     @classmethod
     def from_edges(cls, n_points: int, edges: ArrayLike) -> NeighborGraph:
@@ -79,7 +85,12 @@ class NeighborGraph:
                 f"point numbers in [0, {n})",
                 "raise n_points or drop the edges",
             )
-        return cls(_pack(n, pairs))
+        pairs = pairs[pairs[:, 0] != pairs[:, 1]].astype(np.int64)
+        both = np.concatenate([pairs, pairs[:, ::-1]])
+        weights = np.ones(len(both), dtype=np.int8)
+        lists = sparse.csr_array((weights, (both[:, 0], both[:, 1])), shape=(n, n))
+        lists.sum_duplicates()
+        return cls(n, indptr=lists.indptr.astype(np.int64), indices=lists.indices.astype(np.int32))
 
     @classmethod
     def from_sparse(cls, matrix: Any) -> NeighborGraph:
@@ -91,26 +102,27 @@ class NeighborGraph:
         return cls.from_edges(coo.shape[0], pairs.astype(np.int64))
 
     @property
-    def n_points(self) -> int:
-        return int(self.rows.shape[0])
-
-    @property
     def n_edges(self) -> int:
+        if self.rows is None:
+            return 0 if self.indices is None else len(self.indices) // 2
         return int((_SET_BITS[self.rows.view(np.uint8)].sum() - self.n_points) // 2)
 
     def edges(self) -> NDArray[np.int64]:
         """int64 ``[m, 2]``: each joined pair once, lower number first, in lexicographic order."""
+        if self.rows is None:
+            assert self.indptr is not None and self.indices is not None
+            i = np.repeat(np.arange(self.n_points), np.diff(self.indptr))
+            pairs = np.stack([i, self.indices.astype(np.int64)], axis=1)
+            return pairs[pairs[:, 0] < pairs[:, 1]]
         n = self.n_points
         block = max(1, (1 << 24) // max(n, 1))  # unpacked bits take 8 times the packed memory
-        found = []
+        found = [np.empty((0, 2), dtype=np.int64)]
         for start in range(0, n, block):
-            bits = np.unpackbits(
-                self.rows[start : start + block].view(np.uint8), axis=1, bitorder="little"
-            )
-            i, j = np.nonzero(bits[:, :n])
+            packed = self.rows[start : start + block].view(np.uint8)
+            i, j = np.nonzero(np.unpackbits(packed, axis=1, bitorder="little")[:, :n])
             i += start
             found.append(np.stack([i, j], axis=1)[i < j])
-        return np.concatenate(found).astype(np.int64) if found else np.empty((0, 2), dtype=np.int64)
+        return np.concatenate(found)
 
 
 def rips_graph(
@@ -130,17 +142,18 @@ def rips_graph(
         InputError: both or neither of points and distances, NaN, a negative radius, a matrix that
             is not square, symmetric and non-negative.
     """
-    if not isinstance(radius, (int, float, np.floating, np.integer)) or not radius >= 0:
-        raise InputError(f"radius = {radius!r}", "a number >= 0", "pass e.g. radius=0.5")
+    radius = require_radius(radius)
     if (points is None) == (distances is None):
         raise InputError(
             "points and distances" if points is not None else "neither points nor distances",
             "exactly one of them",
             "pass rips_graph(points, radius=...) or rips_graph(distances=D, radius=...)",
         )
-    scale = Scale(radius=float(radius))
+    scale = Scale(radius=radius)
     if points is not None:
-        return NeighborGraph(_native.rows_from_points(check_points(points), float(radius)), scale)
+        array = check_points(points)
+        _require_rows(len(array))
+        return NeighborGraph(len(array), scale, rows=_native.rows_from_points(array, radius))
     matrix = check_points(distances if distances is not None else (), name="distances")
     if matrix.shape[0] != matrix.shape[1]:
         raise InputError(f"distances of shape {matrix.shape}", "[n, n]", "pass a square matrix")
@@ -150,7 +163,8 @@ def rips_graph(
             "a symmetric matrix of numbers >= 0",
             "symmetrise it, e.g. (D + D.T) / 2",
         )
-    return NeighborGraph(_native.rows_from_distances(matrix, float(radius)), scale)
+    rows = _native.rows_from_distances(matrix, radius)
+    return NeighborGraph(len(matrix), scale, rows=rows)
 
 
 def knn_graph(points: ArrayLike, *, k: int, hops: int = 1) -> NeighborGraph:
@@ -171,12 +185,14 @@ def knn_graph(points: ArrayLike, *, k: int, hops: int = 1) -> NeighborGraph:
     n = array.shape[0]
     if n <= k:
         raise InputError(f"k = {k} with {n} points", "more points than k", f"pass k <= {max(n - 1, 1)}")
-    nearest = _native.nearest_neighbors(array, k)
-    pairs = np.stack([np.repeat(np.arange(n), k), nearest.ravel()], axis=1)
-    rows = _pack(n, pairs)
+    require_memory(n, estimate_memory(n, k=k, hops=hops) // 4, "a kNN-hop graph")
+    indptr, indices = _native.knn_edges(array, k)
+    scale = Scale(k=k, hops=hops)
+    if n <= DENSE_POINTS:
+        return NeighborGraph(n, scale, rows=_native.hop_rows(indptr, indices, hops))
     if hops > 1:
-        rows = _native.expand_hops(rows, min(hops, n))
-    return NeighborGraph(rows, Scale(k=k, hops=hops))
+        indptr, indices = _native.hop_csr(indptr, indices, hops)
+    return NeighborGraph(n, scale, indptr=indptr, indices=indices)
 
 
 def scale_graph(points: ArrayLike, scale: Scale) -> NeighborGraph:
@@ -187,14 +203,15 @@ def scale_graph(points: ArrayLike, scale: Scale) -> NeighborGraph:
         graph = rips_graph(points, radius=scale.radius)
     else:
         raise InputError(f"scale = {scale}", "a radius, or k and hops", "pass Scale(k=14, hops=2)")
-    return NeighborGraph(graph.rows, scale)
+    return replace(graph, scale=scale)
 
 
-def _pack(n: int, pairs: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Closed-neighbourhood rows from pairs in range, in either order."""
-    rows = np.zeros((n, math.ceil(n / 64)), dtype=np.uint64)
-    own = np.arange(n)
-    i = np.concatenate([pairs[:, 0], pairs[:, 1], own]).astype(np.int64)
-    j = np.concatenate([pairs[:, 1], pairs[:, 0], own]).astype(np.int64)
-    np.bitwise_or.at(rows, (i, j // 64), np.uint64(1) << (j % 64).astype(np.uint64))
-    return rows
+def require_radius(radius: object) -> float:
+    """``radius`` as a float, or an InputError unless it is a number >= 0."""
+    if not isinstance(radius, (int, float, np.floating, np.integer)) or not radius >= 0:
+        raise InputError(f"radius = {radius!r}", "a number >= 0", "pass e.g. radius=0.5")
+    return float(radius)
+
+
+def _require_rows(n: int) -> None:
+    require_memory(n, estimate_memory(n) // 4, "a dense neighbour graph")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from ripser import ripser
-from scipy import sparse
 from scipy.spatial.distance import pdist, squareform
 
+from unknot import _native
 from unknot.cloud import check_points
-from unknot.errors import InputError
-from unknot.graph import NeighborGraph, Scale, scale_graph
+from unknot.errors import InputError, require_count
+from unknot.graph import NeighborGraph, Scale, require_radius
+from unknot.memory import LIMIT_VARIABLE, memory_limit
 
 
 @dataclass(frozen=True)
@@ -37,40 +40,45 @@ class BettiNumbers:
         return sum(self.values)
 
 
-def betti_numbers(graph: NeighborGraph, *, max_dim: int = 1) -> BettiNumbers:
+def betti_numbers(
+    graph: NeighborGraph, *, max_dim: int = 1, time_budget: float | None = None
+) -> BettiNumbers:
     """b0 to b_max_dim of the flag (clique) complex of ``graph``, over GF(2).
 
     Args:
         graph: from `rips_graph`, `knn_graph` or `NeighborGraph.from_edges`.
         max_dim: 0, 1 or 2.
+        time_budget: seconds after which to give up; None never does.
 
     Returns:
         Betti numbers of length ``max_dim + 1``. The empty graph has zeros.
 
-    Computed by Ripser (Bauer, 2021) on the 0/1 graph: every edge enters at 1, and the classes that
-    are alive at 1 are the homology of the flag complex.
+    Raises:
+        InputError: more memory than `memory_limit` allows.
+        TimeoutError: the budget is spent.
+
+    At one scale no filtration is needed, so the graph is first made smaller without changing its
+    homology, and linear algebra is left for what remains: see ``src/native/``.
     """
-    if isinstance(max_dim, bool) or max_dim not in (0, 1, 2):
-        raise InputError(f"max_dim = {max_dim!r}", "0, 1 or 2", "pass max_dim=1 for b0 and b1")
-    n = graph.n_points
-    edges = graph.edges()
-    # Ripser refuses graphs of fewer than two points and diagrams without any edge.
-    if len(edges) == 0:
-        return BettiNumbers((n, 0, 0)[: max_dim + 1], n, graph.scale)
-    adjacency = sparse.coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n))
-    adjacency = (adjacency + adjacency.T).tocoo()
-    diagrams = ripser(adjacency, distance_matrix=True, maxdim=max_dim, thresh=1.0)["dgms"]
-    alive = tuple(int(np.isinf(diagram[:, 1]).sum()) for diagram in diagrams)
-    return BettiNumbers(alive, n, graph.scale)
+    limits = _limits(max_dim, time_budget)
+    with _as_input_error(graph.n_points):
+        if graph.rows is not None:
+            values = _native.betti_rows(graph.rows, max_dim, **limits)
+        else:
+            assert graph.indptr is not None and graph.indices is not None
+            values = _native.betti_csr(graph.indptr, graph.indices, max_dim, **limits)
+    return BettiNumbers(values, graph.n_points, graph.scale)
 
 
 def betti_numbers_batch(
-    clouds: NDArray[np.floating] | Iterable[ArrayLike],
+    clouds: NDArray[np.floating[Any]] | Iterable[ArrayLike],
     *,
     radius: float | None = None,
     k: int | None = None,
     hops: int = 1,
     max_dim: int = 1,
+    threads: int = 0,
+    time_budget: float | None = None,
 ) -> list[BettiNumbers]:
     """Betti numbers of many clouds at one scale, in the order given.
 
@@ -80,13 +88,55 @@ def betti_numbers_batch(
         k: for the kNN-hop rule. Exactly one of the two.
         hops: with k.
         max_dim: 0, 1 or 2.
+        threads: that share the clouds, inside the engine; 0 takes one a core. The answer does not
+            depend on it.
+        time_budget: seconds for all clouds together.
     """
     if (radius is None) == (k is None):
         raise InputError(
             f"radius = {radius}, k = {k}", "exactly one rule", "pass radius=... or k=..., hops=..."
         )
-    scale = Scale(radius=radius) if k is None else Scale(k=k, hops=hops)
-    return [betti_numbers(scale_graph(cloud, scale), max_dim=max_dim) for cloud in clouds]
+    arrays = [check_points(cloud) for cloud in clouds]
+    limits = _limits(max_dim, time_budget)
+    threads = require_count("threads", threads, minimum=0)
+    largest = max(map(len, arrays), default=0)
+    with _as_input_error(largest):
+        if radius is not None:
+            scale = Scale(radius=require_radius(radius))
+            radii = [float(radius)] * len(arrays)
+            found = _native.betti_batch_points(arrays, radii, max_dim, threads=threads, **limits)
+        else:
+            scale = Scale(k=require_count("k", k), hops=require_count("hops", hops))
+            smallest = min(map(len, arrays), default=scale.k + 1 if scale.k else 0)
+            if smallest <= (scale.k or 0):
+                raise InputError(
+                    f"k = {k} with a cloud of {smallest} points", "more points than k", "lower k"
+                )
+            found = _native.betti_batch_knn(
+                arrays, scale.k or 1, hops, max_dim, threads=threads, **limits
+            )
+    return [BettiNumbers(v, len(a), scale) for v, a in zip(found, arrays, strict=True)]
+
+
+def _limits(max_dim: int, time_budget: float | None) -> dict[str, Any]:
+    """The native keyword arguments of every computation, checked."""
+    if isinstance(max_dim, bool) or max_dim not in (0, 1, 2):
+        raise InputError(f"max_dim = {max_dim!r}", "0, 1 or 2", "pass max_dim=1 for b0 and b1")
+    if time_budget is not None and not time_budget > 0:
+        raise InputError(f"time_budget = {time_budget}", "seconds > 0", "pass e.g. time_budget=60")
+    return {"time_budget_s": float(time_budget or 0), "memory_limit": memory_limit()}
+
+
+@contextmanager
+def _as_input_error(n_points: int) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise InputError(
+            f"homology of {n_points} points ({error})",
+            f"at most {memory_limit() / 1e9:.1f} GB",
+            f"take a subsample, a smaller scale or max_dim, or raise {LIMIT_VARIABLE}",
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +167,7 @@ def persistence(
     array = check_points(points)
     if array.shape[0] < 2:
         raise InputError(f"{array.shape[0]} point(s)", "at least 2", "pass more points")
-    if isinstance(max_dim, bool) or max_dim not in (0, 1, 2):
-        raise InputError(f"max_dim = {max_dim!r}", "0, 1 or 2", "pass max_dim=1 for b0 and b1")
+    _limits(max_dim, None)
     # Distances by scipy: given points, ripser warns of clouds with as many features as points.
     distances = squareform(pdist(array.astype(np.float64)))
     diagrams = ripser(distances, distance_matrix=True, maxdim=max_dim, thresh=max_radius)["dgms"]

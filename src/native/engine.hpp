@@ -1,0 +1,47 @@
+// The engine as plain C++: choice of the instruction set, threads, batches.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <vector>
+
+#include "variant.hpp"
+
+namespace unknot {
+
+using Betti = std::array<std::int64_t, 3>;
+
+// The variant in use, those this machine can run, and a switch for tests (false: not available).
+const Variant& variant();
+std::vector<const Variant*> variants();
+bool use_variant(const char* name);
+
+// Calls work(i, control) for i in [0, count) on at most `threads` threads (0: one per core). The
+// caller's thread keeps polling; the first exception ends the run and is thrown from here.
+void parallel(std::int64_t count, int threads, Control& control,
+              const std::function<void(std::int64_t, Control&)>& work);
+
+void rows_from_points(const PointTable&, double radius, int threads, Control&, std::uint64_t* rows);
+template <class T>
+void rows_from_distances(const T* distances, int n, double radius, int threads, Control&,
+                         std::uint64_t* rows);
+
+Betti betti_points(Points, double radius, int max_dim, int threads, Control&);
+std::vector<Betti> betti_batch(const std::vector<Points>&, const std::vector<double>& radii,
+                               int max_dim, int threads, Control&);
+
+struct Csr {
+  std::vector<std::int64_t> indptr;
+  std::vector<std::int32_t> indices;
+};
+// i and j are joined when either is among the k nearest of the other; ties by lower number.
+Csr knn_graph(Points, int k, int threads, Control&);
+// Pairs at most `hops` steps apart.
+Csr hop_graph(const std::int64_t* indptr, const std::int32_t* indices, int n, int hops, int threads,
+              Control&);
+void hop_rows(const std::int64_t* indptr, const std::int32_t* indices, int n, int hops, int threads,
+              Control&, std::uint64_t* rows);
+std::vector<Betti> betti_batch_knn(const std::vector<Points>&, int k, int hops, int max_dim,
+                                   int threads, Control&);
+
+}  // namespace unknot

@@ -1,0 +1,115 @@
+// The symmetrised k-nearest-neighbour graph, and the pairs a few steps apart in a sparse graph.
+#include <algorithm>
+
+#include "engine.hpp"
+
+namespace unknot {
+
+Csr knn_graph(Points points, int k, int threads, Control& control) {
+  const int n = static_cast<int>(points.n);
+  Csr g;
+  g.indptr.assign(static_cast<std::size_t>(n) + 1, 0);
+  if (n < 2 || k < 1) return g;
+  k = std::min(k, n - 1);
+  const PointTable table = make_table(points, points.d <= 32, false);
+  std::vector<std::int32_t> near(static_cast<std::size_t>(n) * k);
+  const Variant& v = variant();
+  parallel(table.padded / 64, threads, control, [&](std::int64_t block, Control&) {
+    v.nearest_of_block(table, k, static_cast<int>(block), near.data());
+  });
+  // Sort each list; j is a neighbour of i also when i is in j's list but not j in i's.
+  for (int i = 0; i < n; ++i)
+    std::sort(near.begin() + static_cast<std::ptrdiff_t>(i) * k,
+              near.begin() + static_cast<std::ptrdiff_t>(i + 1) * k);
+  auto lists = [&](int i, int j) {
+    const std::int32_t* row = near.data() + static_cast<std::size_t>(i) * k;
+    return std::binary_search(row, row + k, j);
+  };
+  std::vector<std::int32_t> one_way;  // pairs (i, j), i not in j's list
+  for (int i = 0; i < n; ++i)
+    for (int t = 0; t < k; ++t) {
+      const int j = near[static_cast<std::size_t>(i) * k + t];
+      if (!lists(j, i)) {
+        one_way.push_back(i);
+        one_way.push_back(j);
+        ++g.indptr[j + 1];
+      }
+    }
+  for (int i = 0; i < n; ++i) g.indptr[i + 1] += g.indptr[i] + k;
+  g.indices.resize(g.indptr[n]);
+  std::vector<std::int64_t> at(g.indptr.begin(), g.indptr.end() - 1);
+  for (int i = 0; i < n; ++i)
+    for (int t = 0; t < k; ++t) g.indices[at[i]++] = near[static_cast<std::size_t>(i) * k + t];
+  for (std::size_t e = 0; e < one_way.size(); e += 2) g.indices[at[one_way[e + 1]]++] = one_way[e];
+  // Both parts rise: the lists were sorted and the pairs come by rising i.
+  for (int i = 0; i < n; ++i)
+    std::inplace_merge(g.indices.begin() + g.indptr[i], g.indices.begin() + g.indptr[i] + k,
+                       g.indices.begin() + g.indptr[i + 1]);
+  return g;
+}
+
+Csr hop_graph(const std::int64_t* indptr, const std::int32_t* indices, int n, int hops, int threads,
+              Control& control) {
+  std::vector<std::vector<std::int32_t>> rows(n);
+  constexpr int kChunk = 256;
+  parallel((n + kChunk - 1) / kChunk, threads, control, [&](std::int64_t chunk, Control& own) {
+    std::vector<char> seen(n, 0);
+    const int end = static_cast<int>(std::min<std::int64_t>(n, (chunk + 1) * kChunk));
+    for (int v = static_cast<int>(chunk * kChunk); v < end; ++v) {
+      own.check();
+      std::vector<std::int32_t>& row = rows[v];
+      row.push_back(v);
+      seen[v] = 1;
+      for (std::size_t first = 0, h = 0; h < static_cast<std::size_t>(hops) && first < row.size(); ++h) {
+        const std::size_t last = row.size();
+        for (; first < last; ++first)
+          for (std::int64_t t = indptr[row[first]]; t < indptr[row[first] + 1]; ++t)
+            if (!seen[indices[t]]) {
+              seen[indices[t]] = 1;
+              row.push_back(indices[t]);
+            }
+      }
+      for (std::int32_t u : row) seen[u] = 0;
+      row.erase(row.begin());
+      std::sort(row.begin(), row.end());
+      row.shrink_to_fit();
+    }
+  });
+  Csr g;
+  g.indptr.assign(static_cast<std::size_t>(n) + 1, 0);
+  for (int v = 0; v < n; ++v)
+    g.indptr[v + 1] = g.indptr[v] + static_cast<std::int64_t>(rows[v].size());
+  g.indices.resize(g.indptr[n]);
+  for (int v = 0; v < n; ++v) {
+    std::copy(rows[v].begin(), rows[v].end(), g.indices.begin() + g.indptr[v]);
+    std::vector<std::int32_t>().swap(rows[v]);
+  }
+  return g;
+}
+
+void hop_rows(const std::int64_t* indptr, const std::int32_t* indices, int n, int hops, int threads,
+              Control& control, std::uint64_t* rows) {
+  const int words = (n + 63) / 64;
+  auto row = [&](std::uint64_t* base, int v) { return base + static_cast<std::size_t>(v) * words; };
+  for (int v = 0; v < n; ++v) {
+    std::uint64_t* r = row(rows, v);
+    r[v >> 6] |= std::uint64_t{1} << (v & 63);
+    if (hops > 0)
+      for (std::int64_t t = indptr[v]; t < indptr[v + 1]; ++t)
+        r[indices[t] >> 6] |= std::uint64_t{1} << (indices[t] & 63);
+  }
+  // Each further step ors in the neighbours' rows of the step before.
+  std::vector<std::uint64_t> before;
+  const Variant& var = variant();
+  for (int h = 1; h < hops; ++h) {
+    before.assign(rows, rows + static_cast<std::size_t>(n) * words);
+    parallel((n + 63) / 64, threads, control, [&](std::int64_t chunk, Control&) {
+      for (int v = static_cast<int>(chunk * 64); v < std::min<std::int64_t>(n, (chunk + 1) * 64); ++v)
+        var.or_rows(before.data(), indices + indptr[v], static_cast<int>(indptr[v + 1] - indptr[v]),
+                    words, row(rows, v));
+    });
+    if (before == std::vector<std::uint64_t>(rows, rows + before.size())) break;
+  }
+}
+
+}  // namespace unknot

@@ -1,0 +1,239 @@
+// Distances to bits: one 64 x 64 tile at a time, half the matrix, the other half by transposing.
+#pragma once
+
+#include "bits.hpp"
+#include "points.hpp"
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace unknot::UNKNOT_VARIANT {
+
+// Bit j: x[j] <= t.
+UNKNOT_INLINE Word at_most(const double* x, double t) {
+  Word out = 0;
+#if defined(__AVX512F__)
+  const __m512d tt = _mm512_set1_pd(t);
+  for (int j = 0; j < 64; j += 8)
+    out |= static_cast<Word>(_mm512_cmp_pd_mask(_mm512_loadu_pd(x + j), tt, _CMP_LE_OQ)) << j;
+#elif defined(__AVX__)
+  const __m256d tt = _mm256_set1_pd(t);
+  for (int j = 0; j < 64; j += 4)
+    out |= static_cast<Word>(_mm256_movemask_pd(
+               _mm256_cmp_pd(_mm256_loadu_pd(x + j), tt, _CMP_LE_OQ)))
+           << j;
+#elif defined(__SSE2__)
+  const __m128d tt = _mm_set1_pd(t);
+  for (int j = 0; j < 64; j += 2)
+    out |= static_cast<Word>(_mm_movemask_pd(_mm_cmple_pd(_mm_loadu_pd(x + j), tt))) << j;
+#else
+  for (int j = 0; j < 64; ++j) out |= static_cast<Word>(x[j] <= t) << j;
+#endif
+  return out;
+}
+UNKNOT_INLINE Word at_most(const float* x, float t) {
+  Word out = 0;
+#if defined(__AVX512F__)
+  const __m512 tt = _mm512_set1_ps(t);
+  for (int j = 0; j < 64; j += 16)
+    out |= static_cast<Word>(_mm512_cmp_ps_mask(_mm512_loadu_ps(x + j), tt, _CMP_LE_OQ)) << j;
+#elif defined(__AVX__)
+  const __m256 tt = _mm256_set1_ps(t);
+  for (int j = 0; j < 64; j += 8)
+    out |= static_cast<Word>(static_cast<unsigned>(_mm256_movemask_ps(
+               _mm256_cmp_ps(_mm256_loadu_ps(x + j), tt, _CMP_LE_OQ))))
+           << j;
+#elif defined(__SSE2__)
+  const __m128 tt = _mm_set1_ps(t);
+  for (int j = 0; j < 64; j += 4)
+    out |= static_cast<Word>(static_cast<unsigned>(
+               _mm_movemask_ps(_mm_cmple_ps(_mm_loadu_ps(x + j), tt))))
+           << j;
+#else
+  for (int j = 0; j < 64; ++j) out |= static_cast<Word>(x[j] <= t) << j;
+#endif
+  return out;
+}
+
+// Transposes 64 x 64 bits in place (Warren, Hacker's Delight, 7-3).
+inline void transpose(Word* a) {
+  Word mask = 0x00000000FFFFFFFFull;
+  for (int j = 32; j; j >>= 1, mask ^= mask << j)
+    for (int k = 0; k < 64; k = (k + j + 1) & ~j) {
+      const Word x = ((a[k] >> j) ^ a[k + j]) & mask;
+      a[k] ^= x << j;
+      a[k + j] ^= x;
+    }
+}
+
+// Squared distances of one point to the 64 of a block, as the rule of points.hpp says.
+template <int D>
+UNKNOT_INLINE void squared_distances(const PointTable& t, const double* x, int block, double* out) {
+  const int d = D > 0 ? D : t.d;
+  const double* c = t.columns.data() + block * 64;
+  for (int j = 0; j < 64; ++j) out[j] = 0;
+  for (int k = 0; k < d; ++k, c += t.padded) {
+    const double xk = x[k];
+    for (int j = 0; j < 64; ++j) {
+      const double diff = xk - c[j];
+      out[j] += diff * diff;
+    }
+  }
+}
+inline void squared_distances(const PointTable& t, const double* x, int block, double* out) {
+  switch (t.d) {
+    case 1: return squared_distances<1>(t, x, block, out);
+    case 2: return squared_distances<2>(t, x, block, out);
+    case 3: return squared_distances<3>(t, x, block, out);
+    default: return squared_distances<0>(t, x, block, out);
+  }
+}
+
+// No two points of the blocks are as near as this, squared. Rounded like the distances themselves:
+// every step is monotonic, so the bound also holds for the computed values.
+inline double box_gap(const PointTable& t, const double* lo, const double* hi, int block) {
+  const double* b = t.box.data() + static_cast<std::size_t>(block) * 2 * t.d;
+  double sum = 0;
+  for (int k = 0; k < t.d; ++k) {
+    double gap = b[k] - hi[k];
+    if (lo[k] - b[t.d + k] > gap) gap = lo[k] - b[t.d + k];
+    if (gap > 0) sum += gap * gap;
+  }
+  return sum;
+}
+
+#if defined(__GNUC__)
+#if defined(__AVX512F__)
+typedef float Lanes __attribute__((vector_size(64), aligned(4), may_alias));
+#elif defined(__AVX__)
+typedef float Lanes __attribute__((vector_size(32), aligned(4), may_alias));
+#else
+typedef float Lanes __attribute__((vector_size(16), aligned(4), may_alias));
+#endif
+#else
+typedef float Lanes;
+#endif
+
+// Single-precision inner products of four points with the 64 of a block. Any rounding will do:
+// what is near the threshold is decided again.
+inline void inner_products(const PointTable& t, int row, int block, float* out) {
+  constexpr int lanes = sizeof(Lanes) / sizeof(float);
+  constexpr int wide = sizeof(Lanes) == 64 ? 4 : 2;
+  for (int j = 0; j < 64; j += lanes * wide) {
+    Lanes sum[4][wide] = {};
+    const float* a = t.single.data() + row;
+    const float* b = t.single.data() + block * 64 + j;
+    for (int k = 0; k < t.d; ++k, a += t.padded, b += t.padded)
+      for (int c = 0; c < wide; ++c) {
+        const Lanes bc = *reinterpret_cast<const Lanes*>(b + c * lanes);
+        for (int r = 0; r < 4; ++r) {
+#if defined(__AVX512F__)
+          sum[r][c] = (Lanes)_mm512_fmadd_ps(_mm512_set1_ps(a[r]), (__m512)bc, (__m512)sum[r][c]);
+#elif defined(__FMA__)
+          sum[r][c] = (Lanes)_mm256_fmadd_ps(_mm256_set1_ps(a[r]), (__m256)bc, (__m256)sum[r][c]);
+#else
+          sum[r][c] += a[r] * bc;
+#endif
+        }
+      }
+    for (int r = 0; r < 4; ++r)
+      for (int c = 0; c < wide; ++c)
+        *reinterpret_cast<Lanes*>(out + r * 64 + j + c * lanes) = sum[r][c];
+  }
+}
+
+inline Word recheck(const PointTable& t, const double* x, int block, Word doubtful, double limit) {
+  Word out = 0;
+  for (; doubtful; doubtful &= doubtful - 1) {
+    const int j = lowest_bit(doubtful), place = block * 64 + j;
+    if (place >= t.n) continue;
+    const double* y = t.rows.data() + static_cast<std::size_t>(place) * t.d;
+    double sum = 0;
+    for (int k = 0; k < t.d; ++k) sum += (x[k] - y[k]) * (x[k] - y[k]);
+    out |= static_cast<Word>(sum <= limit) << j;
+  }
+  return out;
+}
+
+// |x - y|^2 <= limit  <=>  x.y >= (|x|^2 + |y|^2 - limit) / 2. With u = 2^-24, R the greatest norm:
+// rounding the points to single moves x.y by at most 2.1 u R^2, the d products and sums by
+// (d + 2) u R^2, norms and the right side by 4 u (R^2 + limit). Beyond twice all that, no doubt.
+inline void quick_tile(const PointTable& t, int rb, int cb, double limit, Word* tile) {
+  const float slack = static_cast<float>((t.d + 16) * 1.2e-7 * (t.greatest_norm + limit));
+  alignas(64) float dot[4 * 64];
+  const float half_limit = static_cast<float>(limit / 2);
+  const float* norms = t.half_norm.data();
+  for (int r = 0; r < 64; r += 4) {
+    if (rb * 64 + r >= t.n) break;
+    inner_products(t, rb * 64 + r, cb, dot);
+    for (int q = 0; q < 4; ++q) {
+      const int place = rb * 64 + r + q;
+      const float base = norms[place] - half_limit;
+      alignas(64) float short_by[64];
+      for (int j = 0; j < 64; ++j) short_by[j] = base + norms[cb * 64 + j] - dot[q * 64 + j];
+      const Word sure = at_most(short_by, -slack), maybe = at_most(short_by, slack);
+      tile[r + q] = sure;
+      if (maybe != sure && place < t.n)
+        tile[r + q] |= recheck(t, t.rows.data() + static_cast<std::size_t>(place) * t.d, cb,
+                               maybe & ~sure, limit);
+    }
+  }
+}
+
+inline void exact_tile(const PointTable& t, int rb, int cb, double limit, Word* tile) {
+  alignas(64) double sums[64];
+  for (int r = 0; r < 64 && rb * 64 + r < t.n; ++r) {
+    squared_distances(t, t.rows.data() + static_cast<std::size_t>(rb * 64 + r) * t.d, cb, sums);
+    tile[r] = at_most(sums, limit);
+  }
+}
+
+// Writes tile (rb, cb) and its mirror image; rows past n and columns past n stay zero.
+inline void store_tile(Word* rows, int n, int words, int rb, int cb, Word* tile) {
+  if (cb == words - 1 && (n & 63))
+    for (int r = 0; r < 64; ++r) tile[r] &= (Word{1} << (n & 63)) - 1;
+  for (int r = 0; r < 64 && rb * 64 + r < n; ++r)
+    rows[static_cast<std::size_t>(rb * 64 + r) * words + cb] = tile[r];
+  if (rb == cb) {
+    for (int v = rb * 64; v < rb * 64 + 64 && v < n; ++v)
+      set_bit(rows + static_cast<std::size_t>(v) * words, v);
+    return;
+  }
+  transpose(tile);
+  for (int r = 0; r < 64 && cb * 64 + r < n; ++r)
+    rows[static_cast<std::size_t>(cb * 64 + r) * words + rb] = tile[r];
+}
+
+// Tile row rb of the neighbour graph of a point table. `rows` starts all zero.
+inline void point_tiles(const PointTable& t, double limit, Word* rows, int rb) {
+  const int words = t.padded / 64;
+  const double* lo = t.quick ? nullptr : t.box.data() + static_cast<std::size_t>(rb) * 2 * t.d;
+  for (int cb = rb; cb < words; ++cb) {
+    if (lo && cb != rb && box_gap(t, lo, lo + t.d, cb) > limit) continue;
+    Word tile[64] = {};
+    t.quick ? quick_tile(t, rb, cb, limit, tile) : exact_tile(t, rb, cb, limit, tile);
+    store_tile(rows, t.n, words, rb, cb, tile);
+  }
+}
+
+// Tile row rb of a given n x n distance matrix; reads the upper triangle only, each row in one
+// stroke, for the sake of the hardware's prefetching.
+template <class T>
+void distance_tiles(const T* distances, int n, T limit, Word* rows, int rb) {
+  const int words = words_for(n), width = words - rb, count = n - rb * 64 < 64 ? n - rb * 64 : 64;
+  Buffer<Word> strip(static_cast<std::size_t>(width) * 64, 0);  // tile by tile
+  for (int r = 0; r < count; ++r) {
+    const T* x = distances + static_cast<std::size_t>(rb * 64 + r) * n + rb * 64;
+    int c = 0;
+    for (; (rb + c) * 64 + 64 <= n; ++c) strip[c * 64 + r] = at_most(x + c * 64, limit);
+    for (int j = 0; (rb + c) * 64 + j < n; ++j)
+      strip[c * 64 + r] |= static_cast<Word>(x[c * 64 + j] <= limit) << j;
+  }
+  Word mirror[64];  // the lower half of the tile on the diagonal
+  for (int r = 0; r < 64; ++r) mirror[r] = strip[r] &= ~Word{0} << r;
+  transpose(mirror);
+  for (int r = 0; r < 64; ++r) strip[r] |= mirror[r];
+  for (int c = 0; c < width; ++c) store_tile(rows, n, words, rb, rb + c, strip.data() + c * 64);
+}
+
+}  // namespace unknot::UNKNOT_VARIANT

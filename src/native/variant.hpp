@@ -1,0 +1,38 @@
+// What one build of the hot code offers. One build for each instruction set; chosen at run time.
+#pragma once
+
+#include <cstdint>
+
+#include "control.hpp"
+#include "points.hpp"
+
+namespace unknot {
+
+struct Variant {
+  const char* name;
+  // Betti numbers 0..max_dim of a packed graph, which is left alone.
+  void (*betti_dense)(const std::uint64_t* rows, int n, int max_dim, Control&, std::int64_t* betti);
+  // ... of a symmetric CSR graph without self-loops, indices rising.
+  void (*betti_sparse)(const std::int64_t* indptr, const std::int32_t* indices, int n, int max_dim,
+                       Control&, std::int64_t* betti);
+  // One row of 64 x 64 tiles, from points or from distances, into rows that start all zero. Calls
+  // for different tile rows write different words.
+  void (*point_tiles)(const PointTable&, double limit, std::uint64_t* rows, int tile_row);
+  void (*distance_tiles_double)(const double*, int n, double limit, std::uint64_t* rows, int tile_row);
+  void (*distance_tiles_float)(const float*, int n, float limit, std::uint64_t* rows, int tile_row);
+  // The k nearest of each of one block of 64 places, to out[original number * k].
+  void (*nearest_of_block)(const PointTable&, int k, int block, std::int32_t* out);
+  // Row v of the graph of pairs at most two steps apart: out |= the rows of v's neighbours.
+  void (*or_rows)(const std::uint64_t* rows, const std::int32_t* which, int count, int words,
+                  std::uint64_t* out);
+};
+
+extern const Variant baseline_variant;
+#if defined(UNKNOT_HAS_X86_64_V3)
+extern const Variant x86_64_v3_variant;
+#endif
+#if defined(UNKNOT_HAS_X86_64_V4)
+extern const Variant x86_64_v4_variant;
+#endif
+
+}  // namespace unknot

@@ -80,7 +80,7 @@ coverage: $(NATIVE_TOOLS)
 	$(call build_native,coverage,UNKNOT_COVERAGE)
 	PYTHONPATH=build/coverage:$(SITE) $(BIN)/python -S -m pytest -q -p no:cacheprovider tests/test_engine.py
 	# gcov 12 counts some inlined branches below zero (GCC bug 68080).
-	$(BIN)/gcovr --root . --filter src/native --object-directory build/coverage --gcov-ignore-parse-errors negative_hits.warn_once_per_file --print-summary --sort uncovered-percent
+	$(BIN)/gcovr --root . --filter src/native --object-directory build/coverage --gcov-ignore-parse-errors negative_hits.warn_once_per_file --merge-lines --print-summary --sort uncovered-percent
 
 clean:
 	rm -rf .venv build dist runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +64,10 @@ def test_shape_writes_the_true_numbers_and_is_reproducible(run, tmp_path: Path) 
             "--out",
             name,
         )
-    a, b = (np.load(tmp_path / name) for name in ("a.npz", "b.npz"))
-    assert a["betti_0"].tolist() == [3, 3]
-    assert len(a["points"]) == 600
-    assert np.array_equal(a["points"], b["points"])
+    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
+        assert a["betti_0"].tolist() == [3, 3]
+        assert len(a["points"]) == 600
+        assert np.array_equal(a["points"], b["points"])
 
 
 def test_betti_of_an_unlabelled_file_is_a_table_or_json(run, tmp_path: Path) -> None:
@@ -103,6 +105,7 @@ BAD_FILES = {
         (("betti", "ok.npy", "--knn", "14"), "k = 14 with 4 points"),
         (("betti", "ok.npy", "--radius", "1", "--max-dim", "3"), "3"),
         (("betti", "ok.npy", "--radius", "1", "--wrong"), "--wrong"),
+        (("betti", "ok.npy", "--radius", "1", "--time-budget", "0"), "time_budget = 0"),
         (("shape", "rinks", "--out", "r.npz"), "rings"),
         (("shape", "rings", "--pears", "3", "--out", "r.npz"), "pears"),
         (("shape", "rings", "--pairs", "0", "--out", "r.npz"), "pairs"),
@@ -158,6 +161,18 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert "Traceback" in ran.stderr
     assert ran.returncode != 0
+
+
+def test_an_interruption_ends_within_a_second_with_code_130(tmp_path: Path) -> None:
+    np.save(tmp_path / "hard.npy", np.random.default_rng(0).normal(size=(5000, 400)).astype(np.float32))
+    arguments = ["betti", "hard.npy", "--radius", "28.1", "--max-dim", "2"]
+    command = [sys.executable, "-m", "unknot", *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(5)  # well into the homology, which takes a minute or more
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == "unknot: interrupted\n"
 
 
 @pytest.mark.parametrize(

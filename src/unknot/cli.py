@@ -239,11 +239,12 @@ def main(argv: list[str] | None = None) -> None:
     except UsageError as error:
         code = _refuse(_usage_message(error, arguments), arguments)
     except (typer.Abort, KeyboardInterrupt):
-        print("unknot: interrupted", file=sys.stderr)
         code = 130
     except Exception as error:
         _refuse(f"{type(error).__name__}: {error} (--debug shows the traceback)", arguments, error)
         code = 1
+    if code == 130:  # the parser may have turned the interruption into this code by itself
+        print("unknot: interrupted", file=sys.stderr)
     sys.exit(code)
 
 

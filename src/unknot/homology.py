@@ -134,7 +134,7 @@ def _as_input_error(n_points: int) -> Iterator[None]:
     except MemoryError as error:
         raise InputError(
             f"homology of {n_points} points ({error})",
-            f"at most {memory_limit() / 1e9:.1f} GB",
+            f"at most {memory_limit() / 1e9:.2g} GB",
             f"take a subsample, a smaller scale or max_dim, or raise {LIMIT_VARIABLE}",
         ) from None
 

@@ -57,7 +57,7 @@ def require_memory(n_points: int, needed: int, what: str) -> None:
     limit = memory_limit()
     if needed > limit:
         raise InputError(
-            f"{what} of {n_points} points ({needed / 1e9:.1f} GB)",
-            f"at most {limit / 1e9:.1f} GB",
+            f"{what} of {n_points} points ({needed / 1e9:.2g} GB)",
+            f"at most {limit / 1e9:.2g} GB",
             f"take a subsample, use a kNN-hop graph, or raise {LIMIT_VARIABLE}",
         )

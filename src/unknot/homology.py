@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from ripser import ripser
-from scipy.spatial.distance import pdist, squareform
 
 from unknot import _native
 from unknot.cloud import check_points
@@ -164,6 +162,10 @@ def persistence(
     Ripser works in float32: births and deaths are exact to about seven digits, so at a radius that
     equals a distance to the last bit it can differ from `betti_numbers`, which works in float64.
     """
+    # Here, because ripser brings scikit-learn and a plotting library: half a second.
+    from ripser import ripser
+    from scipy.spatial.distance import pdist, squareform
+
     array = check_points(points)
     if array.shape[0] < 2:
         raise InputError(f"{array.shape[0]} point(s)", "at least 2", "pass more points")

@@ -165,12 +165,21 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
 def test_an_interruption_ends_with_code_130(tmp_path: Path) -> None:
     np.save(tmp_path / "hard.npy", np.random.default_rng(0).normal(size=(5000, 400)).astype(np.float32))
-    arguments = ["betti", "hard.npy", "--radius", "28.1", "--max-dim", "2"]
-    command = [sys.executable, "-m", "unknot", *arguments]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        time.sleep(10)  # well into the homology, which takes a minute or more
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 130
+    # The handler is set by hand, because a process started in the background ignores SIGINT.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from unknot.cli import main\n"
+        "main(['betti', 'hard.npy', '--radius', '28.1', '--max-dim', '2'])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            time.sleep(10)  # well into the homology, which takes a minute or more
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=20) == 130
+        finally:
+            process.kill()
         assert process.stderr is not None
         assert process.stderr.read() == "unknot: interrupted\n"
 

@@ -18,7 +18,7 @@ from unknot.activations import ACTIVATIONS, init_by_gain
 from unknot.console import track
 from unknot.errors import InputError, require_count
 from unknot.models import mlp
-from unknot.training import one_thread, train
+from unknot.training import epochs_to, one_thread, train
 
 TARGETS = (0.95, 0.99, 0.999)
 # Cells are chosen on these seeds, and reported on seeds that start at 0: never the same.
@@ -168,7 +168,7 @@ class Study:
             for target in targets:
                 if target > cap["stop_at"]:
                     continue
-                found = tuple(_epochs_to(curve, target) for curve in curves)
+                found = tuple(epochs_to(curve, target) for curve in curves)
                 rows.append(
                     StudyRow(
                         data, activation, rate, gain, target, len(found),
@@ -185,7 +185,7 @@ class Study:
                 cells.setdefault((rate, gain), []).append(curve)
 
         def rank(curves: list[tuple[float, ...]]) -> tuple[float, float, float]:
-            found = [_epochs_to(curve, 0.99) for curve in curves]
+            found = [epochs_to(curve, 0.99) for curve in curves]
             capped = [float("inf") if e is None else e for e in found]
             missed = sum(e is None for e in found)
             return missed, statistics.median(capped), -statistics.median(c[-1] for c in curves)
@@ -277,10 +277,6 @@ def _factories(
 
 def _settings_key(settings: TrialSettings) -> str:
     return json.dumps(asdict(settings), sort_keys=True)
-
-
-def _epochs_to(curve: Sequence[float], target: float) -> int | None:
-    return next((i for i, a in enumerate(curve, start=1) if a >= target), None)
 
 
 def _median(epochs: Sequence[int | None]) -> float | None:

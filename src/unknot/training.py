@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -50,7 +50,12 @@ class TrainingCurve:
 
     def epochs_to(self, target: float) -> int | None:
         """The first epoch after which train accuracy is at least ``target``; None if there is none."""
-        return next((i for i, a in enumerate(self.train_accuracy, start=1) if a >= target), None)
+        return epochs_to(self.train_accuracy, target)
+
+
+def epochs_to(accuracies: Sequence[float], target: float) -> int | None:
+    """The first epoch, counted from 1, with at least ``target``; None where it is never reached."""
+    return next((i for i, a in enumerate(accuracies, start=1) if a >= target), None)
 
 
 def train(

@@ -84,7 +84,22 @@ inline double mean_bits(DenseView g) {
   return static_cast<double>(bits) / g.n;
 }
 
-inline void betti_dense(const Word* rows, int n, int max_dim, Control& control,
+// The closure on the rows `spare`, or where there are none on a copy of g.
+inline bool close_up(DenseView g, Word* spare, Control& control, std::int64_t* betti) {
+  Buffer<Word> copy;
+  if (!spare) {
+    copy.resize(static_cast<std::size_t>(g.n) * g.words);
+    for (std::size_t i = 0; i < copy.size(); ++i) copy[i] = g.rows[i];
+    spare = copy.data();
+  }
+  Closure closure(spare, g.n, control);
+  const bool done = closure.run(betti[0], betti[1]);
+  if (!done) closure.restore();
+  return done;
+}
+
+// spare: rows itself where it may be overwritten, else null.
+inline void betti_dense(const Word* rows, Word* spare, int n, int max_dim, Control& control,
                         std::int64_t* betti) {
   betti[0] = betti[1] = betti[2] = 0;
   if (n == 0) return;
@@ -93,7 +108,7 @@ inline void betti_dense(const Word* rows, int n, int max_dim, Control& control,
     betti[0] = count_components(all);
     return;
   }
-  if (max_dim == 1 && n <= kCollapseFrom && Closure(all, control).run(betti[0], betti[1])) return;
+  if (max_dim == 1 && n <= kCollapseFrom && close_up(all, spare, control, betti)) return;
   Buffer<Word> reduced;
   int left = n;
   if (max_dim == 2 && n <= 2048 && mean_bits(all) <= 32) {
@@ -104,15 +119,14 @@ inline void betti_dense(const Word* rows, int n, int max_dim, Control& control,
     int count = 0;
     for (Word x : kept) count += count_bits(x);
     // Where the collapse achieves little, a copy of the rows would cost more than it gains.
-    if (max_dim == 1 && n > kCollapseFrom && count > n - n / 8 &&
-        Closure(all, control).run(betti[0], betti[1]))
+    if (max_dim == 1 && n > kCollapseFrom && count > n - n / 8 && close_up(all, spare, control, betti))
       return;
     reduced = induced(all, kept.data(), left);
     if (max_dim == 2) reduced = renumbered({reduced.data(), left, words_for(left)});
   }
   const DenseView rest{reduced.data(), left, words_for(left)};
   if (max_dim == 1 && n > kCollapseFrom && left <= n - n / 8 &&
-      Closure(rest, control).run(betti[0], betti[1]))
+      close_up(rest, reduced.data(), control, betti))
     return;
   betti[0] = count_components(rest);
   DenseGraph g(static_cast<Buffer<Word>&&>(reduced), left);

@@ -13,14 +13,22 @@
 
 namespace unknot::UNKNOT_VARIANT {
 
+// Two bits an edge, in two matrices: zero_ and the rows of the graph themselves, which are overwritten.
+//
+//     zero_ row
+//       0    1   unknown
+//       1    1   zero, and not looked along yet from this end
+//       1    0   zero and looked along
+//
+// No edge is 0 0, so the graph can be put back.
 class Closure {
  public:
-  Closure(DenseView g, Control& control)
-      : g_(g), control_(control), zero_(static_cast<std::size_t>(g.n) * g.words, 0),
-        used_(static_cast<std::size_t>(g.n) * g.words, 0), low_(g.n), high_(g.n),
-        open_(g.n), list_(g.n) {}
+  Closure(Word* rows, int n, Control& control)
+      : rows_(rows), n_(n), words_(words_for(n)), control_(control),
+        zero_(static_cast<std::size_t>(n) * words_, 0), low_(n), high_(n), open_(n), list_(n) {}
 
-  // Components and b1; false when the equations left are too many for this method.
+  // Components and b1; false when the equations left are too many for this method. The rows are void
+  // then and later, until restore().
   bool run(std::int64_t& b0, std::int64_t& b1) {
     b0 = grow_forest();
     for (;;) {
@@ -38,10 +46,15 @@ class Closure {
     return true;
   }
 
- private:
-  Word* zero(int v) { return zero_.data() + static_cast<std::size_t>(v) * g_.words; }
-  Word* used(int v) { return used_.data() + static_cast<std::size_t>(v) * g_.words; }
+  void restore() {
+    for (std::size_t i = 0; i < zero_.size(); ++i) rows_[i] |= zero_[i];
+  }
 
+ private:
+  Word* zero(int v) { return zero_.data() + static_cast<std::size_t>(v) * words_; }
+  Word* row(int v) { return rows_ + static_cast<std::size_t>(v) * words_; }
+
+  // An unknown edge becomes zero.
   void set_zero(int u, int v) {
     set_bit(zero(u), v);
     set_bit(zero(v), u);
@@ -51,24 +64,24 @@ class Closure {
 
   // Breadth first, each component from a vertex of highest degree: its star settles the most.
   std::int64_t grow_forest() {
-    Buffer<int> order(g_.n), start(static_cast<std::size_t>(g_.n) + 2, 0), queue;
-    for (int v = 0; v < g_.n; ++v) {
-      int degree = -1, lo = g_.words, hi = 0;
-      for (int k = 0; k < g_.words; ++k)
-        if (g_.row(v)[k]) {
-          degree += count_bits(g_.row(v)[k]);
+    Buffer<int> order(n_), start(static_cast<std::size_t>(n_) + 2, 0), queue;
+    for (int v = 0; v < n_; ++v) {
+      int degree = -1, lo = words_, hi = 0;
+      for (int k = 0; k < words_; ++k)
+        if (row(v)[k]) {
+          degree += count_bits(row(v)[k]);
           lo = k < lo ? k : lo;
           hi = k + 1;
         }
       low_[v] = lo;
       high_[v] = hi;
       open_[v] = degree;
-      ++start[g_.n - degree];
+      ++start[n_ - degree];
     }
-    for (int k = 0; k <= g_.n; ++k) start[k + 1] += start[k];
-    for (int v = 0; v < g_.n; ++v) order[start[g_.n - open_[v] - 1]++] = v;
-    Buffer<Word> left(g_.words, 0);
-    fill_ones(left.data(), g_.n);
+    for (int k = 0; k <= n_; ++k) start[k + 1] += start[k];
+    for (int v = 0; v < n_; ++v) order[start[n_ - open_[v] - 1]++] = v;
+    Buffer<Word> left(words_, 0);
+    fill_ones(left.data(), n_);
     std::int64_t b0 = 0;
     for (int root : order) {
       if (!has_bit(left.data(), root)) continue;
@@ -79,9 +92,9 @@ class Closure {
       for (std::size_t i = 0; i < queue.size(); ++i) {
         const int u = queue[i];
         set_bit(zero(u), u);  // harmless, and u need not be masked out below
-        set_bit(used(u), u);
+        clear_bit(row(u), u);
         for (int k = low_[u]; k < high_[u]; ++k) {
-          Word found = g_.row(u)[k] & left[k];
+          Word found = row(u)[k] & left[k];
           left[k] &= ~found;
           for (; found; found &= found - 1) {
             const int v = k * 64 + lowest_bit(found);
@@ -100,38 +113,40 @@ class Closure {
     while (!list_.empty()) {
       control_.check();
       const int v = list_.pop();
-      Word *z = zero(v), *done = used(v);
-      const Word* near = g_.row(v);
+      Word *z = zero(v), *r = row(v);
       const int lo = low_[v], hi = high_[v];
       for (int k = lo; k < hi && open_[v] > 0;) {
-        const Word fresh = z[k] & ~done[k];
+        Word fresh = z[k] & r[k];
         if (!fresh) {
           ++k;
           continue;
         }
-        const int x = k * 64 + lowest_bit(fresh);
-        set_bit(done, x);
-        const Word* zx = zero(x);
-        Word any = 0;
-        for (int j = lo; j < hi; ++j) any |= zx[j] & near[j] & ~z[j];
-        if (!any) continue;
-        for (int j = lo; j < hi; ++j)
-          for (Word found = zx[j] & near[j] & ~z[j]; found; found &= found - 1) {
-            const int y = j * 64 + lowest_bit(found);
-            set_zero(v, y);
-            if (open_[y] > 0) list_.push(y);
-            if (j < k) k = j;
-          }
+        r[k] &= ~fresh;  // one store for all: vector loads of r right after a store would stall
+        int back = k;
+        for (; fresh && open_[v] > 0; fresh &= fresh - 1) {
+          const Word* zx = zero(k * 64 + lowest_bit(fresh));
+          Word any = 0;
+          for (int j = lo; j < hi; ++j) any |= zx[j] & r[j] & ~z[j];
+          if (!any) continue;
+          for (int j = lo; j < hi; ++j)
+            for (Word found = zx[j] & r[j] & ~z[j]; found; found &= found - 1) {
+              const int y = j * 64 + lowest_bit(found);
+              set_zero(v, y);
+              if (open_[y] > 0) list_.push(y);
+              if (j < back) back = j;
+            }
+        }
+        k = back;
       }
     }
   }
 
   // Unknown edges are numbered by their lesser end.
   void number_unknowns() {
-    const int words = g_.words;
-    first_.resize(g_.n);
+    const int words = words_;
+    first_.resize(n_);
     unknowns_ = 0;
-    for (int v = 0; v < g_.n; ++v) {
+    for (int v = 0; v < n_; ++v) {
       first_[v] = unknowns_;
       if (open_[v] == 0) continue;
       for (int k = v >> 6; k < words; ++k) unknowns_ += count_bits(unknown_above(v, k));
@@ -141,8 +156,8 @@ class Closure {
   }
   // Word k of the unknown edges at v; the same, to greater vertices only.
   Word unknown(int v, int k) const {
-    const std::size_t at = static_cast<std::size_t>(v) * g_.words + k;
-    return g_.rows[at] & ~zero_[at];
+    const std::size_t at = static_cast<std::size_t>(v) * words_ + k;
+    return rows_[at] & ~zero_[at];
   }
   Word unknown_above(int v, int k) const {
     return k == v >> 6 ? unknown(v, k) & (~Word{1} << (v & 63)) : unknown(v, k);
@@ -170,10 +185,10 @@ class Closure {
 
   // At each vertex: other ends joined by zero edges mean equal values.
   void join_at_vertices() {
-    const int words = g_.words;
+    const int words = words_;
     Buffer<Word> left(words);
     Buffer<int> stack;
-    for (int v = 0; v < g_.n; ++v) {
+    for (int v = 0; v < n_; ++v) {
       if (open_[v] == 0) continue;
       control_.check();
       for (int k = 0; k < words; ++k) left[k] = unknown(v, k);
@@ -202,8 +217,8 @@ class Closure {
   bool list_equations() {
     equations_.clear();
     zero_class_.assign(unknowns_, 0);
-    const int words = g_.words;
-    for (int u = 0; u < g_.n; ++u) {
+    const int words = words_;
+    for (int u = 0; u < n_; ++u) {
       if (open_[u] == 0) continue;
       for (int k = u >> 6; k < words; ++k) {
         for (Word x = unknown_above(u, k); x; x &= x - 1) {
@@ -239,8 +254,8 @@ class Closure {
     for (int e = 0; e < unknowns_ && !any; ++e) any = zero_class_[e];
     if (!any) return false;
     int e = 0;
-    for (int u = 0; u < g_.n; ++u)
-      for (int k = u >> 6; k < g_.words; ++k)
+    for (int u = 0; u < n_; ++u)
+      for (int k = u >> 6; k < words_; ++k)
         for (Word x = unknown_above(u, k); x; x &= x - 1, ++e)
           if (zero_class_[find(e)]) {
             const int v = k * 64 + lowest_bit(x);
@@ -284,9 +299,10 @@ class Closure {
 
   static constexpr std::size_t kMostEquations = 1000;
 
-  DenseView g_;
+  Word* rows_;
+  int n_, words_;
   Control& control_;
-  Buffer<Word> zero_, used_;  // edges known to be zero; those already looked along
+  Buffer<Word> zero_;
   Buffer<int> low_, high_;    // the words that hold the neighbours of each vertex
   Buffer<int> open_;          // unknown edges at each vertex
   Worklist list_;

@@ -188,10 +188,13 @@ Betti betti_points(Points points, double radius, int max_dim, int threads, Contr
   if (points.n == 0) return betti;
   control.need(packed_bytes(points.n), "the packed neighbour graph");
   const bool sorted = points.n >= kSortFrom && points.d <= kSortDimensions;
-  const PointTable table = make_table(points, sorted, quick_pays(points.d, squared_threshold(radius)));
   std::vector<std::uint64_t> rows(packed_bytes(points.n) / 8, 0);
-  rows_from_points(table, radius, threads, control, rows.data());
-  variant().betti_dense(rows.data(), table.n, max_dim, control, betti.data());
+  const int n = static_cast<int>(points.n);
+  {  // the table goes before homology takes memory
+    const PointTable table = make_table(points, sorted, quick_pays(points.d, squared_threshold(radius)));
+    rows_from_points(table, radius, threads, control, rows.data());
+  }
+  variant().betti_dense(rows.data(), rows.data(), n, max_dim, control, betti.data());
   return betti;
 }
 
@@ -217,7 +220,7 @@ std::vector<Betti> betti_batch_knn(const std::vector<Points>& clouds, int k, int
                own.need(packed_bytes(n), "the packed neighbour graph");
                std::vector<std::uint64_t> rows(packed_bytes(n) / 8, 0);
                hop_rows(g.indptr.data(), g.indices.data(), n, hops, inner, own, rows.data());
-               variant().betti_dense(rows.data(), n, max_dim, own, out[i].data());
+               variant().betti_dense(rows.data(), rows.data(), n, max_dim, own, out[i].data());
              } else {
                const Csr far = hops > 1 ? hop_graph(g.indptr.data(), g.indices.data(), n, hops,
                                                     inner, own)

@@ -152,7 +152,7 @@ nb::tuple betti_rows(const Rows& rows, int max_dim, double time_budget_s, std::s
         " points: expected " + std::to_string((n + 63) / 64) + "; pack 64 points a word");
   Betti betti{0, 0, 0};
   guarded(time_budget_s, memory_limit, [&](Control& control) {
-    unknot::variant().betti_dense(rows.data(), n, max_dim, control, betti.data());
+    unknot::variant().betti_dense(rows.data(), nullptr, n, max_dim, control, betti.data());
   });
   return to_tuple(betti, max_dim);
 }

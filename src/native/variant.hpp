@@ -10,8 +10,10 @@ namespace unknot {
 
 struct Variant {
   const char* name;
-  // Betti numbers 0..max_dim of a packed graph, which is left alone.
-  void (*betti_dense)(const std::uint64_t* rows, int n, int max_dim, Control&, std::int64_t* betti);
+  // Betti numbers 0..max_dim of a packed graph. spare: rows itself where it may be overwritten, else
+  // null, and what has to be is copied.
+  void (*betti_dense)(const std::uint64_t* rows, std::uint64_t* spare, int n, int max_dim, Control&,
+                      std::int64_t* betti);
   // ... of a symmetric CSR graph without self-loops, indices rising.
   void (*betti_sparse)(const std::int64_t* indptr, const std::int32_t* indices, int n, int max_dim,
                        Control&, std::int64_t* betti);

@@ -109,22 +109,9 @@ def measure(
             layer is named), no convolution for by="filter".
     """
     inputs, labels = probe_samples(loader, max_points=max_points, seed=seed)
-    if by not in ("layer", "class", "filter"):
-        raise InputError(f"by = {by!r}", "'layer', 'class' or 'filter'", "pass by='class'")
-    if by == "class" and labels is None:
-        raise InputError("a loader without labels", "(inputs, labels)", "pass by='layer'")
-    if scale == "auto":
-        classes = None if labels is None else labels.numpy()
-        scale = calibrate(inputs.flatten(1).numpy(), classes, max_points=max_points, seed=seed)
-    if by == "filter" and layers == "*":
-        layers = [name for name, m in model.named_modules() if isinstance(m, nn.Conv2d)] or "*"
-    rows = tuple(_rows(capture(model, inputs, layers=layers), labels, by, scale, max_dim))
-    if by == "filter" and not rows:
-        raise InputError(
-            f"layers = {layers!r} without a convolution output [n, c, h, w]",
-            "at least one convolution",
-            "name one by its glob, or pass by='layer'",
-        )
+    _check_by(by, labels)
+    found = _scale_of(inputs, labels, scale, max_points, seed)
+    rows = _measure_samples(model, inputs, labels, layers, by, found, max_dim)
     return TopologyProfile(rows, seed, library_versions())
 
 
@@ -164,11 +151,7 @@ class Monitor:
         self.every = require_count("every", every)
         self._settings: dict[str, Any] = {"layers": layers, "by": by, "max_dim": max_dim}
         self._inputs, self._labels = probe_samples(probe, max_points=max_points, seed=seed)
-        if scale == "auto":
-            classes = None if self._labels is None else self._labels.numpy()
-            flat = self._inputs.flatten(1).numpy()
-            scale = calibrate(flat, classes, max_points=max_points, seed=seed)
-        self.scale = scale
+        self.scale = _scale_of(self._inputs, self._labels, scale, max_points, seed)
         self.seed = seed
         self._rows: list[ProfileRow] = []
 
@@ -188,16 +171,11 @@ class Monitor:
         """Measure now and keep the rows under ``epoch``, if it is one of ``every``."""
         if require_count("epoch", epoch, minimum=0) % self.every:
             return
-        batch = self._inputs if self._labels is None else [(self._inputs, self._labels)]
-        profile = measure(
-            self.model,
-            batch,
-            scale=self.scale,
-            max_points=max(2, len(self._inputs)),
-            seed=self.seed,
-            **self._settings,
+        _check_by(self._settings["by"], self._labels)
+        rows = _measure_samples(
+            self.model, self._inputs, self._labels, scale=self.scale, **self._settings
         )
-        self._rows += [replace(row, epoch=epoch) for row in profile.rows]
+        self._rows += [replace(row, epoch=epoch) for row in rows]
 
     @property
     def profile(self) -> TopologyProfile:
@@ -222,6 +200,49 @@ def cloud_betti(values: np.ndarray[Any, Any], scale: Scale, max_dim: int = 1) ->
 def library_versions() -> dict[str, str]:
     """Versions that a result depends on."""
     return {"unknot": version("unknot"), "torch": torch.__version__, "numpy": np.__version__}
+
+
+def _check_by(by: By, labels: Tensor | None) -> None:
+    if by not in ("layer", "class", "filter"):
+        raise InputError(f"by = {by!r}", "'layer', 'class' or 'filter'", "pass by='class'")
+    if by == "class" and labels is None:
+        raise InputError("a loader without labels", "(inputs, labels)", "pass by='layer'")
+
+
+def _scale_of(
+    inputs: Tensor,
+    labels: Tensor | None,
+    scale: Scale | Literal["auto"],
+    max_points: int,
+    seed: int,
+) -> Scale:
+    """``scale``, or for "auto" the one at which the samples themselves are stable."""
+    if scale != "auto":
+        return scale
+    classes = None if labels is None else labels.numpy()
+    return calibrate(inputs.flatten(1).numpy(), classes, max_points=max_points, seed=seed)
+
+
+def _measure_samples(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor | None,
+    layers: str | Iterable[str],
+    by: By,
+    scale: Scale,
+    max_dim: int,
+) -> tuple[ProfileRow, ...]:
+    """Rows of samples that are already drawn, at a scale that is already known."""
+    if by == "filter" and layers == "*":
+        layers = [name for name, m in model.named_modules() if isinstance(m, nn.Conv2d)] or "*"
+    rows = tuple(_rows(capture(model, inputs, layers=layers), labels, by, scale, max_dim))
+    if by == "filter" and not rows:
+        raise InputError(
+            f"layers = {layers!r} without a convolution output [n, c, h, w]",
+            "at least one convolution",
+            "name one by its glob, or pass by='layer'",
+        )
+    return rows
 
 
 def _parse_profile(record: dict[str, Any]) -> TopologyProfile:

@@ -10,8 +10,10 @@ from torch import nn
 from unknot.errors import InputError
 from unknot.graph import Scale, knn_graph
 from unknot.homology import betti_numbers
+from unknot.measuring import measure
 from unknot.models import cnn, mlp
-from unknot.profile import Monitor, TopologyProfile, measure
+from unknot.monitor import Monitor
+from unknot.profile import TopologyProfile
 from unknot.synthetic import make_shape
 
 SCALE = Scale(k=8, hops=2)
@@ -93,15 +95,19 @@ def test_nan_names_the_layer() -> None:
         ({"by": "filter"}, "without a convolution"),
         ({"layers": "conv*"}, "a glob that matches"),
         ({"max_points": 1}, "max_points = 1"),
+        ({"scale": "k14"}, "scale = 'k14'"),
+        ({"scale": Scale()}, "exactly one rule"),
+        ({"repeats": -1}, "repeats = -1"),
+        ({"views": 1.5}, "views = 1.5"),
     ],
 )
 def test_bad_arguments(change: dict[str, object], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        measure(mlp(3, 2), rings(), scale=SCALE, **change)  # type: ignore[arg-type]
+        measure(mlp(3, 2), rings(), **{"scale": SCALE, **change})  # type: ignore[arg-type]
 
 
 def test_by_class_without_labels_is_refused() -> None:
-    with pytest.raises(InputError, match="without labels"):
+    with pytest.raises(InputError, match="without class labels"):
         measure(mlp(3, 2), rings()[0][0])
 
 
@@ -129,3 +135,78 @@ def test_foreign_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "p.json").write_text(content)
     with pytest.raises(InputError, match="a complete profile file"):
         TopologyProfile.from_json(tmp_path / "p.json")
+
+
+def test_one_class_is_one_cloud_a_layer() -> None:
+    points, labels = rings()[0]
+    profile = measure(mlp(3, 2, depth=1), [(points, torch.zeros_like(labels))], scale=SCALE)
+    assert {row.label for row in profile.rows} == {0}
+
+
+def test_a_class_of_one_sample_is_one_point_and_says_so() -> None:
+    points = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    rows = measure(mlp(3, 2, depth=1), [(points, torch.tensor([0] * 39 + [1]))], scale=SCALE).rows
+    assert {(r.b0, r.b1, r.n_points, r.note) for r in rows if r.label == 1} == {
+        (1, 0, 1, "one distinct point: constant")
+    }
+
+
+@pytest.mark.parametrize("points", [torch.ones(30, 3), torch.eye(3)[:2]])
+def test_a_scale_cannot_be_found_on_one_point_a_class(points: torch.Tensor) -> None:
+    with pytest.raises(InputError, match="at least 2 distinct points in a class; add samples"):
+        measure(mlp(3, 2), [(points, torch.arange(len(points)) % 2)])
+
+
+@pytest.mark.parametrize("loader", [[], torch.empty(0, 3)])
+def test_an_empty_loader_is_refused(loader: object) -> None:
+    with pytest.raises(InputError, match="a loader without samples"):
+        measure(mlp(3, 2), loader)  # type: ignore[arg-type]
+
+
+def test_a_dead_filter_is_one_point_beside_living_ones() -> None:
+    model = cnn(1, 2, widths=(3,))
+    with torch.no_grad():
+        model.conv1.weight[1] = 0  # type: ignore[union-attr, index]
+    rows = measure(model, images(), by="filter", scale=SCALE).rows
+    assert [r.n_points for r in rows] == [60, 1, 60]
+    assert (rows[1].b0, rows[1].b1, rows[1].note) == (1, 0, "one distinct point: constant")
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (lambda x: x, "type function"),
+        (mlp(3, 2).to("meta"), "parameter linear1.weight without values"),
+        (nn.LazyLinear(2), "parameter weight without values"),
+    ],
+)
+def test_what_is_no_model_with_values_is_refused(model: nn.Module, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        measure(model, rings(), scale=SCALE)
+
+
+def test_intervals_hold_the_number_and_repeat_with_the_seed() -> None:
+    one, again = (measure(mlp(3, 2, depth=1), rings(), scale=SCALE, repeats=5) for _ in range(2))
+    assert [r.intervals for r in one.rows[:2]] == [r.intervals for r in again.rows[:2]]
+    for row in one.rows:
+        assert row.intervals is not None
+        (low0, high0), (low1, high1) = row.intervals
+        assert low0 <= row.b0 <= high0 and low1 <= row.b1 <= high1
+
+
+def test_the_scale_is_the_profiles_and_the_sensitivity_is_of_the_input() -> None:
+    profile = measure(mlp(3, 2, depth=1), rings(), sensitivity=True, views=7)
+    assert profile.scale is not None and profile.scale.determined
+    assert profile.sensitivity is not None and profile.sensitivity.chosen == profile.scale
+    assert {len(view.points) for view in profile.views} == {7}
+    assert [view.layer for view in profile.views] == profile.layers()
+
+
+def test_binary_logits_and_outputs_that_are_no_scores() -> None:
+    points, labels = rings()[0]
+    head = nn.Linear(3, 1)
+    share = measure(head, [(points, labels)], scale=SCALE).accuracy[0].probe
+    with torch.no_grad():
+        assert share == pytest.approx(float(((head(points)[:, 0] > 0) == labels).float().mean()))
+    wide = nn.Unflatten(1, (3, 1, 1))
+    assert measure(wide, [(points, labels)], scale=SCALE).accuracy[0].probe is None

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import difflib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unknot.errors import InputError, require_count
+from unknot.following import After, Follower
+from unknot.guest import as_it_was, is_leaf, matching_layers, placed, plain_name, unwrapped
+from unknot.memory import LIMIT_VARIABLE, memory_limit
+from unknot.probe import Inputs, Probe, tensors_of
 
-INPUT = "input"
+Key: TypeAlias = tuple[str, int]  # layer, call
+INPUT, OUTPUT = "input", "output"
+Tokens = Literal["mean", "first", "last", "all"]
+# Layer outputs held at once; a model that returns more is run several times.
+PASS_BYTES = 1 << 30
+# Their outputs [n, c, l] are channels over a line, not a sequence of tokens [n, t, d].
+_CHANNELS_FIRST = (
+    nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d, nn.GroupNorm,
+    nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d,
+)  # fmt: skip
+_TOKENS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.MultiheadAttention)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +36,17 @@ class LayerOutput:
     """What one call of one module returned for every sample.
 
     Attributes:
-        layer: dotted module name, or "input" for the samples themselves.
+        layer: dotted module name, "input" for the samples themselves, or "output" for what the whole
+            model returned.
         call: 0 for the module's first call in a forward pass, 1 for the second, ...
         values: ``[n, ...]`` on the CPU, in the order of the samples, detached.
+        note: how it differs from what was asked for; empty where it does not.
     """
 
     layer: str
     call: int
     values: Tensor
+    note: str = ""
 
     def numpy(self) -> Any:
         """float32 or float64 array ``[n, d]``, half precision widened to float32."""
@@ -40,149 +54,276 @@ class LayerOutput:
         return (flat if flat.dtype == torch.float64 else flat.float()).numpy()
 
 
-def probe_samples(
-    loader: Iterable[Any] | Tensor, *, max_points: int = 1000, seed: int = 0
-) -> tuple[Tensor, Tensor | None]:
-    """A seeded sample of a loader, stratified by class, in one pass and bounded memory.
+@dataclass(frozen=True)
+class LayerShape:
+    """The shape of one sample of a layer output, as the trial run found it."""
 
-    Args:
-        loader: yields ``(inputs, labels)`` or inputs alone; or one tensor of inputs.
-        max_points: at most this many samples in all; every class keeps its share, and at least one.
+    layer: str
+    call: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    note: str = ""
 
-    Returns:
-        inputs ``[n, ...]`` and labels int64 ``[n]`` (None where the loader gives none), in the
-        loader's order.
-    """
-    require_count("max_points", max_points, minimum=2)
-    rng = np.random.default_rng(seed)
-    seen: Counter[int] = Counter()
-    kept: dict[int, list[tuple[int, Tensor]]] = defaultdict(list)  # a reservoir for each class
-    labelled = False
-    position = 0
-    for batch in [loader] if isinstance(loader, Tensor) else loader:
-        inputs, labels = _split(batch)
-        labelled = labels is not None
-        for row, label in zip(inputs, labels.tolist() if labels is not None else [0] * len(inputs),
-                              strict=True):  # fmt: skip
-            seen[label] += 1
-            if len(kept[label]) < max_points:
-                kept[label].append((position, row))
-            elif (slot := int(rng.integers(seen[label]))) < max_points:
-                kept[label][slot] = (position, row)
-            position += 1
-    if not seen:
-        raise InputError("a loader without samples", "at least one batch", "check the data")
-    share = min(1.0, max_points / position)
-    chosen: list[tuple[int, Tensor, int]] = []
-    for label, reservoir in kept.items():
-        size = max(1, int(seen[label] * share))
-        picks = rng.choice(len(reservoir), min(size, len(reservoir)), replace=False)
-        chosen += [(*reservoir[pick], label) for pick in picks]
-    chosen.sort(key=lambda sample: sample[0])
-    return torch.stack([row for _, row, _ in chosen]), (
-        torch.tensor([label for *_, label in chosen]) if labelled else None
-    )
-
-
-def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, nn.Module]:
-    """The modules whose dotted name matches one of the globs; "*" means every leaf module.
-
-    Raises:
-        InputError: a glob matches nothing; names that come near are listed.
-    """
-    named = {name: module for name, module in model.named_modules() if name} or {"": model}
-    chosen: dict[str, nn.Module] = {}
-    for glob in [layers] if isinstance(layers, str) else layers:
-        if glob == "*":
-            found = {n: m for n, m in named.items() if next(m.children(), None) is None}
-        else:
-            found = {n: m for n, m in named.items() if fnmatchcase(n, glob)}
-        if not found:
-            near = difflib.get_close_matches(glob, named, n=5, cutoff=0.3) or list(named)[:5]
-            raise InputError(
-                f"layers = {glob!r}", "a glob that matches a module", f"try {', '.join(near)}"
-            )
-        chosen |= found
-    return {name: module for name, module in named.items() if name in chosen}
+    def bytes_of(self, samples: int) -> int:
+        return samples * max(1, int(torch.Size(self.shape).numel())) * self.dtype.itemsize
 
 
 def capture(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     *,
     layers: str | Iterable[str] = "*",
+    tokens: Tokens = "all",
+    after: After = "module",
     batch_size: int = 256,
 ) -> tuple[LayerOutput, ...]:
     """Run ``model`` in eval mode without gradients and collect the outputs of its layers.
 
-    The model comes back as it was: the training flag of every module, the random state and the hooks.
-    A module that returns a tuple or list is represented by its first tensor; one that returns no
-    tensor with one row a sample, or did not run, is left out.
-
-    Args:
-        inputs: ``[n, ...]``, moved to the model's device batch by batch.
-        layers: glob or globs over dotted module names; "*" is every leaf.
+    Like `Recording`, with everything in memory at once.
 
     Returns:
-        The input first, then each layer in the order in which it first ran.
+        The input first where it is floating point, then each layer in the order in which it first ran.
     """
-    chosen = matching_layers(model, layers)
-    pieces: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
-    calls: Counter[str] = Counter()
-    first = next(model.parameters(), torch.empty(0))
+    recording = Recording(
+        model, Probe(inputs), layers=layers, tokens=tokens, after=after, batch_size=batch_size
+    )
+    return tuple(output for output in recording.outputs() if output.layer != OUTPUT)
 
-    def keep(name: str, size: int, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        tensor = output
-        if isinstance(output, (tuple, list)):
-            tensor = next((item for item in output if isinstance(item, Tensor)), None)
-        if isinstance(tensor, Tensor) and tensor.ndim > 0 and tensor.shape[0] == size:
-            pieces[name, calls[name]].append(tensor.detach().cpu())
-            calls[name] += 1
 
-    with _as_it_was(model), torch.no_grad():
-        for batch in torch.split(inputs, batch_size):
-            calls.clear()
-            handles = [
-                module.register_forward_hook(partial(keep, name, len(batch)))
-                for name, module in chosen.items()
-            ]
-            try:
-                model(batch.to(first.device))
-            except (RuntimeError, TypeError, ValueError) as error:
+class Recording:
+    """What a model returns for a probe, layer by layer, in bounded memory.
+
+    The model is run on two samples first, to learn which layers run and how large their outputs are. The
+    layers are then recorded in groups that fit into ``PASS_BYTES``, one run of the model a group. The
+    model comes back as it was: the training flag of every module, buffers, gradients, the random state
+    and hooks. It runs where its first parameter lies, in that parameter's type, without compilation.
+
+    A module that returns a container is represented by the first tensor in it with one row a sample. One
+    that returns none, or did not run, is left out and named in ``notes``.
+
+    Args:
+        model: any module. `torch.compile`, DataParallel and DistributedDataParallel are looked through.
+        probe: the samples.
+        layers: glob or globs over dotted module names; "*" is every leaf.
+        tokens: what becomes of a sequence ``[n, t, d]``: the mean over its tokens, the first or the last
+            one, or "all" side by side. Maps ``[n, c, l]`` of convolutions are no sequences.
+        after: for convolutions only: "module" their own output, "activation" that of the activation
+            function that follows, "pooling" that of the pooling that follows.
+        batch_size: samples run at once; fewer where they would not fit.
+
+    Attributes:
+        shapes: the layers that ran, in order.
+        notes: what was left out.
+
+    Raises:
+        InputError: no module matches, the model does not take the samples, or one layer's output alone
+            exceeds `memory_limit`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        probe: Probe,
+        *,
+        layers: str | Iterable[str] = "*",
+        tokens: Tokens = "mean",
+        after: After = "module",
+        batch_size: int = 256,
+    ) -> None:
+        for name, value, allowed in (
+            ("tokens", tokens, ("mean", "first", "last", "all")),
+            ("after", after, ("module", "activation", "pooling")),
+        ):
+            if value not in allowed:
+                raise InputError(f"{name} = {value!r}", " or ".join(allowed), f"pass {allowed[0]!r}")
+        self.model = unwrapped(model)
+        self.probe = probe
+        self._chosen = matching_layers(self.model, layers)
+        self._tokens: Tokens = tokens
+        self._after: After = after
+        self._lines: set[Key] = set()
+        self._followed: set[Key] = set()
+        self.shapes, self.notes = self._trial()
+        self._groups = _grouped(self.shapes, len(probe), require_count("batch_size", batch_size))
+
+    def outputs(self) -> Iterator[LayerOutput]:
+        """The input where it is floating point, every layer in order, and last the model's "output"."""
+        points = self.probe.points()
+        if points is not None:
+            yield LayerOutput(INPUT, 0, points.detach().cpu())
+        result = None
+        for shapes, batch_size in self._groups:
+            held = self._record(shapes, batch_size)
+            result = held.pop((OUTPUT, 0), result)
+            for shape in shapes:
+                if shape.layer != OUTPUT:
+                    values = held.pop((shape.layer, shape.call))
+                    yield LayerOutput(shape.layer, shape.call, values, shape.note)
+        if result is not None:
+            yield LayerOutput(OUTPUT, 0, result)
+
+    def _trial(self) -> tuple[tuple[LayerShape, ...], tuple[str, ...]]:
+        """Two samples through the model: which layers run, and what one sample of each is."""
+        found: dict[Key, LayerShape] = {}
+        ran: set[str] = set()
+        line: list[torch.Size] = [torch.Size()]  # shape of the latest map [c, l]
+
+        def see(key: Key, module: nn.Module, tensor: Tensor | None) -> None:
+            ran.add(key[0])
+            if tensor is None:
+                return
+            if isinstance(module, _CHANNELS_FIRST) and tensor.ndim == 3:
+                line[0] = tensor.shape[1:]
+            if tensor.shape[1:] == line[0] and not isinstance(module, _TOKENS_LAST):
+                self._lines.add(key)
+            if key[0] in self._chosen or key[0] == OUTPUT:
+                tensor = self._reduced(key, tensor)
+                found[key] = LayerShape(*key, tuple(tensor.shape[1:]), tensor.dtype)
+
+        leaves = {plain_name(n): m for n, m in self.model.named_modules() if is_leaf(m)}
+        follower = Follower(self._after)
+        self._run(next(self.probe.batches(2)), self._chosen | leaves, see, follower)
+        self._followed = set(follower.found)
+        for key, tensor in follower.found.items():
+            found[key] = LayerShape(*key, tuple(tensor.shape[1:]), tensor.dtype)
+        if self._after != "module":
+            for key in follower.origins - self._followed:
+                found[key] = replace(found[key], note=f"no {self._after} follows: its own output")
+        silent = [n for n in self._chosen if n not in ran]
+        empty = [n for n in self._chosen if n in ran and (n, 0) not in found]
+        if not set(found) - {(OUTPUT, 0)}:
+            raise InputError(
+                f"{len(silent)} layers that did not run and {len(empty)} without a floating-point output",
+                "at least one layer with a tensor of one row a sample",
+                "choose other layers",
+            )
+        return tuple(found.values()), (
+            *_listed(silent, "did not run"),
+            *_listed(empty, "returned no floating-point tensor with one row a sample"),
+        )
+
+    def _record(self, shapes: Iterable[LayerShape], batch_size: int) -> dict[Key, Tensor]:
+        n = len(self.probe)
+        held = {(s.layer, s.call): torch.empty((n, *s.shape), dtype=s.dtype) for s in shapes}
+        modules = {n: m for n, m in self._chosen.items() if any(n == name for name, _ in held)}
+        start = 0
+
+        def keep(key: Key, _module: nn.Module, tensor: Tensor | None) -> None:
+            if key not in held or tensor is None or key in self._followed:
+                return
+            tensor = self._reduced(key, tensor)
+            room = held[key][start : start + size]
+            if tensor.shape != room.shape:
                 raise InputError(
-                    f"a batch of shape {tuple(batch.shape)} ({str(error).splitlines()[0][:120]})",
+                    f"layer {key[0]} of shape {tuple(tensor.shape[1:])}, then {tuple(room.shape[1:])}",
+                    "one shape for all samples",
+                    "leave the layer out",
+                )
+            room.copy_(tensor)  # now: what follows may change the tensor in place
+
+        for batch in self.probe.batches(batch_size):
+            size = min(batch_size, n - start)
+            follower = Follower(self._after, held)
+            self._run(batch, modules, keep, follower)
+            for key, tensor in follower.found.items():
+                held[key][start : start + size].copy_(tensor)
+            start += size
+        return held
+
+    def _run(
+        self,
+        batch: Inputs,
+        modules: dict[str, nn.Module],
+        see: Callable[[Key, nn.Module, Tensor | None], None],
+        follower: Follower,
+    ) -> None:
+        """One forward pass; ``see`` gets every call's tensor while the model runs."""
+        calls: Counter[str] = Counter()
+        size = len(tensors_of(batch)[0])
+
+        def hook(name: str, module: nn.Module, _inputs: Any, output: Any) -> None:
+            key, tensor = (name, calls[name]), first_tensor(output, size)
+            calls[name] += 1
+            see(key, module, tensor)
+            if tensor is not None and name in self._chosen:
+                follower.start(key, module, tensor)
+
+        batch = placed(batch, self.model)
+        with ExitStack() as stack:
+            stack.enter_context(as_it_was(self.model))
+            for name, module in modules.items():
+                stack.callback(module.register_forward_hook(partial(hook, name)).remove)
+            stack.enter_context(follower.watching(self.model))
+            try:
+                if isinstance(batch, Tensor):
+                    output = self.model(batch)
+                else:
+                    output = self.model(**batch) if isinstance(batch, dict) else self.model(*batch)
+            except (InputError, MemoryError):
+                raise
+            except Exception as error:  # whatever the user's code raises
+                shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(batch))
+                text = (str(error).splitlines() or [""])[0][:120]
+                raise InputError(
+                    f"a batch of shape {shapes} ({type(error).__name__}: {text})",
                     "samples that the model takes",
                     "check the shape and type of what the loader yields",
                 ) from error
-            finally:
-                for handle in handles:
-                    handle.remove()
-    outputs = [LayerOutput(INPUT, 0, inputs.detach().cpu())]
-    outputs += [LayerOutput(name, call, torch.cat(parts)) for (name, call), parts in pieces.items()]
-    return tuple(outputs)
+            see((OUTPUT, 0), self.model, first_tensor(output, size))
+
+    def _reduced(self, key: Key, tensor: Tensor) -> Tensor:
+        """A sequence ``[n, t, d]`` as ``[n, d]``, by the rule that was asked for; the rest as it is."""
+        if tensor.ndim != 3 or key in self._lines or self._tokens == "all":
+            return tensor
+        if self._tokens == "mean":
+            return tensor.mean(dim=1)
+        return tensor[:, 0 if self._tokens == "first" else -1]
 
 
-@contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        for module, flag in training.items():
-            module.training = flag
+def first_tensor(output: Any, size: int) -> Tensor | None:
+    """The first floating-point tensor with ``size`` rows in a tensor or any container of tensors."""
+    if isinstance(output, Tensor):
+        fits = output.ndim > 0 and output.shape[0] == size and output.is_floating_point()
+        return output.detach() if fits else None
+    parts: Iterable[Any] = ()
+    if isinstance(output, Mapping):
+        parts = output.values()
+    elif isinstance(output, (tuple, list)):
+        parts = output
+    elif is_dataclass(output):
+        parts = [getattr(output, f.name) for f in fields(output)]
+    return next((t for part in parts if (t := first_tensor(part, size)) is not None), None)
 
 
-def _split(batch: Any) -> tuple[Tensor, Tensor | None]:
-    if isinstance(batch, Tensor):
-        return batch, None
-    if isinstance(batch, (tuple, list)) and len(batch) >= 1 and isinstance(batch[0], Tensor):
-        labels = batch[1] if len(batch) > 1 else None
-        if labels is None or (isinstance(labels, Tensor) and labels.shape == batch[0].shape[:1]):
-            return batch[0], labels
-    raise InputError(
-        f"a batch of type {type(batch).__name__}",
-        "a tensor, or (inputs, labels) with one label a sample",
-        "wrap the loader so that it yields such pairs",
-    )
+def _grouped(
+    shapes: tuple[LayerShape, ...], samples: int, batch_size: int
+) -> list[tuple[list[LayerShape], int]]:
+    """Runs of layers that fit into one pass, each with how many samples to run at once."""
+    limit = memory_limit()
+    budget = min(PASS_BYTES, limit // 2)
+    groups: list[list[LayerShape]] = [[s for s in shapes if s.layer == OUTPUT]]
+    used = 0
+    for shape in (s for s in shapes if s.layer != OUTPUT):
+        size = shape.bytes_of(samples)
+        if size > limit // 2:
+            raise InputError(
+                f"layer {shape.layer}: {samples} samples of shape {shape.shape} ({size / 1e9:.2g} GB)",
+                f"at most {limit / 2e9:.2g} GB",
+                f"lower max_points, leave the layer out, or raise {LIMIT_VARIABLE}",
+            )
+        if used and used + size > budget:
+            groups.append([])
+            used = 0
+        groups[-1].append(shape)
+        used += size
+    # Inside the model a batch takes about what all of its layers return.
+    one = sum(s.bytes_of(1) for s in shapes)
+    batch = max(1, min(batch_size, budget // max(one, 1)))
+    return [(group, batch) for group in groups]
+
+
+def _listed(names: list[str], what: str) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return [f"{', '.join(names[:5])}{more} {what}"]

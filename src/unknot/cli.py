@@ -202,7 +202,8 @@ def build(arguments: list[str]) -> typer.Typer:
     light: dict[str, Callable[..., None]] = {"betti": betti, "shape": shape, "doctor": doctor}
     verbs: dict[str, Callable[..., None]] = {"demo": demo, **light, "report": report}
     if not (arguments and arguments[0] in light):
-        from unknot.cli_models import measure, prune, study
+        from unknot.cli_measure import measure
+        from unknot.cli_models import prune, study
 
         order: dict[str, Callable[..., None]] = {
             "measure": measure,

@@ -1,98 +1,36 @@
-"""The verbs that run a model: measure, study, prune."""
+"""The verbs that train and shrink models: study, prune."""
 
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from torch import nn
 
 from unknot.artifact import save_pruned
 from unknot.console import print_json, print_table
 from unknot.convergence import Study
 from unknot.demo import print_outcome
 from unknot.errors import InputError
-from unknot.graph import Scale
 from unknot.options import (
     Activation,
     Data,
     Debug,
     Gains,
-    Hops,
     Json,
-    K,
-    Layers,
     MaxBetti,
     MaxPoints,
     Model,
-    Radius,
     Rates,
     Ratio,
     Seed,
     TrainEpochs,
 )  # fmt: skip
 from unknot.outcome import shrink
-from unknot.profile import measure as measure_model
 from unknot.report import write_report
 from unknot.scoring import conv_layers
 from unknot.sources import load_data, load_model
-from unknot.training import LabelledData, train
-
-
-def measure(
-    model: Model,
-    data: Data,
-    by: Annotated[str, typer.Option("--by", help="class, layer or filter.")] = "class",
-    layers: Layers = ["*"],  # noqa: B006
-    knn: K = None,
-    hops: Hops = None,
-    radius: Radius = None,
-    max_points: MaxPoints = 1000,
-    activation: Activation = "relu",
-    train_epochs: TrainEpochs = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the profile to FILE.json.")] = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Betti numbers after each layer of a model.
-
-    The scale is calibrated on the input and held for all layers, unless --knn or --radius gives it.
-
-      unknot measure --model mlp --data rings --train 10 --layers 'act*' --out profile.json
-
-      unknot measure --model my_package.nets:resnet --data mine.npz --by filter --out filters.json
-    """
-
-    if radius is not None and knn is not None:
-        raise InputError(f"--radius {radius} and --knn {knn}", "one neighbour rule", "drop one of them")
-    scale: Any = "auto"
-    if radius is not None or knn is not None:
-        scale = Scale(radius=radius) if knn is None else Scale(k=knn, hops=hops or 1)
-    loaded = load_data(data, seed=seed)
-    net = load_model(model, loaded, activation=activation, seed=seed)
-    _train(net, loaded, train_epochs, seed)
-    profile = measure_model(
-        net,
-        [(loaded.inputs, loaded.labels)],
-        layers="*" if layers == ["*"] else layers,
-        by=by,  # type: ignore[arg-type]
-        scale=scale,
-        max_points=max_points,
-        seed=seed,
-    )
-    if out is not None:
-        profile.to_json(out)
-    if as_json:
-        print_json(asdict(profile))
-        return
-    rows = [
-        (r.layer, r.call, _or(r.label, "all"), _or(r.filter, ""), r.n_points, r.b0, r.b1)
-        for r in profile.rows
-    ]
-    title = f"Betti numbers of {model} on {data} at {profile.rows[0].scale}, seed {seed}"
-    print_table(title, ["layer", "call", "class", "filter", "n", "b0", "b1"], rows)
+from unknot.training import train_first
 
 
 def study(
@@ -170,7 +108,7 @@ def prune(
     conv_layers(net)  # refuse before training and before writing anything
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out} exists", "a new or empty folder", "choose another")
-    _train(net, loaded, train_epochs, seed)
+    train_first(net, loaded, train_epochs, seed)
     shrunk = shrink(
         net,
         loaded,
@@ -204,8 +142,3 @@ def _numbers(flag: str, text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f"{flag} {text}", "numbers separated by commas", "pass e.g. 1e-3,3e-3") from None
-
-
-def _train(net: nn.Module, data: LabelledData, epochs: int, seed: int) -> None:
-
-    train(net, data.inputs, data.labels, epochs=epochs, seed=seed, progress="training")

@@ -9,10 +9,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], label: str, *, show: bool = True) -> Iterator[T]:
+def track(items: Iterable[T], label: str, *, show: bool = True, total: int | None = None) -> Iterator[T]:
     """Yield ``items``; where ``show`` and stderr is a terminal, with a bar that names the work.
 
-    The bar goes when the work ends.
+    The bar goes when the work ends. ``total`` is for items without a length.
     """
     from rich.console import Console  # here, so that the topology of points needs no rich
     from rich.progress import Progress
@@ -21,7 +21,7 @@ def track(items: Iterable[T], label: str, *, show: bool = True) -> Iterator[T]:
     if not show or not console.is_terminal:
         yield from items
         return
-    total = len(items) if isinstance(items, Sized) else None
+    total = len(items) if isinstance(items, Sized) else total
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task(label, total=total)
         for item in items:

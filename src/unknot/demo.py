@@ -17,8 +17,9 @@ from unknot.convergence import Study
 from unknot.files import write_text
 from unknot.graph import Scale
 from unknot.models import cnn, mlp
+from unknot.monitor import Monitor
 from unknot.outcome import PruningOutcome, Shrunk, shrink
-from unknot.profile import Monitor, TopologyProfile
+from unknot.profile import TopologyProfile
 from unknot.report import write_report
 from unknot.scale import calibrate
 from unknot.sources import load_data
@@ -52,6 +53,7 @@ class DemoSize:
 
 FULL = DemoSize(seeds=5, epochs=60, pairs=9, grid=9, digits_epochs=30, tune_epochs=5, repeats=50)
 QUICK = DemoSize(seeds=2, epochs=40, pairs=4, grid=5, digits_epochs=10, tune_epochs=2, repeats=20)
+VIEWS = 300  # points of each layer that the report draws in three dimensions
 # At 400 samples and the layer's 2 % radius most filters of this net lie between 50 and 150. A threshold
 # means nothing without its sample size and scale: at another scale the same filters reach 380.
 MAX_BETTI = 100
@@ -191,7 +193,7 @@ def print_outcome(title: str, outcome: PruningOutcome) -> None:
 
 def _side_by_side(nets: list[WatchedNet]) -> list[list[object]]:
     found: dict[tuple[str, int | None], list[str]] = {}
-    for row in (row for net in nets for row in net.profile.rows):
+    for row in (row for net in nets for row in net.profile.rows if row.epoch in (0, net.epochs)):
         found.setdefault((row.layer, row.label), []).append(f"({row.b0}, {row.b1})")
     return [[layer, label, *values] for (layer, label), values in found.items()]
 
@@ -199,14 +201,20 @@ def _side_by_side(nets: list[WatchedNet]) -> list[list[object]]:
 def _watch(
     inputs: Tensor, labels: Tensor, activation: str, scale: Scale, size: DemoSize, seed: int
 ) -> WatchedNet:
-    """Betti numbers after each activation before training and once 99 % is reached (or the cap)."""
+    """Betti numbers after each activation at epochs 0, 1, 2, 4, ... and at the last (99 %, or the cap)."""
     new = ACTIVATIONS[activation]
     model = mlp(inputs.shape[1], int(labels.max()) + 1, activation=new)
     init_by_gain(model, new(), seed=seed)
     probe = [(inputs, labels)]
     layers = ["act*", "out"]
-    with Monitor(model, probe, layers=layers, scale=scale, max_points=len(inputs), seed=seed) as monitor:
-        curve = train(model, inputs, labels, epochs=size.epochs, stop_at=TARGET, seed=seed)
+    with Monitor(
+        model, probe, layers=layers, scale=scale, max_points=len(inputs), seed=seed, views=VIEWS,
+        sensitivity=True,
+    ) as monitor:  # fmt: skip
+        curve = train(
+            model, inputs, labels, epochs=size.epochs, stop_at=TARGET, seed=seed,
+            on_epoch=lambda epoch: monitor.record(epoch) if epoch & (epoch - 1) == 0 else None,
+        )  # fmt: skip
         monitor.record(len(curve.train_accuracy))
     return WatchedNet(monitor.profile, curve.train_accuracy[-1], len(curve.train_accuracy))
 
@@ -249,4 +257,5 @@ def _betti_rows(name: str, activation: str, profile: TopologyProfile) -> list[di
             "scale": str(row.scale),
         }
         for row in profile.rows
+        if row.epoch in (0, profile.epochs()[-1])
     ]

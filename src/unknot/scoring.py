@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unknot.capture import capture, probe_samples
+from unknot.capture import Recording
+from unknot.clouds import cloud_betti, layer_clouds, require_finite
 from unknot.console import track
 from unknot.errors import InputError
 from unknot.files import read_record, write_record
 from unknot.graph import Scale
-from unknot.profile import cloud_betti
+from unknot.probe import Probe, probe_samples
 
 Criterion = Callable[[str, nn.Conv2d], "np.ndarray[Any, Any]"]
 
@@ -106,8 +107,8 @@ def score_filters(
     if criterion == "betti":
         if loader is None:
             raise InputError("loader = None", "samples for the criterion 'betti'", "pass a loader")
-        inputs, _ = probe_samples(loader, max_points=max_points, seed=seed)
-        rows = _betti_scores(model, list(convolutions), inputs, scale, seed, progress)
+        probe = probe_samples(loader, max_points=max_points, seed=seed)
+        rows = _betti_scores(model, list(convolutions), probe, scale, seed, progress)
         return FilterScores(rows, "betti", remove_high=True)
     rng = np.random.default_rng(seed)
     named: dict[str, Criterion] = {
@@ -152,30 +153,27 @@ def conv_layers(model: nn.Module) -> dict[str, nn.Conv2d]:
 def _betti_scores(
     model: nn.Module,
     layers: list[str],
-    inputs: Tensor,
+    probe: Probe,
     scale: Scale | Literal["auto"],
     seed: int,
     progress: bool,
 ) -> tuple[FilterScore, ...]:
-    outputs = [o for o in capture(model, inputs, layers=layers) if o.layer in layers and o.call == 0]
-    rows = []
+    recording = Recording(model, probe, layers=layers, tokens="all")
     rng = np.random.default_rng(seed)
-    work = [(output, i) for output in outputs for i in range(output.values.shape[1])]
-    scales = {o.layer: _layer_radius(o.values, rng) if scale == "auto" else scale for o in outputs}
-    for output, i in track(work, "Betti numbers of filters", show=progress):
-        values = output.values[:, i].flatten(1).float().numpy()
-        betti = cloud_betti(values, scales[output.layer])
-        rows.append(
-            FilterScore(
-                output.layer,
-                i,
-                float(betti.total),
-                "betti",
-                betti.n_points,
-                betti.scale,
-                betti.values,
-            )
-        )
+    rows: list[FilterScore] = []
+    outputs = track(
+        recording.outputs(), "Betti numbers of filters", show=progress, total=len(recording.shapes)
+    )
+    for output in outputs:
+        if output.layer not in layers or output.call > 0:
+            continue
+        require_finite(output, None)
+        at = _layer_radius(output.values, rng) if scale == "auto" else scale
+        clouds = [cloud.samples for cloud in layer_clouds(output, None, "filter")]
+        rows += [
+            FilterScore(output.layer, i, float(b.total), "betti", b.n_points, b.scale, b.values)
+            for i, b in enumerate(cloud_betti(clouds, at))
+        ]
     return tuple(rows)
 
 

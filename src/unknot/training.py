@@ -122,6 +122,11 @@ def train(
     return TrainingCurve(tuple(accuracies), tuple(losses))
 
 
+def train_first(model: nn.Module, data: LabelledData, epochs: int, seed: int) -> None:
+    """The training that the command's ``--train`` asks for, with a progress bar."""
+    train(model, data.inputs, data.labels, epochs=epochs, seed=seed, progress="training")
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let torch use one thread: small nets gain nothing from more, and results do not depend on them."""

@@ -1,0 +1,290 @@
+"""measure: the Betti numbers of what the layers of a model return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from unknot.capture import INPUT, OUTPUT, LayerOutput, Recording, Tokens
+from unknot.clouds import By, cloud_betti, layer_clouds, require_finite
+from unknot.console import track
+from unknot.errors import InputError, require_count
+from unknot.following import After
+from unknot.graph import Scale
+from unknot.probe import Probe, probe_samples
+from unknot.profile import EpochAccuracy, ProfileRow, TopologyProfile, library_versions
+from unknot.projection import CloudView, project
+from unknot.scale import calibrate
+from unknot.sensitivity import Sensitivity
+from unknot.sensitivity import sensitivity as scan_scales
+from unknot.stability import betti_interval
+
+
+def measure(
+    model: nn.Module,
+    loader: Iterable[Any] | Tensor,
+    *,
+    layers: str | Iterable[str] = "*",
+    by: By = "class",
+    scale: Scale | Literal["auto"] = "auto",
+    tokens: Tokens = "mean",
+    after: After = "module",
+    max_points: int = 1000,
+    max_dim: int = 1,
+    repeats: int = 0,
+    views: int = 0,
+    sensitivity: bool = False,
+    seed: int = 0,
+    progress: bool = False,
+) -> TopologyProfile:
+    """Betti numbers of what the layers of ``model`` return, one row a cloud.
+
+    Args:
+        model: any module; it comes back as it was (see `Recording`).
+        loader: batches of tensors, ``(inputs, labels)`` or dicts, or one tensor; see `probe_samples`.
+        layers: globs over dotted module names; "*" is every leaf module, by filter every convolution.
+            The input is always measured too, except by filter or where it is whole numbers.
+        by: "class": one cloud a label; "layer": all samples together; "filter": one cloud each output
+            channel of every convolution, of all samples together.
+        scale: "auto" calibrates on the input, class by class, and holds that scale for all layers.
+            Where the input is whole numbers (tokens), the first layer takes its place.
+        tokens: what becomes of a sequence ``[n, t, d]``: "mean" over its tokens, the "first", the "last",
+            or "all" side by side.
+        after: for convolutions: "module", or the "activation" or "pooling" that follows.
+        max_points: samples measured, stratified by class and seeded.
+        max_dim: 1, or 2 for b2 as well.
+        repeats: 0, or how many subsamples give each row an interval; see `betti_interval`.
+        views: 0, or how many samples of each layer are kept in three dimensions for the report.
+        sensitivity: also measure the input over a grid of scales, for the report.
+        progress: a bar on stderr.
+
+    Returns:
+        A profile whose rows have no epoch.
+
+    Raises:
+        InputError: no labels for by="class", a glob that matches nothing, NaN in a layer output (the
+            layer is named), no convolution for by="filter", outputs beyond `memory_limit`.
+    """
+    meter = Meter(
+        model, probe_samples(loader, max_points=max_points, seed=seed), layers=layers, by=by,
+        scale=scale, tokens=tokens, after=after, max_dim=max_dim, repeats=repeats, views=views, seed=seed,
+        sensitivity=sensitivity,
+    )  # fmt: skip
+    outputs = track(meter.outputs(), "Betti numbers of layers", show=progress, total=meter.n_outputs)
+    return meter.profile([meter.read(outputs, epoch=None)])
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One model at one moment: a part of a TopologyProfile."""
+
+    rows: tuple[ProfileRow, ...]
+    accuracy: EpochAccuracy
+    views: tuple[CloudView, ...]
+
+
+class MeterSettings(TypedDict, total=False):
+    """The arguments of `measure` that say how layer outputs become numbers."""
+
+    layers: str | Iterable[str]
+    by: By
+    scale: Scale | Literal["auto"]
+    tokens: Tokens
+    after: After
+    max_dim: int
+    repeats: int
+    views: int
+    sensitivity: bool
+
+
+class Meter:
+    """Measures one model on one probe, once or again and again at the same scale.
+
+    Arguments as of `measure`, with the probe drawn already; ``threads`` are the engine's.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        probe: Probe,
+        *,
+        layers: str | Iterable[str] = "*",
+        by: By = "class",
+        scale: Scale | Literal["auto"] = "auto",
+        tokens: Tokens = "mean",
+        after: After = "module",
+        max_dim: int = 1,
+        repeats: int = 0,
+        views: int = 0,
+        sensitivity: bool = False,
+        seed: int = 0,
+        threads: int = 0,
+    ) -> None:
+        _check_by(by, probe)
+        if not isinstance(scale, Scale) and scale != "auto":
+            raise InputError(f"scale = {scale!r}", "a Scale or 'auto'", "pass uk.Scale(k=14, hops=2)")
+        require_count("repeats", repeats, minimum=0)
+        require_count("views", views, minimum=0)
+        chosen = _convolutions(model) if by == "filter" and layers == "*" else layers
+        self.probe = probe
+        self.recording = Recording(model, probe, layers=chosen, tokens=tokens, after=after)
+        self._labels = None if probe.labels is None else probe.labels.numpy()
+        self.scale = self._calibrated(seed) if scale == "auto" else scale
+        self.sensitivity: Sensitivity | None = None
+        if sensitivity:
+            reference = self._reference()
+            self.sensitivity = scan_scales(reference, self._labels, scale=self.scale, seed=seed)
+        self.settings = {
+            "by": by,
+            "layers": [layers] if isinstance(layers, str) else list(layers),
+            "tokens": tokens,
+            "after": after,
+            "samples": len(probe),
+            "repeats": repeats,
+        }
+        self._by: By = by
+        self._max_dim, self._repeats, self._seed, self._threads = max_dim, repeats, seed, threads
+        count = min(views, len(probe)) if by != "filter" else 0
+        picks = np.random.default_rng(seed).choice(len(probe), count, replace=False)
+        self._drawn = torch.from_numpy(np.sort(picks))
+        self._pictures: dict[tuple[str, int], Any] = {}
+        self._input_rows: list[ProfileRow] | None = None
+
+    @property
+    def n_outputs(self) -> int:
+        return len(self.recording.shapes) + (self.probe.points() is not None)
+
+    def outputs(self) -> Iterable[LayerOutput]:
+        """Run the model; each layer output in order."""
+        return self.recording.outputs()
+
+    def read(
+        self, outputs: Iterable[LayerOutput], *, epoch: int | None, given: float | None = None
+    ) -> Snapshot:
+        """Measure what the model returned; needs the model no more."""
+        rows: list[ProfileRow] = []
+        views: list[CloudView] = []
+        share = None
+        for output in outputs:
+            if output.layer == OUTPUT:
+                share = _share_right(output.values, self.probe.labels)
+                continue
+            try:
+                found = self._input_rows if output.layer == INPUT else None
+                # The probe stays the same: its own rows are measured once.
+                found = list(self._rows(output)) if found is None else found
+            except InputError:
+                require_finite(output, epoch)
+                raise
+            if output.layer == INPUT:
+                self._input_rows = found
+            rows += [replace(row, epoch=epoch) for row in found]
+            if len(self._drawn):
+                views.append(self._view(output, epoch))
+        if self._by == "filter" and not rows:
+            raise InputError(
+                "layers without a convolution output [n, c, ...]",
+                "at least one convolution",
+                "name one by its glob, or pass by='layer'",
+            )
+        return Snapshot(tuple(rows), EpochAccuracy(epoch, share, given), tuple(views))
+
+    def profile(self, snapshots: Iterable[Snapshot]) -> TopologyProfile:
+        """Snapshots, in order, as one result."""
+        snapshots = list(snapshots)
+        return TopologyProfile(
+            rows=tuple(row for s in snapshots for row in s.rows),
+            seed=self._seed,
+            versions=library_versions(),
+            accuracy=tuple(s.accuracy for s in snapshots),
+            scale=self.scale,
+            settings=self.settings,
+            notes=self.recording.notes,
+            views=tuple(view for s in snapshots for view in s.views),
+            sensitivity=self.sensitivity,
+        )
+
+    def _reference(self) -> Any:
+        """What the scale is calibrated on: the input, or the first layer where that is tokens."""
+        points = self.probe.points()
+        if points is not None:
+            return LayerOutput(INPUT, 0, points.detach().cpu()).numpy()
+        return next(iter(self.recording.outputs())).numpy()
+
+    def _calibrated(self, seed: int) -> Scale:
+        reference = self._reference()
+        if not np.isfinite(reference).all():
+            raise InputError("an input with NaN or infinity", "finite samples", "clean the data")
+        return calibrate(reference, self._labels, max_points=max(2, len(reference)), seed=seed)
+
+    def _rows(self, output: LayerOutput) -> Iterable[ProfileRow]:
+        clouds = list(layer_clouds(output, self.probe.labels, self._by))
+        samples = [cloud.samples for cloud in clouds]
+        found = cloud_betti(samples, self.scale, max_dim=self._max_dim, threads=self._threads)
+        for cloud, betti in zip(clouds, found, strict=True):
+            b0, b1, *b2 = betti.values
+            notes = [output.note] if output.note else []
+            notes += [betti.scale.note] if betti.scale != self.scale else []
+            intervals = None
+            if self._repeats and betti.n_points > 1:
+                intervals = betti_interval(
+                    cloud.samples,
+                    betti.scale,
+                    repeats=self._repeats,
+                    max_dim=self._max_dim,
+                    seed=self._seed,
+                    threads=self._threads,
+                )
+            yield ProfileRow(
+                epoch=None,
+                layer=output.layer,
+                call=output.call,
+                label=cloud.label,
+                filter=cloud.filter,
+                n_points=betti.n_points,
+                b0=b0,
+                b1=b1,
+                b2=b2[0] if b2 else None,
+                scale=betti.scale,
+                intervals=intervals,
+                note="; ".join(notes),
+            )
+
+    def _view(self, output: LayerOutput, epoch: int | None) -> CloudView:
+        key = (output.layer, output.call)
+        drawn = LayerOutput(*key, output.values[self._drawn]).numpy()
+        picture, explained = project(drawn, self._pictures.get(key))
+        self._pictures[key] = picture
+        labels = None if self._labels is None else tuple(self._labels[self._drawn.numpy()].tolist())
+        points = tuple((x, y, z) for x, y, z in picture.round(3).tolist())
+        return CloudView(epoch, *key, labels, points, round(explained, 4))
+
+
+def _check_by(by: By, probe: Probe) -> None:
+    if by not in ("layer", "class", "filter"):
+        raise InputError(f"by = {by!r}", "'layer', 'class' or 'filter'", "pass by='class'")
+    if by == "class" and probe.labels is None:
+        raise InputError(
+            "a loader without class labels", "(inputs, labels [n])", "add them or pass by='layer'"
+        )
+
+
+def _convolutions(model: nn.Module) -> list[str] | str:
+    names = [name for name, module in model.named_modules() if isinstance(module, _ConvNd)]
+    return [name.replace("_orig_mod.", "") for name in names] or "*"
+
+
+def _share_right(output: Tensor, labels: Tensor | None) -> float | None:
+    """Accuracy of scores ``[n, classes]``, or of logits ``[n]`` or ``[n, 1]`` of two classes."""
+    if labels is None or output.ndim > 2 or int(labels.min()) < 0:
+        return None
+    scores = output[:, 0] if output.ndim == 2 and output.shape[1] == 1 else output
+    if scores.ndim == 1:
+        return float(((scores > 0) == labels).float().mean()) if int(labels.max()) < 2 else None
+    return float((scores.argmax(1) == labels).float().mean()) if scores.shape[1] > labels.max() else None

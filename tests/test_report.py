@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import json
-import shutil
 import sqlite3
-import subprocess
 from contextlib import closing
 from dataclasses import replace
-from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import unknot as uk
 from unknot.convergence import StudyRow
-from unknot.profile import ProfileRow
+from unknot.journal import write_profile
+from unknot.profile import EpochAccuracy, ProfileRow
+from unknot.projection import CloudView
 from unknot.report import load_result, write_report
 from unknot.scoring import FilterScore, FilterScores
+from unknot.sensitivity import Sensitivity, SensitivityRow
 
 HOSTILE = "</script><script>document.title = 'hacked'</script><img src=x onerror=document.title='hacked'>"
 KNN = uk.Scale(k=14, hops=2)
-FLAGS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-sync", "--disable-background-networking", "--disable-component-update",
-    "--disable-dev-shm-usage", "--virtual-time-budget=8000", "--enable-logging=stderr", "--v=0",
-    "--window-size=1200,2400", "--dump-dom",
-]  # fmt: skip
 UNDETERMINED = uk.Scale(k=9, hops=1, determined=False, note="no plateau of k")
 
 
@@ -41,6 +37,34 @@ def profile(layers: tuple[str, ...] = ("input", "act1", "out"), epochs: int = 2)
     ]
     rows[-1] = replace(rows[-1], scale=UNDETERMINED)
     return uk.TopologyProfile(tuple(rows), 4711, {"unknot": "0.0.7", "torch": "2.99"})
+
+
+def full_profile(
+    layers: tuple[str, ...] = ("input", "act1", "out"), epochs: int = 4
+) -> uk.TopologyProfile:
+    """With everything that a profile may carry."""
+    rng = np.random.default_rng(0)
+    views = [
+        CloudView(
+            epoch, layer, 0, (0, 1) * 10, tuple(map(tuple, rng.normal(size=(20, 3)).round(3))), 0.87
+        )
+        for epoch in range(epochs)
+        for layer in layers
+    ]
+    grid = [(label, k, hops) for label in (0, 1) for k in (7, 14) for hops in (1, 2)]
+    knn = [SensitivityRow(c, 500, uk.Scale(k=k, hops=h), k + h - 1, c) for c, k, h in grid][:-1]
+    rips = [SensitivityRow(0, 500, uk.Scale(radius=r), 9, int(r)) for r in (0.5, 1.0)]
+    base = profile(layers, epochs)
+    last = replace(base.rows[-1], note="constant")
+    return replace(
+        base,
+        rows=(*base.rows[:-1], last),
+        accuracy=tuple(EpochAccuracy(e, 0.5 + e / 10, None if e % 2 else e / 10) for e in range(epochs)),
+        settings={"by": "class", "layers": ("act*",), "tokens": "mean", "max_points": 1000},
+        notes=("norm2 never ran",),
+        views=tuple(views),
+        sensitivity=Sensitivity((*knn, *rips), uk.Scale(k=14, hops=2)),
+    )
 
 
 def filter_profile() -> uk.TopologyProfile:
@@ -86,7 +110,7 @@ def outcome() -> uk.PruningOutcome:
 
 def everything() -> tuple[object, ...]:
     return (
-        ("by class", profile(epochs=3)),
+        ("by class", full_profile(epochs=3)),
         ("by filter", filter_profile()),
         study_rows(),
         scores(),
@@ -162,9 +186,10 @@ def test_the_data_of_a_profile_is_by_epoch_class_and_layer(tmp_path: Path) -> No
     grid = page(tmp_path, replace(profile(), rows=rows)).plots["profiles"][0]["lines"]
     assert isinstance(grid, dict)
     assert grid["layers"] == ["input", "act1", "out", "input (call 2)"]
-    assert grid["epochs"] == [0, 1]
-    assert grid["betti"]["b0"] == [[[9, 9, 9, 3], [9, 9, 9, None]], [[8, 8, 8, None]] * 2]
-    assert grid["betti"]["b2"][0][0] == [None, None, None, 2]
+    assert grid["betti"]["b0"] == [[[9, 9], [9, 9], [9, 9], [3]], [[8, 8], [8, 8], [8, 8], []]]
+    assert grid["betti"]["b2"][0] == [[None, None], [None, None], [None, None], [2]]
+    assert grid["points"] == [[[731, 732]] * 3 + [[731]], [[731, 732]] * 3 + [[]]]
+    assert grid["doubtful"] == [False, True]
 
 
 def test_filters_are_drawn_as_a_heat_map(tmp_path: Path) -> None:
@@ -172,7 +197,88 @@ def test_filters_are_drawn_as_a_heat_map(tmp_path: Path) -> None:
     assert plot["lines"] is None
     assert isinstance(plot["heat"], dict)
     assert plot["heat"]["tracks"] == [0, 1, 2, 3, 4]
-    assert [row[0] for row in plot["heat"]["betti"]["b0"][0]] == [1, 2, 3, None, None]
+    assert plot["heat"]["betti"]["b0"] == [[[1, 2, 3], [1, 2, 3, 4, 5]]]
+
+
+def test_what_an_epoch_repeats_is_left_out(tmp_path: Path) -> None:
+    grid = page(tmp_path, replace(profile(epochs=3), rows=profile(epochs=3).rows[:-1])).plots["profiles"][
+        0
+    ]
+    assert isinstance(grid["lines"], dict)
+    assert [of is None for of in grid["lines"]["points"]] == [False, True, False]
+
+
+def test_an_undetermined_scale_is_said_at_the_plot_and_in_the_box(tmp_path: Path) -> None:
+    text = " ".join(page(tmp_path, profile()).text.split())
+    assert "Scale undetermined for out (k=9, hops=1: no plateau of k)." in text
+    rows = tuple(replace(row, scale=UNDETERMINED) for row in profile().rows)
+    text = " ".join(page(tmp_path, replace(profile(), rows=rows)).text.split())
+    assert "Scale undetermined for every layer output" in text
+    settled = tuple(replace(row, scale=KNN) for row in profile().rows)
+    assert "Scale undetermined" not in page(tmp_path, replace(profile(), rows=settled)).text
+
+
+def test_intervals_are_drawn_and_explained(tmp_path: Path) -> None:
+    rows = tuple(replace(row, intervals=((row.b0 - 1, row.b0 + 2), (0, 90))) for row in profile().rows)
+    shown = page(tmp_path, replace(profile(), rows=rows))
+    grid = shown.plots["profiles"][0]["lines"]
+    assert isinstance(grid, dict)
+    assert grid["low"]["b0"][0][0] == [8, 8] and grid["high"]["b1"][1][2] == [90, 90]
+    assert "the interval over repeated subsamples" in shown.text
+    assert "the interval over repeated subsamples" not in page(tmp_path, profile()).text
+
+
+def test_how_it_was_measured_is_on_the_page(tmp_path: Path) -> None:
+    text = " ".join(page(tmp_path, full_profile()).text.split())
+    for shown in (
+        "One cloud for eachclass", "Layersact*", "Tokensmean", "Points at most1000", "Seed4711",
+        "norm2 never ran", "constant (out)", "inputk = 14 nearest neighbours, hops = 2 determined",
+        "before training", "accuracy on the measured samples", "accuracy given by the caller",
+    ):  # fmt: skip
+        assert shown in text
+
+
+def test_clouds_come_back_within_a_thousandth(tmp_path: Path) -> None:
+    (plot,) = page(tmp_path, full_profile()).plots["profiles"]
+    assert isinstance(plot["clouds"], dict)
+    view = plot["clouds"]["layers"][0]["views"][1]
+    coordinates = np.frombuffer(base64.b64decode(view["points"]), "<i2").reshape(-1, 3) * view["step"]
+    assert np.abs(coordinates - np.array(full_profile().views[3].points)).max() <= 5e-4
+    assert plot["clouds"]["labels"] == [[0, 1] * 10]
+    assert view["epoch"] == 1 and view["explained"] == 0.87
+
+
+def test_sensitivity_is_a_grid_for_each_rule(tmp_path: Path) -> None:
+    (plot,) = page(tmp_path, full_profile()).plots["profiles"]
+    assert isinstance(plot["sensitivity"], list)
+    knn, radius = plot["sensitivity"]
+    assert (knn["x"], knn["y"], knn["chosen"]) == ([7, 14], [1, 2], [14, 2])
+    assert knn["b0"] == [[[7, 14], [8, 15]], [[7, 14], [8, None]]]
+    assert (radius["x"], radius["chosen"], radius["b1"]) == ([0.5, 1.0], None, [[[0, 1]]])
+
+
+def test_a_long_training_of_many_layers_stays_small(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = tuple(int(c) for c in rng.integers(0, 10, 300))
+    views = [
+        CloudView(
+            epoch, f"layer{i}", 0, labels, tuple(map(tuple, rng.normal(size=(300, 3)).round(3))), 0.5
+        )
+        for epoch in range(50)
+        for i in range(8)
+    ]
+    rows = [
+        ProfileRow(
+            epoch, f"layer{i}", 0, label, None, 1000, *rng.integers(0, 2000, 2).tolist(), None, KNN
+        )
+        for epoch in range(50)
+        for i in range(60)
+        for label in range(10)
+    ]
+    written = write_report(
+        tmp_path / "report.html", replace(profile(), rows=tuple(rows), views=tuple(views))
+    )
+    assert written.stat().st_size < 8e6
 
 
 def test_what_was_not_reached_has_no_number(tmp_path: Path) -> None:
@@ -221,7 +327,7 @@ def test_names_stay_text(tmp_path: Path) -> None:
 
 def hostile_results() -> tuple[object, ...]:
     return (
-        (HOSTILE, profile((HOSTILE, "<b>act</b>"), epochs=3)),
+        (HOSTILE, replace(full_profile((HOSTILE, "<b>act</b>"), epochs=3), notes=(HOSTILE,))),
         ("b", filter_profile()),
         (HOSTILE, study_rows(HOSTILE, HOSTILE)),
         (HOSTILE, scores(HOSTILE)),
@@ -273,6 +379,20 @@ def test_saved_results_come_back(tmp_path: Path) -> None:
     assert "0 / 2" in page(tmp_path, loaded).text or "2 / 2" in page(tmp_path, loaded).text
 
 
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "parquet"])
+def test_a_profile_comes_back_from_every_format(tmp_path: Path, suffix: str) -> None:
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    write_profile(tmp_path / f"profile.{suffix}", full_profile())
+    loaded = load_result(tmp_path / f"profile.{suffix}")
+    assert isinstance(loaded, uk.TopologyProfile)
+    assert (loaded.rows, loaded.views) == (full_profile().rows, full_profile().views)
+    assert page(tmp_path, loaded).headings == ["See"]
+    (tmp_path / f"foreign.{suffix}").write_text('{"songs": []}\n')
+    with pytest.raises(uk.InputError, match="written by unknot"):
+        load_result(tmp_path / f"foreign.{suffix}")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"unknot": "model"}', "SQLite format 3", "\x00\xff"])
 def test_foreign_files_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "file").write_text(text)
@@ -294,86 +414,3 @@ def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="missing"):
         load_result(tmp_path / "missing.sqlite")
     assert not any(tmp_path.iterdir())
-
-
-def browse(chromium: str, path: Path, query: str = "") -> tuple[str, list[str]]:
-    """The document once it has been drawn, and what the console said."""
-    home = path.parent / "browser"
-    done = subprocess.run(
-        [chromium, *FLAGS, f"--user-data-dir={home}", path.as_uri() + query],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    shutil.rmtree(home, ignore_errors=True)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_browser_draws_every_plot(tmp_path: Path, chromium: str, theme: str) -> None:
-    results = (profile(epochs=3), study_rows(), scores(), plan(), outcome())
-    path = write_report(tmp_path / "report.html", *results)
-    document, console = browse(chromium, path, f"?theme={theme}")
-    assert console == []
-    assert f'data-theme="{theme}"' in document
-    assert document.count('class="plot js-plotly-plot"') == 4  # b0, b1, epochs, filters
-    for text in (
-        "not reached",
-        "threshold 150",
-        "is removed",
-        "class 1",
-        "log scale",
-        "epoch 0, before training",
-    ):
-        assert text in document.split("<main>")[1].split("<script")[0]
-    assert document.count('class="main-svg"') >= 4
-
-
-def test_a_browser_draws_filters_and_scores_of_any_sign(tmp_path: Path, chromium: str) -> None:
-    rows = tuple(FilterScore("conv", i, i / 8 - 0.25, "mine") for i in range(5))
-    signed = FilterScores(rows, "mine", remove_high=False)
-    never = (StudyRow("a", "relu", 0.1, 1.0, 0.9, 1, 0, (None,), None),)
-    path = write_report(tmp_path / "report.html", filter_profile(), signed, never)
-    document, console = browse(chromium, path)
-    assert console == []
-    assert document.count('class="plot js-plotly-plot"') == 5  # b0, b1, b2, epochs, scores
-
-
-def test_a_browser_runs_no_name(tmp_path: Path, chromium: str) -> None:
-    path = write_report(tmp_path / "report.html", *hostile_results(), title=HOSTILE)
-    document, console = browse(chromium, path)
-    assert console == []
-    assert "<title>hacked" not in document
-    assert "<img src" not in document
-    assert document.count("&lt;b&gt;act&lt;/b&gt;</text>") == 2  # plotly would print it bold
-    assert document.count('class="plot js-plotly-plot"') == 4
-
-
-def test_the_controls_work(tmp_path: Path, chromium: str) -> None:
-    path = write_report(tmp_path / "report.html", *everything())
-    # What a reader would do, and what is seen then, left as attributes of the page.
-    actions = """<script>
-      const root = document.documentElement, lines = () => document.querySelector("[data-part=b0]").data;
-      const seen = (name, value) => (root.dataset[name] = value);
-      const choose = (control, change) => {
-        change(control);
-        for (const kind of ["input", "change"]) control.dispatchEvent(new Event(kind, { bubbles: true }));
-      };
-      seen("first", lines().at(-1).text[0]);
-      choose(document.querySelector("[data-epoch]"), (slider) => (slider.value = 1));
-      seen("second", lines().at(-1).text[0]);
-      choose(document.querySelector(".key input"), (box) => (box.checked = false));
-      seen("lines", lines().length);
-      choose(document.querySelector("[name=target-0][value='0.95']"), (radio) => (radio.checked = true));
-      seen("seeds", document.querySelector("[data-kind=study]").data[0].x.join());
-      choose(document.querySelector("[name=profile][value='1']"), (radio) => (radio.checked = true));
-      seen("views", [...document.querySelectorAll("[data-view]")].map((view) => view.hidden).join());
-      document.getElementById("theme").click();
-      seen("ink", document.querySelector("[data-kind=study]").layout.font.color);
-    </script></body>"""
-    path.write_text(path.read_text().replace("</body>", actions))
-    document, console = browse(chromium, path, "?theme=light")
-    assert console == []
-    seen = unescape(document.split("<head>")[0])
-    assert "epoch 2<br>b0 = 7" in seen
-    assert "epoch 1<br>b0 = 8" in seen
-    for found in ('lines="2"', 'seeds="5,6,8"', 'views="true,false"', 'theme="dark"', 'ink="#a3acba"'):
-        assert f"data-{found}" in seen

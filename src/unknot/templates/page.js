@@ -1,0 +1,56 @@
+// Puts the sections together: drawing, the theme, and what the controls do.
+
+const KINDS = { lines, heat, clouds, accuracy, sensitivity, study, filters };
+const settings = {
+  responsive: true,
+  displayModeBar: false,
+  doubleClick: "reset",
+  scrollZoom: false, // the wheel scrolls the page
+};
+
+function draw(plots = document.querySelectorAll(".plot")) {
+  for (const plot of plots) {
+    if (!plot.clientWidth) continue; // in a hidden view: drawn when it is shown
+    const { kind, index, part } = plot.dataset;
+    const [traces, layout] = KINDS[kind](Number(index), part, plot.clientWidth);
+    Plotly.react(plot, traces, layout, settings);
+  }
+}
+
+function showProfile(chosen) {
+  for (const view of document.querySelectorAll("[data-view=profile]")) {
+    view.hidden = view.dataset.index !== chosen;
+    if (!view.hidden) continue;
+    const index = Number(view.dataset.index);
+    if (shown[index].timer !== null) stop(index);
+    // A browser holds few WebGL scenes at a time.
+    for (const plot of view.querySelectorAll("[data-kind=clouds].js-plotly-plot")) Plotly.purge(plot);
+  }
+}
+
+function nameTheme() {
+  document.getElementById("theme-name").textContent = root.dataset.theme === "dark" ? "Light" : "Dark";
+}
+
+document.querySelectorAll("[data-key]").forEach(fillKey);
+document.querySelectorAll("[data-time]").forEach(setUpTime);
+document.addEventListener("keydown", pressed);
+document.addEventListener("change", ({ target }) => {
+  const { target: study, cloud, sum } = target.dataset;
+  if (target.name === "profile") showProfile(target.value);
+  if (target.name === "profile" || study) draw();
+  const view = target.closest("[data-view=profile]");
+  if (cloud) shown[view.dataset.index].clouds[cloud] = Number(target.value);
+  if (sum) shown[view.dataset.index].sum = Number(target.value);
+  if (cloud || sum) draw(target.closest("figure").querySelectorAll(".plot"));
+});
+document.getElementById("theme").addEventListener("click", () => {
+  root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
+  nameTheme();
+  draw();
+});
+narrow.addEventListener("change", () => draw());
+nameTheme();
+sayFlat();
+showProfile(document.querySelector("[name=profile]:checked")?.value ?? "0");
+draw();

@@ -1,0 +1,104 @@
+// Epochs to a target accuracy: one mark a seed, one strip an activation.
+
+function study(index, _, width) {
+  const chosen = document.querySelector(`[data-target="${index}"]:checked`);
+  const everything = data.studies[index];
+  const rows = everything.filter((row) => !chosen || row.target === Number(chosen.value));
+  const activations = unique(everything.map((row) => row.activation));
+  const cell = (row) => `${row.set}\n${row.activation}`;
+  const found = rows.flatMap((row) => row.epochs.filter((e) => e !== null));
+  const axis = countAxis(found);
+  // The rows do not know the study's cap; what was not reached has a band of its own past every number.
+  const band = [axis.top * 1.07, axis.top * 1.25];
+  const censored = rows.some((row) => row.epochs.includes(null));
+  const most = width < 500 ? 16 : 40;
+  const traces = [];
+  const labels = [];
+  for (const set of unique(rows.map((row) => row.set))) {
+    labels.push(`<b>${short(set, most)}</b>`);
+    for (const row of rows.filter((r) => r.set === set)) {
+      const y = labels.length;
+      const alone = rows.filter((r) => cell(r) === cell(row)).length === 1;
+      const settings = `rate ${row.learning_rate}, gain ${row.gain}`;
+      labels.push(short(row.activation, most) + (alone ? "" : `<br>${settings}`));
+      traces.push(...strip(row, y, settings, axis, band, activations.indexOf(row.activation)));
+    }
+  }
+  const y = {
+    tickvals: labels.map((_, i) => i),
+    ticktext: labels,
+    range: [labels.length - 0.4, -0.6],
+    showgrid: false,
+    tickfont: { size: 12, color: css("--ink") },
+  };
+  const x = {
+    ...ticksOf(axis),
+    range: [-0.02 * axis.top, censored ? band[1] : 1.04 * axis.top],
+    title: { text: axis.log ? "epochs (log scale)" : "epochs", font: { size: 12 } },
+  };
+  const more = censored ? notReached(band) : {};
+  return [traces, frame(80 + 40 * labels.length, x, y, more)];
+}
+
+function strip(row, y, settings, axis, band, i) {
+  const seeds = row.epochs.map((epoch, seed) => ({ epoch, seed }));
+  const spread = (j, n) => y + (n < 2 ? 0 : (j / (n - 1) - 0.5) * 0.66);
+  const head = `<b>${esc(row.set)}, ${esc(row.activation)}</b><br>${settings}`;
+  const marks = (of, x, symbol, label) => ({
+    type: "scatter",
+    mode: "markers",
+    x: of.map(x),
+    y: of.map(({ seed }) => spread(seed, seeds.length)),
+    text: of.map((s) => `${head}<br>seed ${s.seed}: ${label(s)}`),
+    hoverinfo: "text",
+    marker: { symbol, size: 9, color: colour(i), line: { width: symbol.endsWith("open") ? 2 : 0 } },
+    cliponaxis: false,
+  });
+  const done = seeds.filter((s) => s.epoch !== null);
+  const open = seeds.filter((s) => s.epoch === null);
+  const across = (_, j) => band[0] + ((band[1] - band[0]) * (j + 0.7)) / (open.length + 0.4);
+  const traces = [
+    marks(done, (s) => axis.map(s.epoch), shape(i)[0], (s) => `${s.epoch} epochs`),
+    marks(open, across, "triangle-right-open", () => "not reached"),
+  ];
+  if (row.median !== null)
+    traces.push({
+      type: "scatter",
+      mode: "markers",
+      x: [axis.map(row.median)],
+      y: [y],
+      text: [`${head}<br>median ${row.median} epochs`],
+      hoverinfo: "text",
+      marker: { symbol: "line-ns-open", size: 28, color: css("--ink"), line: { width: 2.5 } },
+    });
+  return traces;
+}
+
+const notReached = (band) => ({
+  shapes: [
+    {
+      type: "rect",
+      x0: band[0],
+      x1: band[1],
+      y0: 0,
+      y1: 1,
+      yref: "paper",
+      fillcolor: css("--line"),
+      opacity: 0.5,
+      line: { width: 0 },
+      layer: "below",
+    },
+  ],
+  annotations: [
+    {
+      text: "not reached",
+      x: band[1],
+      xanchor: "right",
+      y: 1,
+      yref: "paper",
+      yanchor: "top",
+      showarrow: false,
+      font: { size: 12, color: css("--soft") },
+    },
+  ],
+});

@@ -12,6 +12,12 @@ import torch
 torch.set_num_threads(1)  # tests run side by side
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Decoded images go to a folder of this run, not to the user's."""
+    os.environ.setdefault("UNKNOT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 def missing(reason: str) -> None:
     if os.environ.get("UNKNOT_REQUIRE_ALL") == "1":
         pytest.fail(f"{reason}, and UNKNOT_REQUIRE_ALL=1 allows no skip")

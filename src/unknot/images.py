@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +22,7 @@ EMBEDDED = "digits"
 DATA_SETS = (EMBEDDED, "fashion_mnist", "cifar10", "cats_vs_dogs")
 TEST_DIGITS = 360  # of 1,797; the remaining 1,437 are the training split
 FOLDER_VARIABLE = "UNKNOT_DATA"
+CACHE_VARIABLE = "UNKNOT_CACHE"
 
 # pixels [n, h, w, c] from 0 to 255, labels [n], class names
 Decoded = tuple["NDArray[Any]", "NDArray[np.int64]", tuple[str, ...]]
@@ -48,26 +52,34 @@ def load_images(
     limit: int | None = None,
     seed: int = 0,
 ) -> ImageData:
-    """Read ``$UNKNOT_DATA/<name>/<split>.parquet`` in the schema of the Hugging Face hub.
+    """Read an image set: embedded, from a folder, or from the Hugging Face hub.
 
-    "digits" needs no file: 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn, the
-    split fixed.
+    Looked for in this order:
+
+    - "digits": 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn, the split fixed;
+    - ``$UNKNOT_DATA/<name>`` or the folder ``name``, with ``train.parquet`` and ``test.parquet`` in the
+      schema of the hub, or with ``train/`` and ``test/`` that hold one folder of images a class;
+    - the hub, where ``name`` has a slash ("uoft-cs/cifar10").
+
+    Images are decoded once and kept as an array under ``$UNKNOT_CACHE`` (default ``~/.cache/unknot``);
+    later calls map it into memory. A file that has changed is decoded again.
 
     Args:
-        name: "digits", "fashion_mnist", "cifar10", "cats_vs_dogs", or another folder of that kind.
+        name: of the set.
         limit: a seeded random subset of this many images.
 
     Raises:
-        InputError: no ``$UNKNOT_DATA``, no such file, or the extra ``data`` is not installed.
+        InputError: nothing of that name, no network for the hub, images of several sizes, or the extra
+            ``data`` is not installed.
     """
     if split not in ("train", "test"):
         raise InputError(f"split = {split!r}", "'train' or 'test'", "pick one")
-    pixels, labels, classes = _digits(split) if name == EMBEDDED else _parquet(name, split, limit, seed)
+    pixels, labels, classes = _digits(split) if name == EMBEDDED else _cached(name, split)
     if limit is not None and limit < len(pixels):
         rows = _subset(len(pixels), limit, seed)
         pixels, labels = pixels[rows], labels[rows]
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-    return ImageData(images.contiguous(), torch.from_numpy(labels), classes, name)
+    images = torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2).div_(127.5).sub_(1)
+    return ImageData(images.contiguous(), torch.from_numpy(np.array(labels)), classes, name)
 
 
 def _digits(split: str) -> Decoded:
@@ -81,36 +93,98 @@ def _digits(split: str) -> Decoded:
     return pixels.astype(np.float32), digits.target[rows].astype(np.int64), classes
 
 
-def _parquet(name: str, split: str, limit: int | None, seed: int) -> Decoded:
-    folder = os.environ.get(FOLDER_VARIABLE)
-    if not folder:
-        raise InputError(
-            f"data {name!r} and no {FOLDER_VARIABLE} in the environment",
-            "a folder with <name>/train.parquet and <name>/test.parquet",
-            f"set {FOLDER_VARIABLE}, or pass a .npz file with X and y",
-        )
-    path = Path(folder) / name / f"{split}.parquet"
-    if not path.is_file():
-        raise InputError(f"no file {path}", "Parquet as on the Hugging Face hub", "check the name")
+def _cached(name: str, split: str) -> Decoded:
+    """Pixels mapped from the cache; filled first where it lacks them or the source has changed."""
+    source, mark = _source(name, split)
+    home = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "unknot")
+    key = hashlib.sha256(f"{source} {split} {mark}".encode()).hexdigest()[:20]
+    folder = home / "images" / f"{Path(name).name}-{split}-{key}"
+    if not folder.is_dir():
+        _keep(folder, _decode(_table(name, source, split), name))
+    return (
+        np.load(folder / "pixels.npy", mmap_mode="r"),
+        np.load(folder / "labels.npy"),
+        tuple(json.loads((folder / "classes.json").read_text(encoding="utf-8"))),
+    )
+
+
+def _source(name: str, split: str) -> tuple[str, str]:
+    """Where a set is, and what changes when it does."""
+    data = os.environ.get(FOLDER_VARIABLE)
+    for folder in ([Path(data) / name] if data else []) + [Path(name)]:
+        for path in (folder / f"{split}.parquet", folder / split):
+            if path.exists():
+                found = path.stat()
+                return str(path.resolve()), f"{found.st_size} {found.st_mtime_ns}"
+    if "/" in name and not Path(name).is_absolute():
+        return f"hub:{name}", ""
+    raise InputError(
+        f"image set {name!r}: no {split} in {Path(data) / name if data else name}",
+        f"a folder with {split}.parquet, one with {split}/<class>/*.png, or a hub name with a slash",
+        f"set {FOLDER_VARIABLE} to the folder that holds the sets, or pass a .npz file with X and y",
+    )
+
+
+def _table(name: str, source: str, split: str) -> Any:
     try:
-        from datasets import ClassLabel, Dataset, Image
+        import datasets
     except ImportError:
         raise InputError(
             "package datasets is missing", "the extra 'data'", "pip install 'unknot[data]'"
         ) from None
-    table = Dataset.from_parquet(str(path), keep_in_memory=False)
+    try:
+        if source.startswith("hub:"):
+            return datasets.load_dataset(name, split=split)
+        if source.endswith(".parquet"):
+            return datasets.Dataset.from_parquet(source, keep_in_memory=False)
+        return datasets.load_dataset("imagefolder", data_dir=source, split="train")
+    except Exception as error:  # whatever the network, the hub or a decoder raises
+        text = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"image set {name} ({type(error).__name__}: {text})",
+            "a readable set",
+            "check the file; for the hub the name and the network, or download it and pass its folder",
+        ) from None
+
+
+def _decode(table: Any, name: str) -> Decoded:
+    from datasets import ClassLabel, Image
+
     columns: dict[str, Any] = table.features
     image = next((c for c, f in columns.items() if isinstance(f, Image)), None)
     label = next((c for c, f in columns.items() if isinstance(f, ClassLabel)), None)
     if image is None or label is None:
-        raise InputError(f"file {path} with columns {list(columns)}", "an Image and a ClassLabel",
+        raise InputError(f"image set {name} with columns {list(columns)}", "an Image and a ClassLabel",
                          "write it with the datasets library")  # fmt: skip
-    if limit is not None and limit < len(table):
-        table = table.select(_subset(len(table), limit, seed))
-    pixels = np.stack([np.asarray(p) for p in track(table[image], f"decoding {name}")])
+    modes = {picture.mode for picture in table[image][:100]}
+    mode = "L" if modes <= {"L", "1"} else "RGB"
+    pictures = [np.asarray(p.convert(mode)) for p in track(table[image], f"decoding {name}")]
+    sizes = {picture.shape[:2] for picture in pictures}
+    if len(sizes) != 1:
+        one, other = sorted(sizes)[:2] if sizes else ((0, 0), (0, 0))
+        raise InputError(f"image set {name} with {len(sizes)} sizes, e.g. {one} and {other}",
+                         "one size for all images", "resize them")  # fmt: skip
+    pixels = np.stack(pictures)
     if pixels.ndim == 3:
         pixels = pixels[..., None]  # grey
     return pixels, np.asarray(table[label], dtype=np.int64), tuple(columns[label].names)
+
+
+def _keep(folder: Path, decoded: Decoded) -> None:
+    """Write a set to the cache under another name, then rename it: all of it or nothing."""
+    pixels, labels, classes = decoded
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".decoding-") as temporary:
+        made = Path(temporary) / "set"
+        made.mkdir()
+        np.save(made / "pixels.npy", pixels)
+        np.save(made / "labels.npy", labels)
+        (made / "classes.json").write_text(json.dumps(classes), encoding="utf-8")
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was first
+                raise
 
 
 def _subset(n: int, limit: int, seed: int) -> NDArray[np.int64]:

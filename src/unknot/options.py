@@ -8,18 +8,19 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything ran
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Model = Annotated[
-    str, typer.Option("--model", help="mlp, cnn (both sized for the data), or package.module:factory.")
+    str, typer.Option("--model", help="mlp, cnn, resnet (sized for the data), or package.module:factory.")
 ]
 Data = Annotated[
     str,
     typer.Option(
         "--data",
         help="A shape (see unknot shape --help), digits, fashion_mnist, cifar10, cats_vs_dogs (from "
-        "$UNKNOT_DATA), a .npz file with X and y, or package.module:factory returning (inputs, labels).",
+        "$UNKNOT_DATA), a folder of images or a hub name with a slash, a .npz file with X and y, or "
+        "package.module:factory returning (inputs, labels) or a loader.",
     ),
 ]
 Activation = Annotated[
-    str, typer.Option("--activation", help="Activation of the built-in mlp and cnn, e.g. relu or zfold.")
+    str, typer.Option("--activation", help="Activation of the built-in models, e.g. relu or zfold.")
 ]
 TrainEpochs = Annotated[
     int, typer.Option("--train", min=0, help="Train the model on the data for so many epochs first.")

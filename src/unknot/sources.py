@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from unknot.activations import ACTIVATIONS
+from unknot.activations import ACTIVATIONS, init_by_gain
 from unknot.cloud import load_arrays
 from unknot.errors import InputError
-from unknot.images import DATA_SETS, load_images
-from unknot.models import cnn, mlp
+from unknot.images import DATA_SETS, FOLDER_VARIABLE, load_images
+from unknot.models import cnn, mlp, resnet
 from unknot.synthetic import SHAPES, make_shape
 from unknot.training import LabelledData
 
@@ -28,12 +28,12 @@ def load_data(spec: str, *, seed: int = 0) -> LabelledData:
     """Data by name.
 
     Args:
-        spec: a shape (e.g. "rings"), an image set ("digits", or one in ``$UNKNOT_DATA``), a ``.npz``
-            file with X and y (or points and labels), or ``package.module:factory`` where the factory
-            returns ``(inputs, labels)``.
+        spec: a shape (e.g. "rings"); an image set as of `load_images` ("digits", one in
+            ``$UNKNOT_DATA``, a folder, a hub name with a slash); a ``.npz`` file with X and y (or points
+            and labels); or ``package.module:factory`` where the factory returns ``(inputs, labels)``.
         seed: of the shape and of the 20 % that are held out; image sets have their own test split.
     """
-    if spec in DATA_SETS:
+    if _names_images(spec):
         train, test = load_images(spec, split="train"), load_images(spec, split="test")
         return LabelledData(spec, train.images, train.labels, test.images, test.labels)
     if spec in SHAPES:
@@ -41,7 +41,7 @@ def load_data(spec: str, *, seed: int = 0) -> LabelledData:
         return _hold_out(spec, shape.points, shape.labels, seed)
     if ":" in spec:
         pair = _call(spec, "--data")
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        if not _is_pair(pair):
             raise InputError(f"--data {spec}", "a factory that returns (inputs, labels)", "return both")
         return _hold_out(spec, pair[0], pair[1], seed)
     if Path(spec).suffix in (".npz", ".npy", ".csv"):
@@ -51,43 +51,73 @@ def load_data(spec: str, *, seed: int = 0) -> LabelledData:
         return _hold_out(Path(spec).stem, inputs, labels, seed)
     raise InputError(
         f"--data {spec}",
-        f"one of {', '.join([*SHAPES, *DATA_SETS])}, a .npz file, or package.module:factory",
+        f"one of {', '.join([*SHAPES, *DATA_SETS])}, a folder of images, a .npz file, or module:factory",
         "check the name",
     )
 
 
-def load_model(spec: str, data: LabelledData, *, activation: str = "relu", seed: int = 0) -> nn.Module:
+def load_batches(spec: str, *, seed: int = 0) -> LabelledData | Iterable[Any]:
+    """Data by name to measure on: as `load_data`, or the loader that ``package.module:factory`` returns.
+
+    A loader yields what `probe_samples` takes, e.g. the dicts of a Hugging Face collator.
+    """
+    if ":" not in spec:
+        return load_data(spec, seed=seed)
+    made = _call(spec, "--data")
+    if _is_pair(made):
+        return _hold_out(spec, made[0], made[1], seed)
+    if not isinstance(made, Iterable) or isinstance(made, (str, bytes)):
+        raise InputError(
+            f"--data {spec} returning {type(made).__name__}", "(inputs, labels) or a loader", "return one"
+        )
+    return made
+
+
+def load_model(
+    spec: str, data: LabelledData | Iterable[Any], *, activation: str = "relu", seed: int = 0
+) -> nn.Module:
     """A model by name.
 
     Args:
-        spec: "mlp" or "cnn", sized for the data, or ``package.module:factory`` (no arguments) that
-            returns a module.
-        activation: a built-in name, for "mlp" and "cnn".
+        spec: "mlp", "cnn" or "resnet", sized for the data, or ``package.module:factory`` (no arguments)
+            that returns a module.
+        activation: a built-in name, for these three.
         seed: of the initial weights.
     """
     torch.manual_seed(seed)
     if activation not in ACTIVATIONS:
         raise InputError(f"--activation {activation}", f"one of {', '.join(ACTIVATIONS)}", "pick one")
-    new = ACTIVATIONS[activation]
-    sample = data.inputs[0]
-    if spec == "mlp":
-        return mlp(sample.numel(), data.n_classes, activation=new)
-    if spec == "cnn":
-        if sample.ndim != 3:
+    if spec in ("mlp", "cnn", "resnet"):
+        if not isinstance(data, LabelledData):
             raise InputError(
-                f"--model cnn with samples of shape {tuple(sample.shape)}",
-                "images [c, h, w]",
-                "pass --model mlp, or image data",
+                f"--model {spec} with a loader", "data of a known size", "return (inputs, labels)"
             )
-        return cnn(sample.shape[0], data.n_classes, activation=new)
+        return _built_in(spec, data, ACTIVATIONS[activation], seed)
     if ":" not in spec:
-        raise InputError(f"--model {spec}", "mlp, cnn or package.module:factory", "check the name")
+        raise InputError(
+            f"--model {spec}", "mlp, cnn, resnet or package.module:factory", "check the name"
+        )
     model = _call(spec, "--model")
     if not isinstance(model, nn.Module):
         raise InputError(
             f"--model {spec} returning {type(model).__name__}", "a torch.nn.Module", "return the model"
         )
     return model
+
+
+def _built_in(spec: str, data: LabelledData, new: Any, seed: int) -> nn.Module:
+    sample = data.inputs[0]
+    if spec == "mlp":
+        # At torch's default initialisation a fold hardly folds, and six layers of it do not train.
+        return init_by_gain(mlp(sample.numel(), data.n_classes, activation=new), new(), seed=seed)
+    if sample.ndim != 3:
+        raise InputError(
+            f"--model {spec} with samples of shape {tuple(sample.shape)}",
+            "images [c, h, w]",
+            "pass --model mlp, or image data",
+        )
+    make = cnn if spec == "cnn" else resnet
+    return make(sample.shape[0], data.n_classes, activation=new)
 
 
 def load_factory(spec: str, flag: str) -> Callable[[], Any]:
@@ -117,6 +147,22 @@ def _call(spec: str, flag: str) -> Any:
             "a factory that runs without arguments",
             "mend it; --debug shows the traceback",
         ) from error
+
+
+def _names_images(spec: str) -> bool:
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if spec in DATA_SETS or Path(spec).is_dir() or (folder and (Path(folder) / spec).is_dir()):
+        return spec not in SHAPES
+    return "/" in spec and ":" not in spec and not Path(spec).suffix
+
+
+def _is_pair(made: Any) -> bool:
+    """(inputs, labels), and no list of two batches."""
+    return (
+        isinstance(made, (tuple, list))
+        and len(made) == 2
+        and all(hasattr(part, "__len__") and not isinstance(part, (dict, tuple)) for part in made)
+    )
 
 
 def _hold_out(name: str, inputs: Any, labels: Any, seed: int) -> LabelledData:

@@ -35,7 +35,7 @@ $(INSTALLED): pyproject.toml constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "python %d.%d: expected 3.10 or newer; pass PYTHON=python3.11" % sys.version_info[:2])'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet pip
-	$(PIP) install --quiet --editable '.[data]' --group test --group lint --group docs
+	$(PIP) install --quiet --editable '.[all]' --group test --group lint --group docs
 	touch $@
 
 demo: $(INSTALLED)
@@ -53,6 +53,10 @@ docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(INSTALLED)
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/see.py
+	$(BIN)/python benchmarks/jmlr.py --jobs 2
+	$(BIN)/python benchmarks/jmlr_docs.py
 	$(BIN)/python benchmarks/activation.py
 	$(BIN)/python benchmarks/pruning.py
 

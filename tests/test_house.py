@@ -15,12 +15,15 @@ PACKAGE = SOURCE / "unknot"
 # A module imports only from those above it.
 ORDER = [
     "errors", "console", "files",
-    "synthetic", "cloud", "memory", "graph", "homology", "scale", "doctor",
-    "capture", "activations", "models", "images", "training", "cost", "profile", "convergence",
-    "scoring", "pruning", "outcome", "artifact", "report", "sources", "demo",
-    "options", "cli_models", "cli", "__main__",
+    "synthetic", "cloud", "memory", "graph", "homology", "scale", "sensitivity", "stability",
+    "projection", "doctor",
+    "probe", "guest", "following", "capture", "activations", "models", "images", "training", "cost",
+    "profile", "journal", "clouds", "measuring", "monitor", "convergence",
+    "scoring", "pruning", "outcome", "artifact", "report_profile", "report_filters", "report",
+    "sources", "demo",
+    "options", "cli_measure", "cli_models", "cli", "__main__",
 ]  # fmt: skip
-WITHOUT_TORCH = ORDER[: ORDER.index("capture")]
+WITHOUT_TORCH = ORDER[: ORDER.index("probe")]
 
 
 def imported_modules(path: Path) -> set[str]:

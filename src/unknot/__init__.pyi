@@ -6,6 +6,7 @@ from .activations import replace_activations as replace_activations
 from .artifact import load_pruned as load_pruned
 from .artifact import save_pruned as save_pruned
 from .capture import LayerOutput as LayerOutput
+from .capture import Recording as Recording
 from .capture import capture as capture
 from .cloud import PointCloud as PointCloud
 from .cloud import load_points as load_points
@@ -23,13 +24,16 @@ from .homology import betti_numbers as betti_numbers
 from .homology import betti_numbers_batch as betti_numbers_batch
 from .homology import persistence as persistence
 from .images import load_images as load_images
+from .journal import read_profile as read_profile
+from .journal import write_profile as write_profile
+from .measuring import measure as measure
 from .memory import estimate_memory as estimate_memory
 from .models import cnn as cnn
 from .models import mlp as mlp
+from .models import resnet as resnet
+from .monitor import Monitor as Monitor
 from .outcome import PruningOutcome as PruningOutcome
-from .profile import Monitor as Monitor
 from .profile import TopologyProfile as TopologyProfile
-from .profile import measure as measure
 from .pruning import PruningPlan as PruningPlan
 from .pruning import plan_pruning as plan_pruning
 from .pruning import prune as prune
@@ -37,6 +41,9 @@ from .report import write_report as write_report
 from .scale import calibrate as calibrate
 from .scoring import FilterScores as FilterScores
 from .scoring import score_filters as score_filters
+from .sensitivity import Sensitivity as Sensitivity
+from .sensitivity import sensitivity as sensitivity
+from .stability import betti_interval as betti_interval
 from .synthetic import Shape as Shape
 from .synthetic import make_shape as make_shape
 from .training import train as train

@@ -201,7 +201,7 @@ def _side_by_side(nets: list[WatchedNet]) -> list[list[object]]:
 def _watch(
     inputs: Tensor, labels: Tensor, activation: str, scale: Scale, size: DemoSize, seed: int
 ) -> WatchedNet:
-    """Betti numbers after each activation at epochs 0, 1, 2, 4, ... and at the last (99 %, or the cap)."""
+    """Betti numbers after each activation at epochs 0, 1, 2, 4, ... and the last (99 %, or the cap)."""
     new = ACTIVATIONS[activation]
     model = mlp(inputs.shape[1], int(labels.max()) + 1, activation=new)
     init_by_gain(model, new(), seed=seed)

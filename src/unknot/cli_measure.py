@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 from torch import nn
 
-from unknot.console import print_json, print_table
+from unknot.console import print_json, print_table, track
 from unknot.errors import InputError
 from unknot.graph import Scale
 from unknot.journal import FORMATS, write_profile
+from unknot.measuring import Meter
 from unknot.measuring import measure as measure_model
 from unknot.monitor import Monitor
 from unknot.options import (
@@ -29,6 +30,7 @@ from unknot.options import (
     Seed,
     TrainEpochs,
 )  # fmt: skip
+from unknot.probe import probe_samples
 from unknot.profile import ProfileRow, TopologyProfile
 from unknot.report import write_report
 from unknot.sources import load_batches, load_data, load_model
@@ -101,8 +103,7 @@ def measure(
     elif every:
         profile = _watched(net, loaded, train_epochs, every, settings)
     else:
-        train_first(net, loaded, train_epochs, seed)
-        profile = measure_model(net, [(loaded.inputs, loaded.labels)], progress=True, **settings)
+        profile = _trained(net, loaded, train_epochs, settings)
     if out is not None:
         write_profile(out, profile)
     if report is not None:
@@ -123,6 +124,19 @@ def _scale(knn: int | None, hops: int | None, radius: float | None) -> Any:
     if hops is not None:
         raise InputError(f"--hops {hops} without --knn", "both or neither", "pass e.g. --knn 14")
     return "auto"
+
+
+def _trained(
+    net: nn.Module, data: LabelledData, epochs: int, settings: dict[str, Any]
+) -> TopologyProfile:
+    """Everything is checked before the training, and measured after it."""
+    how = {key: value for key, value in settings.items() if key != "max_points"}
+    batches = [(data.inputs, data.labels)]
+    probe = probe_samples(batches, max_points=settings["max_points"], seed=settings["seed"])
+    meter = Meter(net, probe, **how)
+    train_first(net, data, epochs, settings["seed"])
+    outputs = track(meter.outputs(), "Betti numbers of layers", total=meter.n_outputs)
+    return meter.profile([meter.read(outputs, epoch=None)])
 
 
 def _watched(

@@ -51,6 +51,11 @@ def test_imports_go_one_way(name: str) -> None:
     assert imported_modules(PACKAGE / f"{name}.py") <= above
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE / "integrations").glob("*.py")), ids=lambda p: p.name)
+def test_integrations_stand_on_top(path: Path) -> None:
+    assert imported_modules(path) <= {"errors", "profile", "journal", "monitor", "integrations"}
+
+
 def test_topology_of_points_imports_no_torch() -> None:
     modules = ", ".join(f"unknot.{name}" for name in WITHOUT_TORCH)
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
@@ -58,7 +63,8 @@ def test_topology_of_points_imports_no_torch() -> None:
 
 
 def test_importing_unknot_imports_nothing_heavy() -> None:
-    code = "import sys, unknot; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'ripser')))"
+    heavy = ("torch", "numpy", "ripser", "lightning", "transformers", "tensorboard", "mlflow")
+    code = f"import sys, unknot; sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -97,3 +97,12 @@ def test_at_least_two_points_are_asked_for() -> None:
 def test_probe_of_several_inputs_finds_the_points() -> None:
     tokens, images = torch.zeros(3, 4, dtype=torch.long), torch.ones(3, 1, 2, 2)
     assert Probe((tokens, images)).points() is images
+
+
+def test_drawing_leaves_the_random_states_alone() -> None:
+    loader = DataLoader(TensorDataset(torch.randn(30, 2)), batch_size=5, shuffle=True)
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    probe_samples(loader, max_points=10)
+    assert torch.equal(torch.rand(3), expected)

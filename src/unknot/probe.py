@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -57,17 +59,31 @@ def probe_samples(loader: Iterable[Any] | Tensor, *, max_points: int = 1000, see
         max_points: at most this many samples in all; every class keeps its share, and at least one.
 
     Returns:
-        A Probe in the loader's order. At most four times ``max_points`` samples are held on the way.
+        A Probe in the loader's order. At most four times ``max_points`` samples are held on the way, and
+        the random states of torch, numpy and Python are left as they were.
 
     Raises:
         InputError: no sample, batches of another type, samples of several shapes.
     """
     require_count("max_points", max_points, minimum=2)
     sieve = _Sieve(max_points, seed)
-    for batch in [loader] if isinstance(loader, Tensor) else _batches(loader):
-        inputs, labels = _split(batch)
-        sieve.add(inputs, labels)
+    with _randomness_kept():  # a DataLoader takes a seed from torch whenever it is iterated
+        for batch in [loader] if isinstance(loader, Tensor) else _batches(loader):
+            inputs, labels = _split(batch)
+            sieve.add(inputs, labels)
     return sieve.probe()
+
+
+@contextmanager
+def _randomness_kept() -> Iterator[None]:
+    """The random states of torch, numpy and Python as they were, whatever a user's data set draws."""
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002  augmentations draw from it
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
 
 
 def _rows(tensor: Tensor, start: int, end: int) -> Tensor:

@@ -1,0 +1,148 @@
+"""A Lightning callback: the Betti numbers of a LightningModule's layers while it is fitted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from unknot.errors import InputError
+from unknot.integrations import require, scalars
+from unknot.integrations.watching import Watch, own_loader, refuse_sharded
+from unknot.profile import TopologyProfile
+
+_PACKAGES = ("lightning.pytorch", "pytorch_lightning")
+# A trainer takes callbacks of its own package only, and both packages may be there.
+_imported = [sys.modules[name] for name in _PACKAGES if sys.modules.get(name)]
+_packages = _imported or [require(*_PACKAGES, extra="lightning")]
+_Callback: Any = type("_Callback", tuple(package.Callback for package in _packages), {})
+
+
+class TopologyCallback(_Callback):  # type: ignore[misc]  # not known before it runs
+    """Measures the model before the first training epoch and after each one.
+
+    >>> callback = TopologyCallback(module="net", layers="act*", metric="val_acc", out="run.jsonl")
+    >>> pl.Trainer(max_epochs=10, callbacks=[callback]).fit(model, data)     # doctest: +SKIP
+    >>> callback.profile.rows                                                # doctest: +SKIP
+
+    Training runs as it would without it: the model, its random numbers and its loaders are left as they
+    were. An epoch's number is how many epochs were trained. The last one is recorded whatever ``every``
+    is. Only the process of global rank 0 measures. A training that goes on from a checkpoint goes on with
+    its ``out`` file.
+
+    Args:
+        probe: samples, as the loader of `unknot.measure`. None takes the validation loader, the first if
+            there are several; without one, the samples of the training loader in their own order.
+        module: which part of the LightningModule is measured, e.g. "net"; the whole one by default. It
+            takes the inputs of the probe's batches.
+        metric: a logged metric, kept with each epoch in which it was logged.
+        log: also write the Betti numbers to the trainer's loggers.
+        settings: as of `unknot.Monitor`: every, layers, by, out, on_record, max_points, seed, ...
+
+    Attributes:
+        profile: everything recorded so far, on the process of rank 0.
+    """
+
+    def __init__(
+        self,
+        probe: Iterable[Any] | Tensor | None = None,
+        *,
+        module: str = "",
+        metric: str | None = None,
+        log: bool = False,
+        on_record: Iterable[Callable[[TopologyProfile], None]] = (),
+        **settings: Any,
+    ) -> None:
+        self._probe, self._module, self._log = probe, module, log
+        self._listeners = list(on_record)
+        self._watch = Watch(metric=metric, **settings)
+        self._latest: Any = None
+        self._steps: dict[int, int] = {}
+
+    @property
+    def profile(self) -> TopologyProfile:
+        return self._watch.profile
+
+    def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
+        try:
+            model = pl_module.get_submodule(self._module)
+        except AttributeError:
+            names = ", ".join(name for name, _ in pl_module.named_children())
+            raise InputError(
+                f"module = {self._module!r}", "a part of the LightningModule", f"try one of {names}"
+            ) from None
+        refuse_sharded(model)
+        if not trainer.is_global_zero:
+            return
+        self._latest = trainer.callback_metrics.get(self._watch.metric)
+        done = trainer.current_epoch
+        self._steps = {done: trainer.global_step}
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        if progress.current.processed and not (progress.is_last_batch and done):
+            done += 0.5  # of a checkpoint within an epoch
+        changes: dict[str, Any] = {"out": None} if trainer.fast_dev_run else {}
+        listeners = [*self._listeners, *([_Logger(trainer, self._steps)] if self._log else [])]
+        self._watch.begin(model, self._samples(trainer), done, on_record=listeners, **changes)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: nn.Module) -> None:
+        if not trainer.is_global_zero:
+            return
+        epoch = trainer.current_epoch + 1
+        self._steps[epoch] = trainer.global_step
+        self._watch.record(epoch, self._fresh(trainer.callback_metrics))
+
+    def on_train_end(self, trainer: Any, pl_module: nn.Module) -> None:
+        if trainer.is_global_zero:
+            self._watch.end()
+
+    def on_exception(self, trainer: Any, pl_module: nn.Module, exception: BaseException) -> None:
+        self._watch.close(exception)
+
+    def teardown(self, trainer: Any, pl_module: nn.Module, stage: str) -> None:
+        self._watch.close()
+
+    def _samples(self, trainer: Any) -> Any:
+        if self._probe is not None:
+            return self._probe
+        if trainer.enable_validation and trainer.val_dataloaders is None:
+            # Lightning makes the loader when it first validates, as it does here.
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.setup_data()
+            trainer.training = True
+        if trainer.enable_validation:
+            return _first(trainer.val_dataloaders)
+        loader = _first(trainer.train_dataloader)
+        return own_loader(loader.dataset, loader) if isinstance(loader, DataLoader) else loader
+
+    def _fresh(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """The metrics, with None for one that is left from an earlier epoch.
+
+        Lightning keeps the tensor of the last validation; a new one is another object.
+        """
+        name = self._watch.metric
+        if name is None or name not in metrics:
+            return metrics
+        stale = metrics[name] is self._latest
+        self._latest = metrics[name]
+        return {**metrics, name: None} if stale else metrics
+
+
+class _Logger:
+    """Writes each measured epoch to a trainer's loggers, at the step in which the epoch ended."""
+
+    def __init__(self, trainer: Any, steps: dict[int, int]) -> None:
+        self._trainer, self._steps = trainer, steps
+
+    def __call__(self, profile: TopologyProfile) -> None:
+        for epoch, numbers in scalars(profile).items():
+            for logger in self._trainer.loggers:
+                logger.log_metrics({**numbers, "epoch": epoch}, step=self._steps[epoch])
+
+
+def _first(loaders: Any) -> Any:
+    if isinstance(loaders, Mapping):
+        loaders = list(loaders.values())
+    return loaders[0] if isinstance(loaders, (list, tuple)) else loaders

@@ -1,13 +1,27 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
 from torch import nn
 
-from unknot.activations import ACTIVATIONS, QFold, ZFold, gain, init_by_gain, replace_activations
+from unknot.activations import (
+    ACTIVATIONS,
+    CentredAbs,
+    CentredReLU,
+    HeldFlat,
+    QFold,
+    SmoothZFold,
+    TriangleWave,
+    ZFold,
+    gain,
+    init_by_gain,
+    replace_activations,
+)
 from unknot.capture import capture
 from unknot.errors import InputError
 from unknot.models import mlp
@@ -64,6 +78,79 @@ def test_closed_form_gain_agrees_with_quadrature(slope: float, turn: float) -> N
     assert gain(fold) == pytest.approx(gain(fold.forward), rel=1e-6)
 
 
+EVERY = {
+    **ACTIVATIONS,
+    "zfold, milder": lambda: ZFold(0.3, 0.5),
+    "zfold, learnable": lambda: ZFold(2.0, 3.0, learnable=True, channels=2),
+    "smooth_zfold, steep": lambda: SmoothZFold(2.0, 0.5),
+    "qfold, 2": lambda: QFold(2.0),
+    "triangle_wave, fine": lambda: TriangleWave(0.3),
+    "triangle_wave, wide": lambda: TriangleWave(7.0),
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_gain_agrees_with_an_independent_integral(name: str) -> None:
+    activation = EVERY[name]().double()
+
+    def square(z: float) -> float:
+        with torch.no_grad():
+            value = activation(torch.full((1, 2), z, dtype=torch.float64))[0, 0]
+        return float(value) ** 2 * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+    edges = np.arange(-9, 9.01, 0.3) if "fine" in name else np.arange(-9, 9.01, 0.5)
+    moment = sum(quad(square, a, b, limit=200)[0] for a, b in pairwise(edges))
+    assert gain(activation) == pytest.approx(1 / math.sqrt(moment), rel=1e-7)
+
+
+def test_gain_finds_jumps_and_narrow_features() -> None:
+    assert gain(lambda z: (z > 0.1234).double()) == pytest.approx(
+        1 / math.sqrt(math.erfc(0.1234 / math.sqrt(2)) / 2), rel=1e-8
+    )
+    assert gain(TriangleWave(1e-6)) == pytest.approx(math.sqrt(3) * 1e6, rel=1e-6)
+
+
+def test_smooth_fold_is_the_formula_and_turns_where_it_says() -> None:
+    x = torch.linspace(-4, 4, 101, dtype=torch.float64)
+    torch.testing.assert_close(SmoothZFold()(x), 2.5 * torch.tanh(x / 1.25) - x)
+    torch.testing.assert_close(SmoothZFold(learnable=True).double()(x), SmoothZFold()(x))
+    for fold in (SmoothZFold(), SmoothZFold(0.4, 2.0), QFold(1.7)):
+        turns = torch.tensor(fold.turns(), dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(fold(turns).sum(), turns)
+        torch.testing.assert_close(slope, torch.zeros(2, dtype=torch.float64), atol=1e-7, rtol=0)
+
+
+def test_triangle_wave_and_centred_folds() -> None:
+    x = torch.tensor([-3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 3.5, 5.0])
+    expected = torch.tensor([1.0, 0.0, -1.0, -0.5, 0.0, 0.5, 1.0, 0.0, -1.0, -0.5, 1.0])
+    torch.testing.assert_close(TriangleWave()(x), expected)
+    torch.testing.assert_close(CentredAbs()(x), x.abs() - math.sqrt(2 / math.pi))
+    torch.testing.assert_close(CentredReLU()(x), x.relu() - 1 / math.sqrt(2 * math.pi))
+
+
+def test_held_curves_are_the_fold_inside_and_flat_outside() -> None:
+    x = torch.linspace(-9, 9, 501)
+    torch.testing.assert_close(HeldFlat(ZFold(1.0, 2.0))(x), nn.Hardtanh(-2, 2)(x))
+    for fold in (QFold(1.3), SmoothZFold(), TriangleWave(0.7)):
+        low, high = fold.turns()
+        inside = (x >= low) & (x <= high)
+        held = HeldFlat(fold)(x)
+        torch.testing.assert_close(held[inside], fold(x[inside]))
+        assert held[x < low].unique().numel() == held[x > high].unique().numel() == 1
+
+
+def test_channels_have_their_own_slope_and_turn() -> None:
+    fold = ZFold(learnable=True, channels=2)
+    with torch.no_grad():
+        fold.slope.copy_(torch.tensor([0.0, 2.0]))  # type: ignore[union-attr, operator]
+        fold.turn.copy_(torch.tensor([1.0, 0.5]))  # type: ignore[union-attr, operator]
+    for shape in ((5, 2), (5, 2, 7), (5, 2, 3, 4)):
+        x = 3 * torch.randn(shape)
+        torch.testing.assert_close(fold(x)[:, 0], ZFold(0.0, 1.0)(x[:, 0]))
+        torch.testing.assert_close(fold(x)[:, 1], ZFold(2.0, 0.5)(x[:, 1]))
+    assert repr(fold) == "ZFold(slope=1, turn=0.75, learnable=True, channels=2)"
+
+
 def test_gain_refuses_what_has_no_second_moment() -> None:
     with pytest.raises(InputError, match="second moment"):
         gain(lambda z: z * 0)
@@ -82,6 +169,37 @@ def test_init_by_gain_keeps_the_second_moment(name: str) -> None:
     assert second.values.square().mean() == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Linear(64, 32),
+        nn.Conv1d(64, 32, 5),
+        nn.Conv2d(32, 64, 3),
+        nn.Conv2d(64, 32, 3, groups=8),
+        nn.Conv2d(64, 64, 5, groups=64),
+        nn.Conv3d(16, 16, 3),
+        nn.ConvTranspose1d(64, 32, 5),
+        nn.ConvTranspose2d(32, 64, 4, stride=2),
+        nn.ConvTranspose2d(64, 64, 4, stride=2, groups=4),
+        nn.ConvTranspose3d(8, 16, 3),
+    ],
+    ids=str,
+)
+def test_init_keeps_the_variance_through_every_kind_of_layer(layer: nn.Module) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(layer, QFold(), nn.Flatten(), nn.Linear(1, 1))
+    init_by_gain(model, QFold(), multiplier=0.6, seed=0)
+    samples, *size = {2: (4000,), 3: (64, 20), 4: (16, 14, 14), 5: (4, 9, 9, 9)}[layer.weight.dim()]
+    channels = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+    x = torch.randn(samples, channels, *size)
+    with torch.no_grad():
+        out = layer(x)
+    if "Transpose" in type(layer).__name__:  # at its rim fewer inputs meet
+        out = out[(..., *[slice(4, -4) for _ in size])]
+    expected = (0.6 * gain(QFold())) ** 2
+    assert float(out.var()) == pytest.approx(expected, rel=0.15)
+
+
 def test_init_is_seeded_and_scaled() -> None:
     a, b, c = (mlp(3, 2) for _ in range(3))
     init_by_gain(a, nn.ReLU(), seed=1)
@@ -93,20 +211,6 @@ def test_init_is_seeded_and_scaled() -> None:
     assert all((m.bias == 0).all() for m in a if isinstance(m, nn.Linear))
 
 
-def test_replace_leaves_the_original_and_keeps_sharing_and_weights() -> None:
-    shared = nn.ReLU()
-    model = nn.Sequential(nn.Linear(2, 2), shared, nn.Sequential(nn.Linear(2, 2), shared, nn.GELU()))
-    new = replace_activations(model, ZFold)
-    assert isinstance(model[1], nn.ReLU)
-    assert isinstance(new[1], ZFold)  # type: ignore[index]
-    assert new[1] is new[2][1]  # type: ignore[index]
-    assert isinstance(new[2][2], nn.GELU)  # type: ignore[index]
-    assert torch.equal(new[0].weight, model[0].weight)  # type: ignore[index]
-    both = replace_activations(model, ZFold, where=(nn.ReLU, nn.GELU))
-    assert isinstance(both[2][2], ZFold)  # type: ignore[index]
-    assert isinstance(replace_activations(nn.ReLU(), ZFold), ZFold)
-
-
 @pytest.mark.parametrize(
     ("call", "says"),
     [
@@ -114,6 +218,12 @@ def test_replace_leaves_the_original_and_keeps_sharing_and_weights() -> None:
         (lambda: ZFold(turn=0), "turn = 0"),
         (lambda: ZFold(turn=float("nan")), "turn = nan"),
         (lambda: QFold(0), "frequency = 0"),
+        (lambda: ZFold(channels=3), "learnable=True"),
+        (lambda: ZFold(learnable=True, channels=0), "channels = 0"),
+        (lambda: TriangleWave(-1.0), "turn = -1"),
+        (lambda: HeldFlat(CentredAbs()), "take CentredReLU"),
+        (lambda: HeldFlat(ZFold(learnable=True)), "does not learn"),
+        (lambda: init_by_gain(nn.Sequential(nn.LazyLinear(3)), nn.ReLU()), "run the model once"),
         (lambda: replace_activations(nn.Sequential(nn.Linear(1, 1)), ZFold), "it holds Linear"),
         (lambda: init_by_gain(nn.Sequential(nn.ReLU()), nn.ReLU()), "at least one"),
         (lambda: init_by_gain(mlp(1, 2), nn.ReLU(), multiplier=0), "gain = 0"),

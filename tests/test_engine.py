@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -196,6 +197,96 @@ def test_knn_edges(variant, n, d):
             far = np.linalg.matrix_power((a | a.T).astype(float), hops) > 0
             assert (fuzz.unpack(_native.hop_rows(*graph, hops)) == far).all()
             assert (fuzz.from_csr(*_native.hop_csr(*graph, hops)) == far).all()
+
+
+def nearest_by_rule(points, k):
+    """The kNN graph in plain numpy: squared distances by the rule, ties by the lower number."""
+    n = len(points)
+    with np.errstate(over="ignore", under="ignore"):
+        squared = fuzz.rips(points, 1)[2]
+    a = np.eye(n, dtype=bool)
+    number = np.broadcast_to(np.arange(n), (n, n))
+    order = np.lexsort((number, squared, np.eye(n, dtype=bool)))  # the point itself is last
+    a[np.arange(n)[:, None], order[:, :k]] = True
+    return a | a.T
+
+
+def spread(rng, shape):
+    """Points of sizes from 1e-30 to 1e30."""
+    return rng.normal(size=shape) * 10.0 ** rng.uniform(-30, 30, (shape[0], 1))
+
+
+def halves_repeated(rng, shape):
+    points = np.maximum(rng.normal(size=shape), 0)
+    points[::2] = points[0]
+    return points
+
+
+def stray(rng, shape):
+    return rng.normal(size=shape) * np.where(rng.random((shape[0], 1)) < 0.1, 1e4, 1)
+
+
+def scaled(size, rng, shape):
+    return size * rng.normal(size=shape)
+
+
+# Float64 underflows below 1e-154 or so, and overflows above 1e154: then distances are equal.
+SIZES = (1e30, 1e-30, 1e-42, 1e-158, 1e-162, 1e-200, 1e-310, 1e150, 1e154, 1e300)
+CLOUDS = {
+    "gaussian": lambda rng, shape: rng.normal(size=shape),
+    "grid": lambda rng, shape: rng.integers(0, 3, shape).astype(float),
+    "binary": lambda rng, shape: rng.integers(0, 2, shape).astype(float),
+    "one point": lambda rng, shape: np.full(shape, 0.1),
+    "duplicates": halves_repeated,
+    "stray": stray,
+    "far away": lambda rng, shape: 1e6 + rng.normal(size=shape),
+    "far away, close together": lambda rng, shape: 1e6 + 1e-9 * rng.integers(0, 9, shape),
+    "neighbouring numbers": lambda rng, shape: 1 + 2.0**-52 * rng.integers(0, 9, shape),
+    "nearly a grid": lambda rng, shape: rng.integers(0, 2, shape) + 1e-9 * rng.normal(size=shape),
+    "spread": spread,
+    **{f"{size:g}": functools.partial(scaled, size) for size in SIZES},
+}
+
+
+def check_knn(points, ks):
+    before = _native.engine_info()["variant"]
+    try:
+        for k in ks:
+            expected = nearest_by_rule(points, k)
+            for name in VARIANTS:
+                _native.use_variant(name)
+                assert (fuzz.from_csr(*_native.knn_edges(points, k)) == expected).all()
+    finally:
+        _native.use_variant(before)
+
+
+@given(
+    st.sampled_from(sorted(CLOUDS)), st.integers(2, 200), st.sampled_from([1, 2, 3, 8, 16, 33, 50, 130]),
+    st.floats(0, 1), st.sampled_from([np.float32, np.float64]), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+@settings(deadline=None, max_examples=300)
+def test_knn_is_the_brute_force_answer_bit_for_bit(kind, n, d, share, dtype, seed):
+    points = CLOUDS[kind](np.random.default_rng(seed), (n, d))
+    points = points.clip(-1e38, 1e38).astype(dtype) if dtype == np.float32 else points
+    check_knn(points, [1 + int(share * (n - 2))])
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+@pytest.mark.parametrize(("n", "d"), [(300, 3), (300, 16), (130, 256), (70, 1024)])
+def test_knn_of_larger_clouds(kind, n, d):
+    points = CLOUDS[kind](np.random.default_rng(n + d), (n, d))
+    check_knn(points, [1, 14, n - 1])
+    check_knn(points.clip(-1e38, 1e38).astype(np.float32), [14, 64, 65])
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "grid", "duplicates", "far away, close together", "1e-158"])
+@pytest.mark.parametrize(("n", "d"), [(1100, 2), (1300, 9), (1100, 100), (2200, 33)])
+def test_knn_by_boxes_and_in_strips(kind, n, d):
+    rng = np.random.default_rng(n)
+    points = CLOUDS[kind](rng, (n, d))
+    if d > 2:  # boxes far from one another
+        points += points.std() * 20 * rng.integers(0, 4, (n, 1))
+    check_knn(points, [14, 100])
 
 
 def test_knn_batch_equals_the_steps(variant):

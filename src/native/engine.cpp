@@ -191,7 +191,7 @@ Betti betti_points(Points points, double radius, int max_dim, int threads, Contr
   std::vector<std::uint64_t> rows(packed_bytes(points.n) / 8, 0);
   const int n = static_cast<int>(points.n);
   {  // the table goes before homology takes memory
-    const PointTable table = make_table(points, sorted, quick_pays(points.d, squared_threshold(radius)));
+    const PointTable table = make_table(points, sorted, threshold_use(points.d, squared_threshold(radius)));
     rows_from_points(table, radius, threads, control, rows.data());
   }
   variant().betti_dense(rows.data(), rows.data(), n, max_dim, control, betti.data());

@@ -1,22 +1,49 @@
 // The symmetrised k-nearest-neighbour graph, and the pairs a few steps apart in a sparse graph.
 #include <algorithm>
+#include <bit>
 
 #include "engine.hpp"
 
 namespace unknot {
 
-Csr knn_graph(Points points, int k, int threads, Control& control) {
-  const int n = static_cast<int>(points.n);
+namespace {
+
+// Boxes are of use for many points in few dimensions.
+constexpr int kBoxPoints = 1024, kBoxDimensions = 32;
+// Half of all inner products are the other half mirrored. To keep them all pays from so many
+// dimensions on: earlier for few points, for which memory is at hand (4 MiB), and up to 16 MiB.
+constexpr int kMirrorDimensions = 16, kMirrorPoints = 1024, kMirrorManyDimensions = 96, kMirrorMost = 2048;
+// Up to here the graph is symmetrised in packed rows (8 MiB).
+constexpr int kPackedPoints = 8192;
+
+// The graph of pairs (i, j) with j in i's list or i in j's; near: n lists of k.
+Csr symmetric_packed(const std::vector<std::int32_t>& near, int n, int k) {
+  const int words = (n + 63) / 64;
+  std::vector<std::uint64_t> bits(static_cast<std::size_t>(n) * words, 0);
+  for (int i = 0; i < n; ++i)
+    for (int t = 0; t < k; ++t) {
+      const int j = near[static_cast<std::size_t>(i) * k + t];
+      bits[static_cast<std::size_t>(i) * words + (j >> 6)] |= std::uint64_t{1} << (j & 63);
+      bits[static_cast<std::size_t>(j) * words + (i >> 6)] |= std::uint64_t{1} << (i & 63);
+    }
+  Csr g;
+  g.indptr.reserve(static_cast<std::size_t>(n) + 1);
+  g.indptr.push_back(0);
+  g.indices.resize(static_cast<std::size_t>(n) * k * 2);
+  std::int32_t* to = g.indices.data();
+  for (int i = 0; i < n; ++i) {
+    for (int w = 0; w < words; ++w)
+      for (std::uint64_t x = bits[static_cast<std::size_t>(i) * words + w]; x; x &= x - 1)
+        *to++ = w * 64 + std::countr_zero(x);
+    g.indptr.push_back(to - g.indices.data());
+  }
+  g.indices.resize(g.indptr[n]);
+  return g;
+}
+
+Csr symmetric_sorted(std::vector<std::int32_t>& near, int n, int k) {
   Csr g;
   g.indptr.assign(static_cast<std::size_t>(n) + 1, 0);
-  if (n < 2 || k < 1) return g;
-  k = std::min(k, n - 1);
-  const PointTable table = make_table(points, points.d <= 32, false);
-  std::vector<std::int32_t> near(static_cast<std::size_t>(n) * k);
-  const Variant& v = variant();
-  parallel(table.padded / 64, threads, control, [&](std::int64_t block, Control&) {
-    v.nearest_of_block(table, k, static_cast<int>(block), near.data());
-  });
   // Sort each list; j is a neighbour of i also when i is in j's list but not j in i's.
   for (int i = 0; i < n; ++i)
     std::sort(near.begin() + static_cast<std::ptrdiff_t>(i) * k,
@@ -46,6 +73,31 @@ Csr knn_graph(Points points, int k, int threads, Control& control) {
     std::inplace_merge(g.indices.begin() + g.indptr[i], g.indices.begin() + g.indptr[i] + k,
                        g.indices.begin() + g.indptr[i + 1]);
   return g;
+}
+
+}  // namespace
+
+Csr knn_graph(Points points, int k, int threads, Control& control) {
+  const int n = static_cast<int>(points.n);
+  if (n < 2 || k < 1) return Csr{std::vector<std::int64_t>(static_cast<std::size_t>(n) + 1, 0), {}};
+  k = std::min(k, n - 1);
+  const PointTable table =
+      make_table(points, n > kBoxPoints && points.d <= kBoxDimensions, Use::nearest);
+  const Variant& v = variant();
+  const std::size_t blocks = table.padded / 64;
+  Lines tiles;
+  if (table.quick && table.box.empty() && n <= kMirrorMost &&
+      table.d >= (n <= kMirrorPoints ? kMirrorDimensions : kMirrorManyDimensions)) {
+    tiles = Lines(blocks * blocks * 4096);
+    parallel(blocks, threads, control, [&](std::int64_t row, Control&) {
+      v.inner_tiles(table, static_cast<int>(row), tiles.data());
+    });
+  }
+  std::vector<std::int32_t> near(static_cast<std::size_t>(n) * k);
+  parallel(blocks, threads, control, [&](std::int64_t block, Control&) {
+    v.nearest_of_block(table, k, static_cast<int>(block), tiles.data(), near.data());
+  });
+  return n <= kPackedPoints ? symmetric_packed(near, n, k) : symmetric_sorted(near, n, k);
 }
 
 Csr hop_graph(const std::int64_t* indptr, const std::int32_t* indices, int n, int hops, int threads,

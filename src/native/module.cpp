@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "engine.hpp"
+#include "folds_binding.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -121,8 +122,8 @@ nb::object rows_from_points(const Array& points, double radius, int threads, dou
   NewRows rows = new_rows(static_cast<int>(p.n), memory_limit);
   guarded(time_budget_s, memory_limit, [&](Control& control) {
     if (p.n == 0) return;
-    const bool quick = unknot::quick_pays(p.d, unknot::squared_threshold(radius));
-    unknot::rows_from_points(unknot::make_table(p, false, quick), radius, threads, control, rows.data);
+    const unknot::Use use = unknot::threshold_use(p.d, unknot::squared_threshold(radius));
+    unknot::rows_from_points(unknot::make_table(p, false, use), radius, threads, control, rows.data);
   });
   return rows.array;
 }
@@ -299,6 +300,7 @@ NB_MODULE(_native, m) {
         "time_budget_s"_a = 0.0, "memory_limit"_a = 0);
   m.def("hop_csr", &hop_csr, "indptr"_a, "indices"_a, "hops"_a, nb::kw_only(), "threads"_a = 1,
         "time_budget_s"_a = 0.0);
+  bind_folds(m);
   m.def("engine_info", &engine_info);
   m.def("use_variant", [](const std::string& name) {
     if (!unknot::use_variant(name.c_str()))

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 namespace unknot {
@@ -15,20 +17,6 @@ namespace unknot {
 // sqrt is monotonic, so the rule is sum <= t for the greatest t with sqrt(t) <= radius.
 double squared_threshold(double radius);
 
-struct PointTable {
-  int n = 0, d = 0, padded = 0;     // padded: n rounded up to whole words
-  std::vector<int> order;           // place -> original number
-  std::vector<double> rows;         // [n, d], in place order
-  // For quick == false, in float64; the padding repeats the last point.
-  std::vector<double> columns;      // [d, padded]
-  std::vector<double> box;          // [blocks, 2, d]: least and greatest of each 64 places
-  // For quick == true: centred, single precision, with half the squared norms.
-  bool quick = false;
-  double greatest_norm = 0;         // squared
-  std::vector<float> single;        // [d, padded]
-  std::vector<float> half_norm;     // [padded]
-};
-
 struct Points {
   const void* data;
   bool is_double;
@@ -36,11 +24,76 @@ struct Points {
   int d;
 };
 
+// Floats on whole cache lines, unset. A thread keeps a few of them (8 MiB at most) for its next cloud:
+// for clouds of some hundred points the system takes as long to hand out memory as the distances do.
+class Lines {
+ public:
+  Lines() = default;
+  explicit Lines(std::size_t floats);
+  Lines(Lines&& o) noexcept { *this = std::move(o); }
+  Lines& operator=(Lines&& o) noexcept {
+    std::swap(lines_, o.lines_);
+    std::swap(count_, o.count_);
+    return *this;
+  }
+  ~Lines();
+  float* data() { return reinterpret_cast<float*>(lines_.get()); }
+  const float* data() const { return reinterpret_cast<const float*>(lines_.get()); }
+
+ private:
+  struct alignas(64) Line {
+    float x[16];
+  };
+  std::unique_ptr<Line[]> lines_;
+  std::size_t count_ = 0;
+  friend struct SpareLines;
+};
+
+struct PointTable {
+  int n = 0, d = 0, padded = 0;     // padded: n rounded up to whole words
+  std::vector<int> order;           // place -> original number
+  Points source{};                  // the caller's, in original order; must outlive the table
+  // For quick == false, in float64; the padding of the columns repeats the last point.
+  std::vector<double> rows;         // [n, d], in place order
+  std::vector<double> columns;      // [d, padded]
+  // For quick == false, or sorted: least and greatest of each 64 places, in float64.
+  std::vector<double> box;          // [blocks, 2, d]
+  // For quick == true: centred, in single precision, zero past n. A block's 64 columns lie together,
+  // because columns a power of two apart would fall into the same few cache sets.
+  bool quick = false;
+  double greatest_norm = 0;           // squared
+  Lines lines;                        // [blocks, d, 64]
+  std::vector<float> half_norm;       // [padded], of squares
+  // For Use::nearest: half the squared norms plus and minus the error bound of shortlist.hpp, of
+  // points multiplied by a power of two where their size needs it. Infinite past n.
+  double scale = 1;
+  std::vector<float> high_norm, low_norm;
+
+  const float* single(int block) const {
+    return lines.data() + static_cast<std::size_t>(block) * d * 64;
+  }
+};
+
+// How many single-precision products are added up at a stretch; the sums of the stretches are then
+// added to one another. Short stretches stay in cache and keep rounding errors small.
+constexpr int kStretch = 128;
+
+// What single precision may get wrong, in half the sum of two squared norms; shortlist.hpp proves it.
+inline double shortlist_error(int d) {
+  const int depth = (d < kStretch ? d : kStretch) + d / kStretch;
+  return (1.1 * depth + 16) * 0x1p-24;
+}
+
+// What the table is for: float64 alone, or single precision first, where the size of the numbers
+// allows it, for a threshold or for nearest neighbours.
+enum class Use { exact, threshold, nearest };
+
 // sorted: places follow a k-d tree with leaves of 64, so that neighbours share words.
-// quick: single precision first, where the size of the numbers allows it.
-PointTable make_table(Points points, bool sorted, bool quick);
+PointTable make_table(Points points, bool sorted, Use use);
 
 // Whether single precision pays for d dimensions and can decide at this squared threshold.
-inline bool quick_pays(int d, double limit) { return d >= 6 && limit > 1e-25 && limit < 1e30; }
+inline Use threshold_use(int d, double limit) {
+  return d >= 6 && limit > 1e-25 && limit < 1e30 ? Use::threshold : Use::exact;
+}
 
 }  // namespace unknot

@@ -114,16 +114,16 @@ typedef float Lanes __attribute__((vector_size(16), aligned(4), may_alias));
 typedef float Lanes;
 #endif
 
-// Single-precision inner products of four points with the 64 of a block. Any rounding will do:
-// what is near the threshold is decided again.
-inline void inner_products(const PointTable& t, int row, int block, float* out) {
+// Single-precision inner products of four columns with 64, summed over `depth` features and written
+// to out, or added to it. Any rounding will do: what is doubtful is decided again.
+UNKNOT_INLINE void inner_products(const float* four, const float* all, int depth, bool add, float* out) {
   constexpr int lanes = sizeof(Lanes) / sizeof(float);
   constexpr int wide = sizeof(Lanes) == 64 ? 4 : 2;
   for (int j = 0; j < 64; j += lanes * wide) {
     Lanes sum[4][wide] = {};
-    const float* a = t.single.data() + row;
-    const float* b = t.single.data() + block * 64 + j;
-    for (int k = 0; k < t.d; ++k, a += t.padded, b += t.padded)
+    const float* a = four;
+    const float* b = all + j;
+    for (int k = 0; k < depth; ++k, a += 64, b += 64)
       for (int c = 0; c < wide; ++c) {
         const Lanes bc = *reinterpret_cast<const Lanes*>(b + c * lanes);
         for (int r = 0; r < 4; ++r) {
@@ -137,21 +137,67 @@ inline void inner_products(const PointTable& t, int row, int block, float* out) 
         }
       }
     for (int r = 0; r < 4; ++r)
-      for (int c = 0; c < wide; ++c)
-        *reinterpret_cast<Lanes*>(out + r * 64 + j + c * lanes) = sum[r][c];
+      for (int c = 0; c < wide; ++c) {
+        Lanes* to = reinterpret_cast<Lanes*>(out + r * 64 + j + c * lanes);
+        *to = add ? *to + sum[r][c] : sum[r][c];
+      }
   }
 }
 
-inline Word recheck(const PointTable& t, const double* x, int block, Word doubtful, double limit) {
-  Word out = 0;
-  for (; doubtful; doubtful &= doubtful - 1) {
-    const int j = lowest_bit(doubtful), place = block * 64 + j;
-    if (place >= t.n) continue;
-    const double* y = t.rows.data() + static_cast<std::size_t>(place) * t.d;
-    double sum = 0;
-    for (int k = 0; k < t.d; ++k) sum += (x[k] - y[k]) * (x[k] - y[k]);
-    out |= static_cast<Word>(sum <= limit) << j;
+// out[q * 64 + j]: the inner product of place first + q, q < rows, with place j of block cb. The
+// places lie in one block and `first` is a multiple of four; up to three rows more are written.
+inline void inner_tile(const PointTable& t, int first, int rows, int cb, float* out) {
+  for (int k = 0; k < t.d; k += kStretch) {
+    const float* a = t.single(first / 64) + static_cast<std::size_t>(k) * 64 + first % 64;
+    const float* b = t.single(cb) + static_cast<std::size_t>(k) * 64;
+    const int depth = t.d - k < kStretch ? t.d - k : kStretch;
+    for (int r = 0; r < rows; r += 4) inner_products(a + r, b, depth, k > 0, out + r * 64);
   }
+}
+
+// out[j] = shift + a[j] - b[j]. In whole vectors, as at_most reads them: a load of two smaller
+// stores would have to wait until both are in the cache.
+UNKNOT_INLINE void differences(float shift, const float* a, const float* b, float* out) {
+  constexpr int lanes = sizeof(Lanes) / sizeof(float);
+  for (int j = 0; j < 64; j += lanes)
+    *reinterpret_cast<Lanes*>(out + j) = shift + *reinterpret_cast<const Lanes*>(a + j) -
+                                         *reinterpret_cast<const Lanes*>(b + j);
+}
+
+// Squared distances by the rule of points.hpp, from one place to each of a list. Eight sums at once,
+// because the additions of one must wait for each other.
+template <class T>
+void listed_distances(const PointTable& t, int from, const int* places, int count, double* out) {
+  const T* source = static_cast<const T*>(t.source.data);
+  const T* x = source + static_cast<std::size_t>(t.order[from]) * t.d;
+  for (int c = 0; c < count; c += 8) {
+    const T* y[8];
+    double sum[8] = {};
+    for (int i = 0; i < 8; ++i)
+      y[i] = source + static_cast<std::size_t>(t.order[places[c + i < count ? c + i : c]]) * t.d;
+    for (int k = 0; k < t.d; ++k) {
+      const double xk = x[k];
+      for (int i = 0; i < 8; ++i) {
+        const double diff = xk - y[i][k];
+        sum[i] += diff * diff;
+      }
+    }
+    for (int i = 0; i < 8 && c + i < count; ++i) out[c + i] = sum[i];
+  }
+}
+inline void listed_distances(const PointTable& t, int from, const int* places, int count, double* out) {
+  t.source.is_double ? listed_distances<double>(t, from, places, count, out)
+                     : listed_distances<float>(t, from, places, count, out);
+}
+
+inline Word recheck(const PointTable& t, int from, int block, Word doubtful, double limit) {
+  int places[64], count = 0;
+  double sums[64];
+  if (block == t.n / 64) doubtful &= (Word{1} << (t.n & 63)) - 1;
+  for (Word w = doubtful; w; w &= w - 1) places[count++] = block * 64 + lowest_bit(w);
+  listed_distances(t, from, places, count, sums);
+  Word out = 0;
+  for (int i = 0; i < count; ++i) out |= static_cast<Word>(sums[i] <= limit) << (places[i] & 63);
   return out;
 }
 
@@ -160,23 +206,17 @@ inline Word recheck(const PointTable& t, const double* x, int block, Word doubtf
 // (d + 2) u R^2, norms and the right side by 4 u (R^2 + limit). Beyond twice all that, no doubt.
 inline void quick_tile(const PointTable& t, int rb, int cb, double limit, Word* tile) {
   const float slack = static_cast<float>((t.d + 16) * 1.2e-7 * (t.greatest_norm + limit));
-  alignas(64) float dot[4 * 64];
+  alignas(64) float dot[64 * 64];
   const float half_limit = static_cast<float>(limit / 2);
   const float* norms = t.half_norm.data();
-  for (int r = 0; r < 64; r += 4) {
-    if (rb * 64 + r >= t.n) break;
-    inner_products(t, rb * 64 + r, cb, dot);
-    for (int q = 0; q < 4; ++q) {
-      const int place = rb * 64 + r + q;
-      const float base = norms[place] - half_limit;
-      alignas(64) float short_by[64];
-      for (int j = 0; j < 64; ++j) short_by[j] = base + norms[cb * 64 + j] - dot[q * 64 + j];
-      const Word sure = at_most(short_by, -slack), maybe = at_most(short_by, slack);
-      tile[r + q] = sure;
-      if (maybe != sure && place < t.n)
-        tile[r + q] |= recheck(t, t.rows.data() + static_cast<std::size_t>(place) * t.d, cb,
-                               maybe & ~sure, limit);
-    }
+  inner_tile(t, rb * 64, t.n - rb * 64 < 64 ? t.n - rb * 64 : 64, cb, dot);
+  for (int r = 0; r < 64 && rb * 64 + r < t.n; ++r) {
+    const float base = norms[rb * 64 + r] - half_limit;
+    alignas(64) float short_by[64];
+    differences(base, norms + cb * 64, dot + r * 64, short_by);
+    const Word sure = at_most(short_by, -slack), maybe = at_most(short_by, slack);
+    tile[r] = sure;
+    if (maybe != sure) tile[r] |= recheck(t, rb * 64 + r, cb, maybe & ~sure, limit);
   }
 }
 

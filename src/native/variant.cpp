@@ -2,6 +2,7 @@
 #include "variant.hpp"
 
 #include "betti.hpp"
+#include "folds.hpp"
 #include "knn.hpp"
 #include "tiles.hpp"
 
@@ -30,7 +31,12 @@ extern const Variant UNKNOT_JOIN(UNKNOT_VARIANT, _variant) = {
     UNKNOT_VARIANT::distance_tiles<double>,
     UNKNOT_VARIANT::distance_tiles<float>,
     UNKNOT_VARIANT::nearest_of_block,
+    UNKNOT_VARIANT::inner_tiles,
     UNKNOT_VARIANT::or_rows,
+    UNKNOT_VARIANT::zfold,
+    UNKNOT_VARIANT::zfold_backward,
+    UNKNOT_VARIANT::qfold,
+    UNKNOT_VARIANT::qfold_backward,
 };
 
 }  // namespace unknot

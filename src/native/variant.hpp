@@ -22,11 +22,18 @@ struct Variant {
   void (*point_tiles)(const PointTable&, double limit, std::uint64_t* rows, int tile_row);
   void (*distance_tiles_double)(const double*, int n, double limit, std::uint64_t* rows, int tile_row);
   void (*distance_tiles_float)(const float*, int n, float limit, std::uint64_t* rows, int tile_row);
-  // The k nearest of each of one block of 64 places, to out[original number * k].
-  void (*nearest_of_block)(const PointTable&, int k, int block, std::int32_t* out);
+  // The k nearest of each of one block of 64 places, to out[original number * k]. tiles: null, or all
+  // inner products, [blocks, blocks, 64, 64], made by inner_tiles for every row of tiles.
+  void (*nearest_of_block)(const PointTable&, int k, int block, const float* tiles, std::int32_t* out);
+  void (*inner_tiles)(const PointTable&, int tile_row, float* tiles);
   // Row v of the graph of pairs at most two steps apart: out |= the rows of v's neighbours.
   void (*or_rows)(const std::uint64_t* rows, const std::int32_t* which, int count, int words,
                   std::uint64_t* out);
+  // The folding activations; see folds.hpp.
+  void (*zfold)(const float* x, float* y, std::int64_t n, float slope, float turn);
+  void (*zfold_backward)(const float* grad, const float* y, float* out, std::int64_t n, float slope);
+  void (*qfold)(const float* x, float* y, std::int64_t n, float frequency);
+  void (*qfold_backward)(const float* grad, const float* y, float* out, std::int64_t n, float frequency);
 };
 
 extern const Variant baseline_variant;

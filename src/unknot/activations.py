@@ -1,25 +1,105 @@
-"""Folding activation functions, their gain, and putting them into a model.
+"""Folding activation functions as modules, and the built-in activations by name.
 
 A homeomorphism cannot change topology; a many-to-one map can. A fold sends several points to one
 value, so that one layer can merge what a monotone activation needs many layers to bring together
 (the principle of Kochar, Vengalil and Sinha, arXiv 2109.01572).
+
+Every module takes any shape, keeps the dtype of its input and works in half precision.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unknot.errors import InputError
+from unknot.errors import InputError, require_count
+from unknot.folds import (
+    centred_abs,
+    centred_relu,
+    qfold,
+    smooth_zfold,
+    triangle_wave,
+    zfold,
+)
+from unknot.gains import broken_line_moment, gain, init_by_gain
+from unknot.replace import ReplacementReport, replace_activations, replacement_report
+
+__all__ = [
+    "ACTIVATIONS",
+    "CentredAbs",
+    "CentredReLU",
+    "HeldFlat",
+    "QFold",
+    "ReplacementReport",
+    "SmoothZFold",
+    "TriangleWave",
+    "ZFold",
+    "gain",
+    "init_by_gain",
+    "replace_activations",
+    "replacement_report",
+]
 
 
-class ZFold(nn.Module):
+def _require(name: str, value: float, *, positive: bool) -> float:
+    if not (value > 0 if positive else value >= 0) or not math.isfinite(value):
+        sign = "> 0" if positive else ">= 0"
+        raise InputError(f"{name} = {value}", f"a finite number {sign}", f"pass e.g. {name}=1.0")
+    return float(value)
+
+
+class _Turning(nn.Module):
+    """A fold with a slope and a turn: two numbers, or two parameters, one or one a channel each."""
+
+    def __init__(
+        self,
+        slope: float = 1.0,
+        turn: float = 1.0,
+        learnable: bool = False,
+        *,
+        channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        slope = _require("slope", slope, positive=False)
+        turn = _require("turn", turn, positive=True)
+        if channels is not None:
+            require_count("channels", channels)
+            if not learnable:
+                raise InputError(
+                    f"channels = {channels} of a fold that does not learn",
+                    "channels with learnable=True",
+                    "pass learnable=True or leave channels out",
+                )
+        self.learnable = learnable
+        self.channels = channels
+        shape = () if channels is None else (channels,)
+        self.slope = nn.Parameter(torch.full(shape, slope)) if learnable else slope
+        self.turn = nn.Parameter(torch.full(shape, turn)) if learnable else turn
+
+    def pairs(self) -> list[tuple[float, float]]:
+        """(slope, turn) of every channel, one pair where they share."""
+        if isinstance(self.slope, Tensor) and isinstance(self.turn, Tensor):
+            slopes, turns = self.slope.detach().flatten(), self.turn.detach().abs().flatten()
+            return list(zip(slopes.tolist(), turns.tolist(), strict=True))
+        return [(self.slope, self.turn)]  # type: ignore[list-item]
+
+    def extra_repr(self) -> str:
+        pairs = self.pairs()
+        slope, turn = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+        text = f"slope={slope:g}, turn={turn:g}" + (", learnable=True" if self.learnable else "")
+        return text if self.channels is None else f"{text}, channels={self.channels}"
+
+
+def _spread(value: Tensor, x: Tensor) -> Tensor:
+    """One value a channel (axis 1), shaped to broadcast to ``x``."""
+    return value.view([-1] + [1] * (x.dim() - 2))
+
+
+class ZFold(_Turning):
     """f(x) = x - (1 + slope) * softshrink(x, turn): +1 inside [-turn, turn], -slope outside.
 
     Three points share a value, and the function is odd, hence zero-mean on symmetric input. At
@@ -30,34 +110,40 @@ class ZFold(nn.Module):
         slope: a >= 0, the descent outside of the turns.
         turn: t > 0, where it turns, in units of the pre-activation.
         learnable: make both parameters of the module, one value each a layer.
+        channels: with ``learnable``, one value each a channel; the channels of the input ``[n, c, ...]``
+            are on axis 1.
 
     Shape: any; the dtype of the input.
     """
 
-    slope: float | Tensor
-    turn: float | Tensor
+    def forward(self, x: Tensor) -> Tensor:
+        if self.channels is None:
+            return zfold(x, self.slope, self.turn)
+        return zfold(x, _spread(self.slope, x), _spread(self.turn, x))  # type: ignore[arg-type]
 
-    def __init__(self, slope: float = 1.0, turn: float = 1.0, learnable: bool = False) -> None:
-        super().__init__()
-        if not slope >= 0 or not math.isfinite(slope):
-            raise InputError(f"slope = {slope}", "a finite number >= 0", "pass e.g. slope=1.0")
-        if not turn > 0 or not math.isfinite(turn):
-            raise InputError(f"turn = {turn}", "a finite number > 0", "pass e.g. turn=1.0")
-        self.learnable = learnable
-        self.slope = nn.Parameter(torch.tensor(float(slope))) if learnable else float(slope)
-        self.turn = nn.Parameter(torch.tensor(float(turn))) if learnable else float(turn)
+    def second_moment(self) -> float:
+        """E f(z)^2 for z ~ N(0, 1), closed form; the mean over the channels."""
+        return math.fsum(_zfold_moment(a, t) for a, t in self.pairs()) / len(self.pairs())
+
+    def turns(self) -> tuple[float, float]:
+        return -self.pairs()[0][1], self.pairs()[0][1]
+
+
+class SmoothZFold(_Turning):
+    """f(x) = (1 + slope) c tanh(x / c) - slope x with c = 1.25 turn: `ZFold` without kinks.
+
+    2.5 tanh(x / 1.25) - x by default. Arguments as of `ZFold`; at slope = 0 a tanh.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        if isinstance(self.turn, Tensor):
-            # softshrink takes no tensor for its bound; x minus its clamped self is the same.
-            shrunk = x - torch.clamp(x, -self.turn, self.turn)
-        else:
-            shrunk = F.softshrink(x, self.turn)
-        return x - (1 + self.slope) * shrunk
+        if self.channels is None:
+            return smooth_zfold(x, self.slope, self.turn)
+        return smooth_zfold(x, _spread(self.slope, x), _spread(self.turn, x))  # type: ignore[arg-type]
 
-    def extra_repr(self) -> str:
-        slope, turn = (float(v.detach()) if isinstance(v, Tensor) else v for v in (self.slope, self.turn))
-        return f"slope={slope:g}, turn={turn:g}" + (", learnable=True" if self.learnable else "")
+    def turns(self) -> tuple[float, float]:
+        slope, turn = self.pairs()[0]
+        where = 1.25 * turn * math.atanh(1 / math.sqrt(1 + slope)) if slope else math.inf
+        return -where, where
 
 
 class QFold(nn.Module):
@@ -72,121 +158,103 @@ class QFold(nn.Module):
 
     def __init__(self, frequency: float = 1.0) -> None:
         super().__init__()
-        if not frequency > 0 or not math.isfinite(frequency):
-            raise InputError(f"frequency = {frequency}", "a finite number > 0", "pass e.g. frequency=1.0")
-        self.frequency = float(frequency)
+        self.frequency = _require("frequency", frequency, positive=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        phase = math.pi / 4
-        return (torch.sin(self.frequency * x - phase) + math.sin(phase)) / self.frequency
+        return qfold(x, self.frequency)
+
+    def second_moment(self) -> float:
+        """E f(z)^2 = (1 - exp(-w^2 / 2)) / w^2 for z ~ N(0, 1)."""
+        return -math.expm1(-(self.frequency**2) / 2) / self.frequency**2
+
+    def turns(self) -> tuple[float, float]:
+        return -math.pi / 4 / self.frequency, 3 * math.pi / 4 / self.frequency
 
     def extra_repr(self) -> str:
         return f"frequency={self.frequency:g}"
 
 
-def gain(activation: Callable[[Tensor], Tensor]) -> float:
-    """1 / sqrt(E f(z)^2) for z ~ N(0, 1): what keeps the second moment from layer to layer.
+class CentredAbs(nn.Module):
+    """f(x) = |x| - sqrt(2 / pi), the simplest even fold; of mean zero on N(0, 1)."""
 
-    Weights drawn with standard deviation gain / sqrt(fan_in) give pre-activations of the same second
-    moment in every layer (He et al., 2015, section 2.2; for ReLU it is He's sqrt(2)).
+    def forward(self, x: Tensor) -> Tensor:
+        return centred_abs(x)
 
-    Closed form for ZFold; otherwise by the trapezoidal rule on [-12, 12] with 48,001 nodes in
-    float64, good to six digits for the piecewise smooth functions that are used as activations.
+    def second_moment(self) -> float:
+        """E f(z)^2 = 1 - 2 / pi for z ~ N(0, 1)."""
+        return 1 - 2 / math.pi
 
-    Raises:
-        InputError: the function is zero or not finite on normal input.
+
+class CentredReLU(nn.Module):
+    """f(x) = max(x, 0) - 1 / sqrt(2 pi): the control of `CentredAbs`, flat on one side of its turn."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return centred_relu(x)
+
+    def second_moment(self) -> float:
+        """E f(z)^2 = 1 / 2 - 1 / (2 pi) for z ~ N(0, 1)."""
+        return 0.5 - 0.5 / math.pi
+
+
+class TriangleWave(nn.Module):
+    """The odd triangle wave of period 4 ``turn``: x inside [-turn, turn], then down, up, ... for ever.
+
+    `ZFold` of slope 1 that keeps folding; its values stay in [-turn, turn].
     """
-    if isinstance(activation, ZFold):
-        with torch.no_grad():
-            return _zfold_gain(float(activation.slope), float(activation.turn))
-    z = torch.linspace(-12.0, 12.0, 48_001, dtype=torch.float64)
-    probe = activation
-    if isinstance(activation, nn.Module):
-        probe = copy.deepcopy(activation).double().eval()
-    with torch.no_grad():
-        squares = probe(z).square() * torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
-    moment = float(torch.trapezoid(squares, z))
-    if not moment > 0 or not math.isfinite(moment):
-        raise InputError(
-            f"activation {activation} with E f(z)^2 = {moment}",
-            "a positive finite second moment",
-            "check the function for NaN or for being zero everywhere",
-        )
-    return 1 / math.sqrt(moment)
+
+    def __init__(self, turn: float = 1.0) -> None:
+        super().__init__()
+        self.turn = _require("turn", turn, positive=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return triangle_wave(x, self.turn)
+
+    def second_moment(self) -> float:
+        """E f(z)^2 for z ~ N(0, 1): the exact sum over its segments within 40 standard deviations."""
+        segments = math.ceil(40 / self.turn) // 2
+        if segments > 10_000:  # so fine a wave is uniform on its range
+            return self.turn**2 / 3
+        numbers = range(-segments - 1, segments + 1)  # of the turns; f = +turn at the even ones
+        knots = [self.turn * (2 * k + 1) for k in numbers]
+        slopes = [(-1.0) ** k for k in (*numbers, segments + 1)]
+        return broken_line_moment(knots, slopes, self.turn * slopes[0])
+
+    def turns(self) -> tuple[float, float]:
+        return -self.turn, self.turn
+
+    def extra_repr(self) -> str:
+        return f"turn={self.turn:g}"
 
 
-def _zfold_gain(a: float, t: float) -> float:
+class HeldFlat(nn.Module):
+    """A fold's curve between its two innermost turns, held flat beyond: the control without a fold.
+
+    f(clamp(x, low, high)), low and high where ``fold`` turns. Of `ZFold` it is hardtanh.
+    """
+
+    def __init__(self, fold: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(fold, (ZFold, SmoothZFold, QFold, TriangleWave)) or getattr(
+            fold, "learnable", False
+        ):
+            raise InputError(
+                f"fold = {fold}",
+                "a ZFold, SmoothZFold, QFold or TriangleWave that does not learn",
+                "for CentredAbs take CentredReLU",
+            )
+        self.fold = fold
+        self.low, self.high = fold.turns()
+
+    def forward(self, x: Tensor) -> Tensor:
+        held: Tensor = self.fold(F.hardtanh(x, self.low, self.high))  # clamp costs twice as much
+        return held
+
+
+def _zfold_moment(a: float, t: float) -> float:
     inside = math.erf(t / math.sqrt(2))  # P(|z| <= t)
     density = math.exp(-t * t / 2) / math.sqrt(2 * math.pi)
     clipped = inside - 2 * t * density + t * t * (1 - inside)  # E clamp(z, -t, t)^2
-    moment = (1 + a) ** 2 * clipped - 2 * a * (1 + a) * inside + a * a
-    return 1 / math.sqrt(moment)
-
-
-def init_by_gain(
-    model: nn.Module,
-    activation: Callable[[Tensor], Tensor],
-    *,
-    multiplier: float = 1.0,
-    seed: int | None = None,
-) -> nn.Module:
-    """Draw the weights of every linear and convolution layer but the last for ``activation``.
-
-    Hidden weights ~ N(0, (multiplier * gain(activation))^2 / fan_in), last layer ~ N(0, 1 / fan_in),
-    biases 0. The first layer gets the gain too, as is usual for ReLU. Changes ``model`` and returns it.
-
-    Args:
-        multiplier: 1 keeps the second moment from layer to layer.
-        seed: of the draw; None takes torch's generator.
-    """
-    if not multiplier > 0 or not math.isfinite(multiplier):
-        raise InputError(f"gain = {multiplier}", "a finite number > 0", "pass e.g. 1.0")
-    layers = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))]
-    if not layers:
-        raise InputError("a model without linear or convolution layers", "at least one", "add one")
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    factor = multiplier * gain(activation)
-    for layer in layers:
-        fan_in = int(np.prod(layer.weight.shape[1:]))
-        std = (1.0 if layer is layers[-1] else factor) / math.sqrt(fan_in)
-        nn.init.normal_(layer.weight, std=std, generator=generator)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-    return model
-
-
-def replace_activations(
-    model: nn.Module,
-    new: Callable[[], nn.Module],
-    *,
-    where: type[nn.Module] | tuple[type[nn.Module], ...] = nn.ReLU,
-) -> nn.Module:
-    """A copy of ``model`` with every module of type ``where`` replaced by a fresh ``new()``.
-
-    Weights are kept. Activations that are called as functions (``F.relu``) are not modules and stay.
-
-    Raises:
-        InputError: nothing of that type in the model.
-    """
-    model = copy.deepcopy(model)
-    if isinstance(model, where):
-        return new()
-    replaced: dict[nn.Module, nn.Module] = {}  # a module used in two places stays one module
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, where):
-                if child not in replaced:
-                    replaced[child] = new().train(child.training)
-                setattr(parent, name, replaced[child])
-    if not replaced:
-        kinds = sorted({type(m).__name__ for m in model.modules()} - {type(model).__name__})
-        names = where.__name__ if isinstance(where, type) else [w.__name__ for w in where]
-        raise InputError(
-            f"where = {names}",
-            "a module type that occurs in the model",
-            f"it holds {', '.join(kinds) or 'no modules'}",
-        )
-    return model
+    return (1 + a) ** 2 * clipped - 2 * a * (1 + a) * inside + a * a
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -199,6 +267,13 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "hardtanh": nn.Hardtanh,
     "zfold": ZFold,
+    "smooth_zfold": SmoothZFold,
     "qfold": QFold,
+    "centred_abs": CentredAbs,
+    "triangle_wave": TriangleWave,
+    "zfold_held": lambda: HeldFlat(ZFold()),
+    "smooth_zfold_held": lambda: HeldFlat(SmoothZFold()),
+    "qfold_held": lambda: HeldFlat(QFold()),
+    "centred_relu": CentredReLU,
 }
-"""Built-in names of activations, for the command line and studies."""
+"""Built-in names of activations, for the command line and studies; the last four are controls."""

@@ -18,9 +18,9 @@ ORDER = [
     "synthetic", "cloud", "memory", "graph", "homology", "scale", "sensitivity", "stability",
     "projection", "doctor",
     "probe", "guest", "following", "capture",
-    "fused", "folds", "gains", "retrace", "replace", "activations", "models", "images", "training", "cost",
-    "profile", "journal", "clouds", "measuring", "monitor", "convergence",
-    "scoring", "pruning", "outcome", "artifact", "report_profile", "report_filters", "report",
+    "fused", "folds", "gains", "retrace", "replace", "activations", "models", "images", "training",
+    "cost", "profile", "journal", "clouds", "measuring", "monitor", "convergence",
+    "responses", "criteria", "elder", "tangles", "scoring", "thresholds", "pruning", "outcome", "artifact", "report_profile", "report_filters", "report",
     "sources", "demo",
     "options", "cli_measure", "cli_models", "cli", "__main__",
 ]  # fmt: skip

@@ -1,8 +1,12 @@
+from .activations import CentredAbs as CentredAbs
 from .activations import QFold as QFold
+from .activations import SmoothZFold as SmoothZFold
+from .activations import TriangleWave as TriangleWave
 from .activations import ZFold as ZFold
 from .activations import gain as gain
 from .activations import init_by_gain as init_by_gain
 from .activations import replace_activations as replace_activations
+from .activations import replacement_report as replacement_report
 from .artifact import load_pruned as load_pruned
 from .artifact import save_pruned as save_pruned
 from .capture import LayerOutput as LayerOutput
@@ -46,6 +50,7 @@ from .sensitivity import sensitivity as sensitivity
 from .stability import betti_interval as betti_interval
 from .synthetic import Shape as Shape
 from .synthetic import make_shape as make_shape
+from .thresholds import threshold_sensitivity as threshold_sensitivity
 from .training import train as train
 
 __version__: str

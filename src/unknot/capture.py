@@ -75,7 +75,7 @@ def capture(
     layers: str | Iterable[str] = "*",
     tokens: Tokens = "all",
     after: After = "module",
-    batch_size: int = 256,
+    batch_size: int = 1024,
 ) -> tuple[LayerOutput, ...]:
     """Run ``model`` in eval mode without gradients and collect the outputs of its layers.
 
@@ -128,7 +128,7 @@ class Recording:
         layers: str | Iterable[str] = "*",
         tokens: Tokens = "mean",
         after: After = "module",
-        batch_size: int = 256,
+        batch_size: int = 1024,
     ) -> None:
         for name, value, allowed in (
             ("tokens", tokens, ("mean", "first", "last", "all")),

@@ -83,7 +83,13 @@ def prune(
     model: Model,
     data: Data,
     out: Annotated[Path, typer.Option("--out", help="New folder for the model, its plan and a report.")],
-    criterion: Annotated[str, typer.Option("--criterion", help="betti, l1 or random.")] = "betti",
+    criterion: Annotated[
+        str,
+        typer.Option(
+            "--criterion",
+            help="elder, elder-taylor, elder-h0, elder-h0-taylor, taylor, l1, bn, fpgm, betti or random.",
+        ),
+    ] = "betti",
     max_betti: MaxBetti = None,
     ratio: Ratio = None,
     max_points: MaxPoints = 400,

@@ -109,8 +109,9 @@ def make_cloud(
     keep = _first_of_equal_rows(array, label_array)
     if max_points is not None and keep.size > require_count("max_points", max_points):
         keep = _stratified(keep, label_array, max_points, np.random.default_rng(seed))
+    whole = keep.size == array.shape[0]
     return PointCloud(
-        np.ascontiguousarray(array[keep]),
+        array if whole else np.ascontiguousarray(array[keep]),
         None if label_array is None else label_array[keep],
         int(array.shape[0]),
         seed,
@@ -217,6 +218,12 @@ def _first_of_equal_rows(points: FloatArray, labels: NDArray[np.int64] | None) -
     rows = np.ascontiguousarray(points + points.dtype.type(0))
     if rows.shape[1] == 0:
         rows = np.zeros((rows.shape[0], 1))
+    # Sums of the bits as whole numbers: equal rows have equal sums, whatever the order of adding. Where
+    # all sums differ there is nothing to sort.
+    sums = rows.view(f"u{rows.dtype.itemsize}").sum(axis=1, dtype=np.uint64)
+    sums.sort()
+    if (sums[1:] != sums[:-1]).all():
+        return np.arange(len(sums))
     keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
     _, first, number = np.unique(keys, return_index=True, return_inverse=True)
     if labels is not None:

@@ -36,8 +36,14 @@ class LayerCloud:
     samples: FloatArray
 
 
-def layer_clouds(output: LayerOutput, labels: Tensor | None, by: By) -> Iterator[LayerCloud]:
-    """The clouds of one layer output: one; one a class; or one an output channel ``[n, c, ...]``."""
+def layer_clouds(
+    output: LayerOutput, members: list[tuple[int, NDArray[np.intp]]], by: By
+) -> Iterator[LayerCloud]:
+    """The clouds of one layer output: one; one a class; or one an output channel ``[n, c, ...]``.
+
+    Args:
+        members: of `class_members`; empty for the other two.
+    """
     if by == "filter":
         if output.layer != INPUT and output.values.ndim > 2:
             for channel in range(output.values.shape[1]):
@@ -47,9 +53,15 @@ def layer_clouds(output: LayerOutput, labels: Tensor | None, by: By) -> Iterator
     samples = output.numpy()
     if by == "layer":
         yield LayerCloud(None, None, samples)
-    elif labels is not None:
-        for label in torch.unique(labels).tolist():
-            yield LayerCloud(label, None, samples[(labels == label).numpy()])
+    else:
+        for label, numbers in members:
+            yield LayerCloud(label, None, samples[numbers])
+
+
+def class_members(labels: Tensor) -> list[tuple[int, NDArray[np.intp]]]:
+    """Each class with the numbers of its samples."""
+    classes = labels.numpy()
+    return [(int(label), np.flatnonzero(classes == label)) for label in np.unique(classes)]
 
 
 def cloud_betti(

@@ -12,11 +12,19 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from unknot.capture import INPUT, OUTPUT, LayerOutput, Recording, Tokens
-from unknot.clouds import By, cloud_betti, layer_clouds, require_finite
+from unknot.clouds import (
+    By,
+    LayerCloud,
+    class_members,
+    cloud_betti,
+    layer_clouds,
+    require_finite,
+)
 from unknot.console import track
 from unknot.errors import InputError, require_count
 from unknot.following import After
 from unknot.graph import Scale
+from unknot.homology import BettiNumbers
 from unknot.probe import Probe, probe_samples
 from unknot.profile import EpochAccuracy, ProfileRow, TopologyProfile, library_versions
 from unknot.projection import CloudView, project
@@ -78,6 +86,10 @@ def measure(
     )  # fmt: skip
     outputs = track(meter.outputs(), "Betti numbers of layers", show=progress, total=meter.n_outputs)
     return meter.profile([meter.read(outputs, epoch=None)])
+
+
+# Layer outputs that are measured in one call: few calls leave Python's lock to the training.
+TOGETHER_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +161,7 @@ class Meter:
             "repeats": repeats,
         }
         self._by: By = by
+        self._members = [] if probe.labels is None else class_members(probe.labels)
         self._max_dim, self._repeats, self._seed, self._threads = max_dim, repeats, seed, threads
         count = min(views, len(probe)) if by != "filter" else 0
         picks = np.random.default_rng(seed).choice(len(probe), count, replace=False)
@@ -170,23 +183,26 @@ class Meter:
         """Measure what the model returned; needs the model no more."""
         rows: list[ProfileRow] = []
         views: list[CloudView] = []
+        held: list[LayerOutput] = []
         share = None
         for output in outputs:
             if output.layer == OUTPUT:
                 share = _share_right(output.values, self.probe.labels)
                 continue
-            try:
-                found = self._input_rows if output.layer == INPUT else None
-                # The probe stays the same: its own rows are measured once.
-                found = list(self._rows(output)) if found is None else found
-            except InputError:
-                require_finite(output, epoch)
-                raise
-            if output.layer == INPUT:
-                self._input_rows = found
-            rows += [replace(row, epoch=epoch) for row in found]
             if len(self._drawn):
+                require_finite(output, epoch)
                 views.append(self._view(output, epoch))
+            if output.layer == INPUT and self._input_rows is not None:
+                # The probe stays the same: its own rows are measured once.
+                rows += [replace(row, epoch=epoch) for row in self._input_rows]
+                continue
+            held.append(output)
+            if sum(o.values.nbytes for o in held) > TOGETHER_BYTES:
+                rows += self._rows(held, epoch)
+                held = []
+        rows += self._rows(held, epoch)
+        if self._input_rows is None:
+            self._input_rows = [row for row in rows if row.layer == INPUT]
         if self._by == "filter" and not rows:
             raise InputError(
                 "layers without a convolution output [n, c, ...]",
@@ -223,38 +239,48 @@ class Meter:
             raise InputError("an input with NaN or infinity", "finite samples", "clean the data")
         return calibrate(reference, self._labels, max_points=max(2, len(reference)), seed=seed)
 
-    def _rows(self, output: LayerOutput) -> Iterable[ProfileRow]:
-        clouds = list(layer_clouds(output, self.probe.labels, self._by))
-        samples = [cloud.samples for cloud in clouds]
-        found = cloud_betti(samples, self.scale, max_dim=self._max_dim, threads=self._threads)
-        for cloud, betti in zip(clouds, found, strict=True):
-            b0, b1, *b2 = betti.values
-            notes = [output.note] if output.note else []
-            notes += [betti.scale.note] if betti.scale != self.scale else []
-            intervals = None
-            if self._repeats and betti.n_points > 1:
-                intervals = betti_interval(
-                    cloud.samples,
-                    betti.scale,
-                    repeats=self._repeats,
-                    max_dim=self._max_dim,
-                    seed=self._seed,
-                    threads=self._threads,
-                )
-            yield ProfileRow(
-                epoch=None,
-                layer=output.layer,
-                call=output.call,
-                label=cloud.label,
-                filter=cloud.filter,
-                n_points=betti.n_points,
-                b0=b0,
-                b1=b1,
-                b2=b2[0] if b2 else None,
-                scale=betti.scale,
-                intervals=intervals,
-                note="; ".join(notes),
+    def _rows(self, outputs: list[LayerOutput], epoch: int | None) -> list[ProfileRow]:
+        """All clouds of some layer outputs, measured in one call of the engine."""
+        clouds = [(o, cloud) for o in outputs for cloud in layer_clouds(o, self._members, self._by)]
+        samples = [cloud.samples for _, cloud in clouds]
+        try:
+            found = cloud_betti(samples, self.scale, max_dim=self._max_dim, threads=self._threads)
+        except InputError:
+            for output in outputs:
+                require_finite(output, epoch)
+            raise
+        return [self._row(*pair, betti, epoch) for pair, betti in zip(clouds, found, strict=True)]
+
+    def _row(
+        self, output: LayerOutput, cloud: LayerCloud, betti: BettiNumbers, epoch: int | None
+    ) -> ProfileRow:
+        b0, b1, *b2 = betti.values
+        notes = [output.note] if output.note else []
+        notes += [betti.scale.note] if betti.scale != self.scale else []
+        intervals = None
+        if self._repeats and betti.n_points > 1:
+            intervals = betti_interval(
+                cloud.samples,
+                betti.scale,
+                repeats=self._repeats,
+                max_dim=self._max_dim,
+                seed=self._seed,
+                threads=self._threads,
             )
+        return ProfileRow(
+            epoch=epoch,
+            layer=output.layer,
+            call=output.call,
+            label=cloud.label,
+            filter=cloud.filter,
+            n_points=betti.n_points,
+            b0=b0,
+            b1=b1,
+            b2=b2[0] if b2 else None,
+            scale=betti.scale,
+            intervals=intervals,
+            note="; ".join(notes),
+        )
 
     def _view(self, output: LayerOutput, epoch: int | None) -> CloudView:
         key = (output.layer, output.call)

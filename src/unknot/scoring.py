@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
-from unknot.capture import Recording
-from unknot.clouds import cloud_betti, layer_clouds, require_finite
-from unknot.console import track
+from unknot.criteria import DEAD, DUPLICATE, Observations, fpgm, l1, observe, redundancy_notes
+from unknot.elder import elder_scores
 from unknot.errors import InputError
 from unknot.files import read_record, write_record
 from unknot.graph import Scale
+from unknot.guest import unwrapped
 from unknot.probe import Probe, probe_samples
+from unknot.tangles import Clouds, Number, ScaleRule, TangleRule, measure_tangles
 
-Criterion = Callable[[str, nn.Conv2d], "np.ndarray[Any, Any]"]
+Criterion = Callable[[str, Any], "NDArray[Any]"]
+CRITERIA = (
+    "betti", "l1", "random", "elder", "elder-taylor", "elder-h0", "elder-h0-taylor", "taylor", "bn",
+    "fpgm",
+)  # fmt: skip
+_ELDERS = {"elder": False, "elder-taylor": False, "elder-h0": True, "elder-h0-taylor": True}
+_OF_LABELS = ("taylor", "elder-taylor", "elder-h0-taylor")
+_OF_SAMPLES = ("betti", "bn", *_ELDERS, *_OF_LABELS)
 
 
 @dataclass(frozen=True)
@@ -31,11 +39,12 @@ class FilterScore:
     Attributes:
         layer: dotted module name of the convolution.
         filter: its output channel.
-        score: by ``criterion``.
+        score: by ``criterion``; of a redundant filter, beyond those of all others.
         criterion: its name.
-        n_points: distinct points the score was measured on, None for criteria of the weights alone.
-        scale: the neighbour rule, None likewise.
-        betti: (b0, b1) for the criterion "betti".
+        n_points: distinct points of "betti", samples of the other criteria that need them, else None.
+        scale: the neighbour rule of "betti", else None.
+        betti: (b0, b1) for the criterion "betti"; means over the classes where each was measured.
+        note: why the filter is redundant, or why another criterion stands in; empty otherwise.
     """
 
     layer: str
@@ -44,7 +53,13 @@ class FilterScore:
     criterion: str
     n_points: int | None = None
     scale: Scale | None = None
-    betti: tuple[int, ...] | None = None
+    betti: tuple[float, ...] | None = None
+    note: str = ""
+
+    @property
+    def redundant(self) -> bool:
+        """Whether the filter goes first: it is dead or a duplicate, as ``note`` tells."""
+        return self.note.startswith((DEAD, DUPLICATE))
 
 
 @dataclass(frozen=True)
@@ -84,54 +99,68 @@ def score_filters(
     loader: Iterable[Any] | Tensor | None = None,
     *,
     criterion: str | Criterion = "betti",
-    scale: Scale | Literal["auto"] = "auto",
+    scale: ScaleRule = "auto",
+    number: Number = "sum",
+    clouds: Clouds = "all",
+    classes: tuple[int, int] | None = None,
     max_points: int = 400,
     seed: int = 0,
     progress: bool = False,
 ) -> FilterScores:
-    """Score every filter of every two-dimensional convolution.
+    """Score every filter of every convolution.
+
+    With a loader, filters that are dead (one output for all samples) or duplicates (equal to a better
+    one up to a positive factor) are found under every criterion; their ``note`` says so, and their
+    scores make them go first.
 
     Args:
         model: not changed.
-        loader: samples for "betti"; the criteria of the weights need none.
-        criterion: "betti" (b0 + b1 of the filter's outputs, one point a sample: high is tangled, hence
-            removed; arXiv 2109.01572), "l1" (sum of absolute weights), "random", or a callable
-            ``(layer name, convolution) -> scores [filters]`` whose low scores go.
-        scale: for "betti". "auto" is, for each layer, the Rips radius at the 2 % quantile of the
-            distances between its filters' outputs; a Betti number of a filter says more about this
-            scale and about ``max_points`` than about the filter, so it stands in every row.
+        loader: samples, with labels for the criteria with "taylor"; see `probe_samples`. "l1", "fpgm",
+            "random" and callables do without.
+        criterion: "elder" (L1 norm x distance to the nearest more important filter), "elder-h0" (x
+            the death in H0 by the elder rule), either with "-taylor" in place of the L1 norm; "taylor"
+            (first-order change of the loss); "l1"; "bn" (|scale| of the batch normalisation that
+            follows); "fpgm" (distance to the other filters); "random"; "betti" (Betti numbers of the
+            filter's outputs, one point a sample: high is tangled, hence removed; arXiv 2109.01572); or
+            a callable ``(layer name, convolution) -> scores [filters]`` whose low scores go.
+        scale: for "betti". "auto": for each layer the Rips radius at the 2 % quantile of the distances
+            between its filters' outputs, a convention; "calibrate": the kNN-hop scale that `calibrate`
+            finds on the layer's output, marked where it finds none; or a Scale.
+        number: for "betti": "b0", "b1" or their "sum".
+        clouds: for "betti": "all" samples as one cloud; the mean over one cloud a "class"; or the
+            samples of a "pair" of ``classes`` as one cloud.
         max_points: samples, stratified by class and seeded.
-        seed: of the samples, of "random", and of the sampled distances.
+        seed: of the samples, of "random", and of what is drawn from layer outputs.
+
+    Raises:
+        InputError: no convolution, an unknown criterion, no samples or labels where they are needed,
+            NaN in a layer output (the layer is named).
     """
-    convolutions = conv_layers(model)
-    if criterion == "betti":
-        if loader is None:
-            raise InputError("loader = None", "samples for the criterion 'betti'", "pass a loader")
-        probe = probe_samples(loader, max_points=max_points, seed=seed)
-        rows = _betti_scores(model, list(convolutions), probe, scale, seed, progress)
-        return FilterScores(rows, "betti", remove_high=True)
-    rng = np.random.default_rng(seed)
-    named: dict[str, Criterion] = {
-        "l1": lambda _, conv: conv.weight.detach().abs().flatten(1).sum(1).cpu().double().numpy(),
-        "random": lambda _, conv: rng.random(conv.out_channels),
-    }
-    name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "callable")
-    function = named.get(criterion) if isinstance(criterion, str) else criterion
-    if function is None:
-        raise InputError(
-            f"criterion = {criterion!r}", "'betti', 'l1', 'random' or a callable", "pick one"
-        )
-    scored = []
-    for layer, convolution in convolutions.items():
-        values = np.asarray(function(layer, convolution), dtype=np.float64)
-        if values.shape != (convolution.out_channels,) or not np.isfinite(values).all():
-            raise InputError(
-                f"criterion {name} gave shape {values.shape} for layer {layer}",
-                f"({convolution.out_channels},) finite scores",
-                "return one finite number a filter",
-            )
-        scored += [FilterScore(layer, i, float(v), name) for i, v in enumerate(values)]
-    return FilterScores(tuple(scored), name, remove_high=False)
+    model = unwrapped(model)
+    convolutions = all_convolutions(model)
+    rule = TangleRule(scale, number, clouds, classes)
+    name = _checked_name(criterion, loader is not None)
+    probe = None if loader is None else probe_samples(loader, max_points=max_points, seed=seed)
+    labels = _labels(probe) if probe is not None and name in _OF_LABELS else None
+    seen: dict[str, Observations] = {}
+    if probe is not None:
+        seen = observe(model, probe, convolutions, labels=labels, seed=seed, progress=progress)
+    rows: list[FilterScore] = []
+    if name == "betti" and probe is not None:
+        ran = [layer for layer in convolutions if layer in seen]
+        rows = [
+            FilterScore(t.layer, t.filter, t.value(number), name, t.n_points, t.scale, t.betti)
+            for t in measure_tangles(model, ran, probe, rule, seed=seed, progress=progress)
+        ]
+    else:
+        samples = len(probe) if probe is not None and name in _OF_SAMPLES else None
+        score = criterion if callable(criterion) else _named(name, seen, seed)
+        for layer, convolution in convolutions.items():
+            if layer in seen or name not in _OF_SAMPLES:
+                rows += _scored(layer, convolution, name, score, samples)
+        rows = _with_stand_ins(rows, convolutions, seen) if name == "bn" else rows
+    remove_high = name == "betti"
+    return FilterScores(_redundant_first(rows, seen, remove_high), name, remove_high)
 
 
 def conv_layers(model: nn.Module) -> dict[str, nn.Conv2d]:
@@ -150,43 +179,109 @@ def conv_layers(model: nn.Module) -> dict[str, nn.Conv2d]:
     return found
 
 
-def _betti_scores(
-    model: nn.Module,
-    layers: list[str],
-    probe: Probe,
-    scale: Scale | Literal["auto"],
-    seed: int,
-    progress: bool,
-) -> tuple[FilterScore, ...]:
-    recording = Recording(model, probe, layers=layers, tokens="all")
+def all_convolutions(model: nn.Module) -> dict[str, _ConvNd]:
+    """Every convolution by dotted name: of one to three dimensions, transposed ones included.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = {name: m for name, m in model.named_modules() if isinstance(m, _ConvNd)}
+    if not found:
+        conv_layers(model)  # refuses
+    return found
+
+
+def _checked_name(criterion: str | Criterion, has_loader: bool) -> str:
+    if callable(criterion):
+        return getattr(criterion, "__name__", "callable")
+    if criterion not in CRITERIA:
+        known = ", ".join(map(repr, CRITERIA))
+        raise InputError(f"criterion = {criterion!r}", f"{known} or a callable", "pick one")
+    if criterion in _OF_SAMPLES and not has_loader:
+        raise InputError("loader = None", f"samples for the criterion {criterion!r}", "pass a loader")
+    return criterion
+
+
+def _labels(probe: Probe) -> Tensor:
+    if probe.labels is None:
+        raise InputError(
+            "a loader without class labels",
+            "(inputs, labels [n]) for a criterion with 'taylor'",
+            "add them, or pass criterion='elder'",
+        )
+    if len(set(probe.labels.tolist())) < 2:
+        raise InputError(
+            f"samples of class {int(probe.labels[0])} alone",
+            "samples of two classes or more for a criterion with 'taylor'",
+            "pass a loader that covers the classes",
+        )
+    return probe.labels
+
+
+def _named(name: str, seen: dict[str, Observations], seed: int) -> Criterion:
+    """The criterion of that name as a function of layer name and convolution."""
     rng = np.random.default_rng(seed)
-    rows: list[FilterScore] = []
-    outputs = track(
-        recording.outputs(), "Betti numbers of filters", show=progress, total=len(recording.shapes)
+
+    def taylor(layer: str, _: _ConvNd) -> NDArray[Any]:
+        found = seen[layer].taylor
+        assert found is not None
+        return found
+
+    def elder(layer: str, convolution: _ConvNd) -> NDArray[Any]:
+        importance = taylor(layer, convolution) if name in _OF_LABELS else l1(convolution)
+        return elder_scores(importance, seen[layer].correlation, strict=_ELDERS[name])
+
+    def bn(layer: str, convolution: _ConvNd) -> NDArray[Any]:
+        gamma = seen[layer].gamma
+        return l1(convolution) if gamma is None else gamma
+
+    return {
+        "l1": lambda _, conv: l1(conv),
+        "fpgm": lambda _, conv: fpgm(conv),
+        "random": lambda _, conv: rng.random(conv.out_channels),
+        "taylor": taylor,
+        "bn": bn,
+    }.get(name, elder)
+
+
+def _scored(
+    layer: str, convolution: _ConvNd, name: str, score: Criterion, samples: int | None
+) -> list[FilterScore]:
+    values = np.asarray(score(layer, convolution), dtype=np.float64)
+    if values.shape != (convolution.out_channels,) or not np.isfinite(values).all():
+        raise InputError(
+            f"criterion {name} gave shape {values.shape} for layer {layer}",
+            f"({convolution.out_channels},) finite scores",
+            "return one finite number a filter",
+        )
+    return [FilterScore(layer, i, float(v), name, samples) for i, v in enumerate(values)]
+
+
+def _with_stand_ins(
+    rows: list[FilterScore], convolutions: dict[str, _ConvNd], seen: dict[str, Observations]
+) -> list[FilterScore]:
+    note = "no batch normalisation follows: L1 norm"
+    without = {layer for layer in convolutions if layer in seen and seen[layer].gamma is None}
+    return [replace(r, criterion="l1", note=note) if r.layer in without else r for r in rows]
+
+
+def _redundant_first(
+    rows: list[FilterScore], seen: dict[str, Observations], remove_high: bool
+) -> tuple[FilterScore, ...]:
+    """Notes on dead filters and duplicates, and scores beyond 0 and all others: the dead go first."""
+    sign = 1.0 if remove_high else -1.0
+    beyond = max([0.0, *(sign * row.score for row in rows)])
+    notes: dict[tuple[str, int], str] = {}
+    for layer, of_layer in FilterScores(tuple(rows), "", remove_high).by_layer().items():
+        if layer in seen:
+            badness = [sign * row.score for row in of_layer]
+            notes |= {(layer, i): n for i, n in redundancy_notes(badness, seen[layer]).items()}
+    return tuple(
+        row
+        if (note := notes.get((row.layer, row.filter))) is None
+        else replace(row, note=note, score=sign * (beyond + (2.0 if note == DEAD else 1.0)))
+        for row in rows
     )
-    for output in outputs:
-        if output.layer not in layers or output.call > 0:
-            continue
-        require_finite(output, None)
-        at = _layer_radius(output.values, rng) if scale == "auto" else scale
-        clouds = [cloud.samples for cloud in layer_clouds(output, None, "filter")]
-        rows += [
-            FilterScore(output.layer, i, float(b.total), "betti", b.n_points, b.scale, b.values)
-            for i, b in enumerate(cloud_betti(clouds, at))
-        ]
-    return tuple(rows)
-
-
-def _layer_radius(values: Tensor, rng: np.random.Generator, quantile: float = 0.02) -> Scale:
-    """The radius that joins 2 % of sampled pairs of samples, over all filters of a layer."""
-    flat = values.flatten(2).float()  # [n, filters, h * w]
-    a, b = (torch.from_numpy(rng.integers(len(flat), size=2000)) for _ in range(2))
-    distances = (flat[a] - flat[b]).norm(dim=2)[a != b]
-    radius = float(torch.quantile(distances.flatten()[:1_000_000], quantile))
-    if not math.isfinite(radius):
-        raise InputError("a layer output with NaN or infinity", "finite outputs", "check the model")
-    note = f"{quantile:.0%} quantile of the layer's distances, a convention"
-    return Scale(radius=radius, determined=False, note=note)
 
 
 def _parse_scores(record: dict[str, Any]) -> FilterScores:

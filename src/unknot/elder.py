@@ -1,0 +1,96 @@
+"""The elder rule on the cloud of filters: how far each is from a more important one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+FOREVER = 1.0  # the largest distance: the most important filter never dies
+
+
+def filter_distances(correlation: FloatArray) -> FloatArray:
+    """sqrt(1 - max(r, 0)^2) ``[c, c]``: 0 for copies, 1 for filters without a common course.
+
+    It is the share of a filter's standard deviation that the other, times a positive factor, leaves
+    unexplained.
+    """
+    together = np.clip(correlation, 0.0, 1.0)
+    distances = np.sqrt(1.0 - together**2)
+    np.fill_diagonal(distances, 0.0)
+    return np.asarray(np.maximum(distances, distances.T))
+
+
+def nearest_elder(importance: FloatArray, distances: FloatArray) -> FloatArray:
+    """Each filter's distance ``[c]`` to the nearest more important one; 1 for the most important.
+
+    Of filters as important as each other the first is the elder.
+
+    Args:
+        importance: ``[c]``.
+        distances: ``[c, c]``.
+    """
+    order = np.argsort(-importance, kind="stable")
+    ranked = distances[np.ix_(order, order)]
+    younger = np.tril(np.ones_like(ranked, dtype=bool), -1)  # column is elder than row
+    deaths = np.empty(len(order))
+    deaths[order] = np.where(younger, ranked, FOREVER).min(axis=1, initial=FOREVER)
+    return deaths
+
+
+def merge_heights(importance: FloatArray, distances: FloatArray) -> FloatArray:
+    """The death ``[c]`` of each filter in H0 of the Rips filtration by the elder rule; 1 for the eldest.
+
+    Components merge along the minimum spanning tree (single linkage); the one whose most important
+    filter is the less important ends there, and that filter dies at the length of the edge. Never
+    above `nearest_elder`, because a chain of filters can lead to an elder in smaller steps.
+    """
+    rank = np.empty(len(importance), dtype=np.int64)
+    rank[np.argsort(-importance, kind="stable")] = np.arange(len(importance))
+    deaths = np.full(len(importance), FOREVER)
+    eldest = np.arange(len(importance))  # parent pointers; a root is the eldest of its component
+
+    def root(i: int) -> int:
+        while eldest[i] != i:
+            eldest[i] = eldest[eldest[i]]
+            i = int(eldest[i])
+        return i
+
+    for length, i, j in sorted(_spanning_tree(distances)):
+        a, b = sorted((root(i), root(j)), key=lambda r: rank[r])
+        eldest[b] = a
+        deaths[b] = length
+    return deaths
+
+
+def _spanning_tree(distances: FloatArray) -> list[tuple[float, int, int]]:
+    """Prim's algorithm on a dense matrix: c - 1 edges (length, i, j)."""
+    n = len(distances)
+    outside = np.ones(n, dtype=bool)
+    nearest = np.zeros(n, dtype=np.int64)
+    length = np.full(n, np.inf)
+    tree = []
+    latest = 0
+    for _ in range(n - 1):
+        outside[latest] = False
+        closer = outside & (distances[latest] < length)
+        length[closer], nearest[closer] = distances[latest, closer], latest
+        latest = int(np.where(outside, length, np.inf).argmin())
+        tree.append((float(length[latest]), int(nearest[latest]), latest))
+    return tree
+
+
+def elder_scores(importance: FloatArray, correlation: FloatArray, *, strict: bool) -> FloatArray:
+    """Importance, divided by the layer's mean, times death ``[c]``: high for what nothing replaces.
+
+    Args:
+        importance: ``[c]``, non-negative.
+        correlation: ``[c, c]`` of the channels.
+        strict: deaths by `merge_heights` instead of `nearest_elder`.
+    """
+    mean = importance.mean()
+    shares = importance / mean if mean > 0 else np.ones_like(importance)
+    deaths = merge_heights if strict else nearest_elder
+    return np.asarray(shares * deaths(shares, filter_distances(correlation)))

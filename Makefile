@@ -59,6 +59,8 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/jmlr_docs.py
 	$(BIN)/python benchmarks/activation.py
 	$(BIN)/python benchmarks/pruning.py
+	$(BIN)/python benchmarks/refit.py
+	$(BIN)/python benchmarks/activation_cost.py
 
 bench-engine: $(INSTALLED)
 	$(PIP) install --quiet --group bench

@@ -20,8 +20,9 @@ ORDER = [
     "probe", "guest", "following", "capture",
     "fused", "folds", "gains", "retrace", "replace", "activations", "models", "images", "training",
     "cost", "profile", "journal", "clouds", "measuring", "monitor", "convergence",
-    "responses", "criteria", "elder", "tangles", "scoring", "thresholds", "pruning", "outcome",
-    "artifact", "report_profile", "report_filters", "report", "sources", "demo",
+    "responses", "criteria", "elder", "tangles", "scoring", "thresholds",
+    "masking", "links", "structure", "budget", "ranking", "plan", "patches", "ridge", "refit", "pruning",
+    "outcome", "artifact", "report_profile", "report_filters", "report", "sources", "demo",
     "options", "cli_measure", "cli_models", "cli", "__main__",
 ]  # fmt: skip
 WITHOUT_TORCH = ORDER[: ORDER.index("probe")]

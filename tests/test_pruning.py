@@ -1,184 +1,139 @@
-"""Scores, plans, and that a pruned network equals the original with its removed channels zeroed."""
+"""Scores and plans: what goes, why, and under which budget."""
 
 from __future__ import annotations
 
-import copy
-from itertools import pairwise
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from nets import lived_in
 from torch import nn
 
+from unknot.cost import Cost, compare_cost
+from unknot.criteria import DEAD
 from unknot.errors import InputError
 from unknot.graph import Scale
-from unknot.models import cnn, mlp
+from unknot.models import cnn, mlp, resnet
 from unknot.pruning import PruningPlan, plan_pruning, prune
-from unknot.scoring import FilterScores, score_filters
-
-
-class Residual(nn.Module):
-    """A stem and two residual blocks, the second with a strided shortcut; batch norm throughout."""
-
-    def __init__(self, width: int = 6) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(1, width, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
-        self.a1 = nn.Conv2d(width, width + 2, 3, padding=1)
-        self.a2 = nn.Conv2d(width + 2, width, 3, padding=1)
-        self.b1 = nn.Conv2d(width, 2 * width, 3, padding=1, stride=2)
-        self.b2 = nn.Conv2d(2 * width, 2 * width, 3, padding=1)
-        self.short = nn.Conv2d(width, 2 * width, 1, stride=2)
-        self.out = nn.Linear(2 * width, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.norm(self.stem(x)).relu()
-        x = (x + self.a2(self.a1(x).relu())).relu()
-        x = (self.short(x) + self.b2(self.b1(x).relu())).relu()
-        return self.out(x.mean((2, 3)))
-
-
-class Mixed(nn.Module):
-    """Concatenation, a depthwise convolution, and flatten before the linear layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a = nn.Conv2d(1, 4, 3, padding=1)
-        self.b = nn.Conv2d(4, 5, 3, padding=1)
-        self.c = nn.Conv2d(9, 6, 3, padding=1)
-        self.depth = nn.Conv2d(6, 6, 3, padding=1, groups=6)
-        self.out = nn.Linear(6 * 16, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.a(x).relu()
-        x = torch.cat([x, self.b(x).relu()], 1)
-        x = torch.nn.functional.max_pool2d(self.depth(self.c(x)).relu(), 2)
-        return self.out(x.flatten(1))
-
-
-class Grouped(nn.Module):
-    """A grouped convolution, whose neighbours must keep their channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a = nn.Conv2d(1, 4, 3, padding=1)
-        self.grouped = nn.Conv2d(4, 4, 3, padding=1, groups=2)
-        self.b = nn.Conv2d(4, 6, 3, padding=1)
-        self.out = nn.Conv2d(6, 2, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.out(self.b(self.grouped(self.a(x)).relu()).relu())
-
+from unknot.scoring import FilterScore, FilterScores, score_filters
 
 FACTORIES = {
     "cnn": lambda: cnn(1, 3, widths=(4, 6, 5)),
     "cnn with norm": lambda: cnn(1, 3, widths=(4, 6), batch_norm=True),
-    "residual": Residual,
-    "mixed": Mixed,
-    "grouped": Grouped,
+    "resnet": lambda: resnet(1, 3, widths=(8, 12), blocks=1),
 }
+EXAMPLE = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 def built(name: str, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    model = FACTORIES[name]()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):  # statistics that matter
-            nn.init.uniform_(module.running_mean)  # type: ignore[arg-type]
-            nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
-            nn.init.uniform_(module.weight)
-            nn.init.uniform_(module.bias)
-    return model.eval()
+    return lived_in(FACTORIES[name](), seed)
 
 
-def masked(model: nn.Module, plan: PruningPlan) -> nn.Module:
-    """The original, each removed channel zeroed where it enters the layers that consume it.
-
-    Done on the inputs of consumers, found by marking: an input channel of a consumer is removed when
-    it no longer depends on anything kept. For the nets here the consumers are listed by hand.
-    """
-    model = copy.deepcopy(model)
-    modules = dict(model.named_modules())
-    removed = plan.removed
-
-    def zero_inputs(consumer: str, channels: list[int], spread: int = 1) -> None:
-        weight = modules[consumer].weight.data
-        for c in channels:
-            weight[:, c * spread : (c + 1) * spread] = 0
-
-    for consumer, sources in CONSUMERS[type(model)](model).items():
-        offset = 0
-        for source, width, spread in sources:
-            zero_inputs(consumer, [offset + c for c in removed.get(source, [])], spread)
-            offset += width
-    return model
+def by_index(_: str, convolution: nn.Conv2d) -> np.ndarray:
+    return np.arange(convolution.out_channels)
 
 
-def _chain(model: nn.Module) -> dict[str, list[tuple[str, int, int]]]:
-    convs = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
-    chain = {after: [(before, m.out_channels, 1)] for (before, m), (after, _) in pairwise(convs)}
-    return chain | {"out": [(convs[-1][0], convs[-1][1].out_channels, 1)]}
+def with_scores(model: nn.Module, values: dict[str, list[float]], **notes: str) -> FilterScores:
+    """Scores by hand; ``notes`` are those of the filters "layer_index"."""
+    rows = [
+        FilterScore(layer, i, v, "mine", note=notes.get(f"{layer}_{i}".replace(".", "_"), ""))
+        for layer, of_layer in values.items()
+        for i, v in enumerate(of_layer)
+    ]
+    return FilterScores(tuple(rows), "mine", remove_high=False)
 
 
-CONSUMERS = {
-    nn.Sequential: _chain,
-    Residual: lambda m: {
-        "a1": [("stem", 6, 1)], "a2": [("a1", 8, 1)], "b1": [("stem", 6, 1)], "short": [("stem", 6, 1)],
-        "b2": [("b1", 12, 1)], "out": [("b2", 12, 1)],
-    },
-    Mixed: lambda m: {
-        "b": [("a", 4, 1)], "c": [("a", 4, 1), ("b", 5, 1)], "out": [("depth", 6, 16)],
-    },
-    Grouped: lambda m: {"out": [("b", 6, 1)]},
-}  # fmt: skip
+def test_uniform_ratio_takes_its_share_of_every_layer_worst_first() -> None:
+    model = built("cnn")
+    plan = plan_pruning(model, score_filters(model, criterion=by_index), EXAMPLE, ratio=0.5)
+    assert plan.removed == {"conv1": [0, 1], "conv2": [0, 1, 2], "conv3": [0, 1]}
+    assert plan.reasons["conv2"][1] == "by_index 1, rank 2 of 6"
+    assert plan.budget == "46.7% of 15 filters, 50.0% asked"
 
 
-@pytest.mark.parametrize("name", FACTORIES)
-@pytest.mark.parametrize("ratio", [0.3, 0.6])
-def test_pruned_equals_masked(name: str, ratio: float) -> None:
-    model = built(name)
-    inputs = torch.randn(4, 1, 8, 8)
-    # Scores that depend on the index alone, so that layers which share channels agree.
-    scores = score_filters(model, criterion=lambda _, conv: np.arange(conv.out_channels) % 5)
-    plan = plan_pruning(model, scores, inputs, ratio=ratio)
-    slim = prune(model, plan)
-    assert plan.n_removed > 0
-    with torch.no_grad():
-        torch.testing.assert_close(slim(inputs), masked(model, plan)(inputs), rtol=1e-5, atol=1e-5)
-    before, after = (sum(p.numel() for p in m.parameters()) for m in (model, slim))
-    assert after < before
+def test_layers_that_share_channels_lose_as_many_as_asked_by_the_mean_of_their_scores() -> None:
+    """Members that disagree used to leave no filter to remove."""
+    model = built("resnet")
+    up = [float(i + 1) for i in range(8)]
+    scores = with_scores(model, {"conv1": [10 * v for v in up], "block1.conv2": [1.0, *[9.0] * 6, 1.0]})
+    plan = plan_pruning(model, scores, EXAMPLE, ratio=0.5)
+    # Relative to their layers: conv1 goes up from 0.2 to 1.8, and conv2 is 0.14 at both ends, else 1.29.
+    assert plan.removed == {"conv1": [0, 1, 2, 7], "block1.conv2": [0, 1, 2, 7]}
+    sums = (["conv1", "block1.conv2"], ["block2.conv2", "block2.shortcut"])
+    assert plan.shared == {layer: together for together in sums for layer in together}
+    assert plan.reasons["conv1"][0] == "mine mean over conv1 10, block1.conv2 1, rank 1 of 8"
 
 
-@given(st.lists(st.integers(2, 9), min_size=1, max_size=3), st.floats(0, 0.9), st.integers(0, 99))
-@settings(max_examples=25, deadline=None)
-def test_pruned_equals_masked_on_random_chains(widths: list[int], ratio: float, seed: int) -> None:
-    torch.manual_seed(seed)
-    model = cnn(1, 2, widths=widths).eval()
-    inputs = torch.randn(2, 1, 8, 8)
-    plan = plan_pruning(model, score_filters(model, criterion="random", seed=seed), inputs, ratio=ratio)
-    with torch.no_grad():
-        torch.testing.assert_close(
-            prune(model, plan)(inputs), masked(model, plan)(inputs), rtol=1e-5, atol=1e-5
-        )
+def test_the_reason_of_a_redundant_filter_is_its_note() -> None:
+    model = built("cnn")
+    scores = with_scores(
+        model, {"conv1": [1.0, -1.0, -2.0, 1.0]}, conv1_1="duplicate of filter 3", conv1_2=DEAD
+    )
+    plan = plan_pruning(model, scores, EXAMPLE, ratio=0.5)
+    assert plan.removed == {"conv1": [1, 2]}
+    assert plan.reasons == {"conv1": ["duplicate of filter 3", DEAD]}
 
 
-def test_layers_that_share_channels_lose_the_same_ones() -> None:
-    model = built("residual")
-    plan = plan_pruning(model, score_filters(model, criterion=lambda _, c: np.arange(c.out_channels)),
-                        torch.randn(2, 1, 8, 8), ratio=0.5)  # fmt: skip
-    assert plan.removed["stem"] == plan.removed["a2"] == [0, 1, 2]
-    assert plan.removed["short"] == plan.removed["b2"]
+@pytest.mark.parametrize("allocation", ["uniform", "macs"])
+@pytest.mark.parametrize("what", ["macs", "parameters"])
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_shares_of_macs_and_parameters_are_met_within_two_points(
+    what: str, share: float, allocation: str
+) -> None:
+    torch.manual_seed(0)
+    model = resnet(1, 3, widths=(16, 24, 32)).eval()
+    scores = score_filters(model, criterion="l1")
+    plan = plan_pruning(model, scores, EXAMPLE, **{what: share}, allocation=allocation)
+    before, after = compare_cost((model, prune(model, plan)), EXAMPLE, repeats=1)
+    assert abs(1 - getattr(after, what) / getattr(before, what) - share) < 0.02
+    assert f"{share:.1%} asked" in plan.budget
 
 
-def test_refusals_name_the_layer_and_the_reason() -> None:
-    model = built("grouped")
-    plan = plan_pruning(model, score_filters(model, criterion="l1"), torch.randn(2, 1, 8, 8), ratio=0.5)
-    assert set(plan.removed) == {"b"}
-    assert "grouped convolution grouped" in plan.kept_layers["a"]
-    assert "model's output" in plan.kept_layers["out"]
+def test_allocation_by_macs_spares_layers_that_cost_little() -> None:
+    model = cnn(1, 3, widths=(8, 8, 8)).eval()  # each layer takes a quarter of the pixels of the last
+    scores = with_scores(model, {f"conv{i}": [1.0] * 8 for i in (1, 2, 3)})
+    plan = plan_pruning(model, scores, EXAMPLE, macs=0.3, allocation="macs")
+    assert "conv3" not in plan.removed and len(plan.removed["conv1"]) > 2
+
+
+def test_latency_goes_down_the_list_until_it_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock of our own: a millisecond for every ten parameters."""
+
+    def cost(model: nn.Module, example: torch.Tensor, *, repeats: int) -> Cost:
+        n = sum(p.numel() for p in model.parameters())
+        return Cost(n, 0, 0, n / 10, 0.0, len(example), "cpu", 1)
+
+    monkeypatch.setattr("unknot.budget.measure_cost", cost)
+    model = built("cnn")
+    scores = score_filters(model, criterion="l1")
+    plan = plan_pruning(model, scores, EXAMPLE, latency_ms=30)
+    n = sum(p.numel() for p in prune(model, plan).parameters())
+    assert 250 < n <= 300
+    with pytest.raises(InputError, match="latency_ms = 0.5"):
+        plan_pruning(model, scores, EXAMPLE, latency_ms=0.5)
+
+
+@pytest.mark.parametrize("budget", [{"ratio": 0.5}, {"macs": 0.6}, {"parameters": 0.6}])
+def test_layers_keep_multiples_and_their_minimum(budget: dict[str, float]) -> None:
+    torch.manual_seed(0)
+    model = cnn(1, 3, widths=(10, 16, 24)).eval()
+    scores = score_filters(model, criterion="l1")
+    plan = plan_pruning(model, scores, EXAMPLE, **budget, round_to=4, min_filters=8)
+    left = {name: n - len(plan.removed.get(name, ())) for name, n in plan.filters.items()}
+    assert plan.removed
+    assert all((n % 4 == 0 and n >= 8) or n == plan.filters[name] for name, n in left.items())
+
+
+def test_ignored_layers_are_left_alone() -> None:
+    model = built("cnn")
+    scores = score_filters(model, criterion="l1")
+    plan = plan_pruning(model, scores, EXAMPLE, ratio=0.5, ignored=["conv[12]"])
+    assert list(plan.removed) == ["conv3"]
+    assert plan.kept_layers["conv1"] == "ignored by 'conv[12]'"
 
 
 def test_betti_scores_carry_scale_and_sample_size_and_threshold_exactly() -> None:
@@ -191,21 +146,18 @@ def test_betti_scores_carry_scale_and_sample_size_and_threshold_exactly() -> Non
         ("conv2", 0),
     ]
     for row in scores.rows:
-        assert row.betti is not None and row.score == sum(row.betti)
+        assert row.betti is not None and (row.score == sum(row.betti) or row.redundant)
         assert row.scale is not None and row.scale.radius is not None
         assert row.n_points == 60
     threshold = float(np.median([r.score for r in scores.rows]))
     plan = plan_pruning(model, scores, inputs[:2], max_betti=threshold)
-    above = {
-        layer: [r.filter for r in rows if r.score > threshold]
-        for layer, rows in scores.by_layer().items()
-    }
     for layer, rows in scores.by_layer().items():
-        expected = above[layer]
+        expected = [r.filter for r in rows if r.score > threshold or r.redundant]
         if len(expected) == len(rows):  # one filter is left, the least tangled
             expected = [f for f in expected if f != min(rows, key=lambda r: r.score).filter]
         assert plan.removed.get(layer, []) == expected
-    assert all(f"> {threshold:g}" in why for reasons in plan.reasons.values() for why in reasons)
+        for filter_, why in zip(plan.removed.get(layer, []), plan.reasons.get(layer, []), strict=True):
+            assert why == rows[filter_].note or f"> {threshold:g}" in why
 
 
 def test_dead_filters_have_one_component_and_no_loop() -> None:
@@ -225,19 +177,6 @@ def test_no_layer_is_emptied() -> None:
     }  # fmt: skip
 
 
-def test_original_is_untouched_and_frozen_parameters_stay_frozen() -> None:
-    model = built("residual").train()
-    model.a1.weight.requires_grad_(False)  # type: ignore[union-attr]
-    before = copy.deepcopy(model.state_dict())
-    plan = plan_pruning(model, score_filters(model, criterion="l1"), torch.randn(2, 1, 8, 8), ratio=0.5)
-    slim = prune(model, plan)
-    assert model.training
-    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
-    assert not slim.a1.weight.requires_grad  # type: ignore[union-attr]
-    assert slim.a1.out_channels < model.a1.out_channels  # type: ignore[union-attr, operator]
-    assert slim.a2.weight.requires_grad  # type: ignore[union-attr]
-
-
 def test_json_round_trips(tmp_path: Path) -> None:
     model = built("cnn")
     scores = score_filters(model, torch.randn(30, 1, 8, 8))
@@ -255,6 +194,25 @@ def test_a_plan_for_another_model_is_refused() -> None:
     plan = plan_pruning(model, score_filters(model, criterion="l1"), torch.randn(2, 1, 8, 8), ratio=0.5)
     with pytest.raises(InputError, match="the model that was planned for"):
         prune(cnn(1, 3, widths=(9, 9, 9)), plan)
+    with pytest.raises(InputError, match=r"filters \[99\] of layer conv1"):
+        prune(model, replace(plan, removed={"conv1": [99]}))
+
+
+def test_a_plan_that_tears_shared_channels_is_refused() -> None:
+    model = built("resnet")
+    plan = plan_pruning(model, score_filters(model, criterion="l1"), EXAMPLE, ratio=0.5)
+    with pytest.raises(InputError, match=r"keeps filter \d of layer block1.conv2"):
+        prune(model, replace(plan, removed={"conv1": plan.removed["conv1"]}))
+
+
+def test_plans_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    model = built("cnn")
+    plan = plan_pruning(model, score_filters(model, criterion="l1"), EXAMPLE, ratio=0.5)
+    plan.to_json(tmp_path / "plan.json")
+    record = json.loads((tmp_path / "plan.json").read_text())
+    del record["shared"], record["budget"]
+    (tmp_path / "plan.json").write_text(json.dumps(record))
+    assert PruningPlan.from_json(tmp_path / "plan.json").removed == plan.removed
 
 
 SCORES = FilterScores((), "l1", remove_high=False)
@@ -267,10 +225,25 @@ SCORES = FilterScores((), "l1", remove_high=False)
         (lambda m, x: score_filters(m, criterion="magic"), "'betti', 'l1', 'random'"),
         (lambda m, x: score_filters(m, criterion=lambda _, c: np.ones(1)), "gave shape"),
         (lambda m, x: score_filters(mlp(2, 2), x), "without two-dimensional convolutions"),
-        (lambda m, x: plan_pruning(m, SCORES, x), "exactly one budget"),
+        (lambda m, x: plan_pruning(m, SCORES, x), "no budget: expected exactly one"),
+        (lambda m, x: plan_pruning(m, SCORES, x, ratio=0.5, macs=0.5), "ratio = 0.5, macs = 0.5"),
+        (lambda m, x: plan_pruning(m, SCORES, x, macs=-1), "macs = -1"),
+        (lambda m, x: plan_pruning(m, SCORES, x, macs=0.5), "at most 0, all that may go"),
+        (lambda m, x: plan_pruning(m, SCORES, x, latency_ms=0), "latency_ms = 0"),
+        (lambda m, x: plan_pruning(m, SCORES, x, ratio=0.5, round_to=0), "round_to = 0"),
+        (lambda m, x: plan_pruning(m, SCORES, x, ratio=0.5, allocation="best"), "allocation = 'best'"),
+        (lambda m, x: plan_pruning(m, SCORES, x, ratio=0.5, ignored=["z"]), "ignored = 'z'"),
+        (lambda m, x: plan_pruning(m, SCORES, x[0, 0], ratio=0.5), "example of shape"),
+        (
+            lambda m, x: plan_pruning(
+                cnn(1, 3, widths=(9, 9)), score_filters(m, criterion="l1"), x, ratio=0.5
+            ),
+            "scores of 4 filters of layer conv1",
+        ),
         (lambda m, x: plan_pruning(m, SCORES, x, ratio=1.0), "ratio = 1"),
         (lambda m, x: plan_pruning(m, SCORES, x, max_betti=3), "criterion='betti'"),
         (lambda m, x: score_filters(m, x * float("nan")), "finite outputs"),
+        (lambda m, x: plan_pruning(m, SCORES, x * float("nan"), ratio=0.5), "returns NaN"),
     ],
 )
 def test_bad_input(call: object, says: str) -> None:

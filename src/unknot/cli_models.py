@@ -18,6 +18,7 @@ from unknot.options import (
     Debug,
     Gains,
     Json,
+    Macs,
     MaxBetti,
     MaxPoints,
     Model,
@@ -92,6 +93,10 @@ def prune(
     ] = "betti",
     max_betti: MaxBetti = None,
     ratio: Ratio = None,
+    macs: Macs = None,
+    refit: Annotated[
+        bool, typer.Option("--refit/--no-refit", help="Mend the pruned layers in closed form, no labels.")
+    ] = True,
     max_points: MaxPoints = 400,
     activation: Activation = "relu",
     train_epochs: TrainEpochs = 0,
@@ -121,6 +126,8 @@ def prune(
         criterion=criterion,
         max_betti=max_betti,
         ratio=ratio,
+        macs=macs,
+        refit=refit,
         max_points=max_points,
         tune_epochs=finetune,
         seed=seed,
@@ -135,6 +142,11 @@ def prune(
         print_json(shrunk.outcome.summary())
         return
     print_outcome(title, shrunk.outcome)
+    if shrunk.plan.budget:
+        print(f"removed: {shrunk.plan.budget}")
+    if shrunk.refit is not None:
+        before, after = shrunk.refit.output_before, shrunk.refit.output_after
+        print(f"refit: error of the output from {before:.3g} to {after:.3g}, on samples kept aside")
     for layer, reason in shrunk.plan.kept_layers.items():
         print(f"layer {layer} keeps all of its filters: {reason}", file=sys.stderr)
 

@@ -45,5 +45,9 @@ MaxBetti = Annotated[
 Ratio = Annotated[
     float | None, typer.Option("--ratio", help="Remove this share of each layer's filters, in [0, 1).")
 ]
+Macs = Annotated[
+    float | None,
+    typer.Option("--macs", help="Remove this share of the multiply-accumulates, in [0, 1)."),
+]
 Gains = Annotated[str, typer.Option("--gains", help="Grid of multiples of the variance-preserving gain.")]
 Rates = Annotated[str, typer.Option("--learning-rates", help="Grid, e.g. 3e-4,1e-3.")]

@@ -11,6 +11,8 @@ from torch import nn
 from unknot.cost import Cost, compare_cost
 from unknot.files import read_record, write_record
 from unknot.pruning import PruningPlan, plan_pruning, prune
+from unknot.refit import RefitReport
+from unknot.refit import refit as refit_model
 from unknot.scoring import FilterScores, score_filters
 from unknot.training import LabelledData, accuracy, train
 
@@ -61,6 +63,7 @@ class Shrunk:
     scores: FilterScores
     plan: PruningPlan
     outcome: PruningOutcome
+    refit: RefitReport | None = None
 
 
 def shrink(
@@ -70,6 +73,8 @@ def shrink(
     criterion: str = "betti",
     max_betti: float | None = None,
     ratio: float | None = None,
+    macs: float | None = None,
+    refit: bool = True,
     max_points: int = 400,
     tune_epochs: int = 0,
     learning_rate: float = 1e-3,
@@ -77,14 +82,16 @@ def shrink(
     seed: int = 0,
     progress: bool = False,
 ) -> Shrunk:
-    """Score the filters of a trained ``model``, prune it, fine-tune, and compare the two.
+    """Score the filters of a trained ``model``, prune it, refit, fine-tune, and compare the two.
 
     Filters are scored on training samples, accuracy is that of the test samples, and cost that of a
     forward pass of up to 64 of them.
 
     Args:
         max_betti: the budget, see `plan_pruning`, or
-        ratio: likewise.
+        ratio: likewise, or
+        macs: likewise.
+        refit: mend the layers that lost inputs in closed form, without labels; see `refit`.
         tune_epochs: of fine-tuning with Adam at ``learning_rate``.
         repeats: timed forward passes of each model.
     """
@@ -96,8 +103,11 @@ def shrink(
         seed=seed,
         progress=progress,
     )
-    plan = plan_pruning(model, scores, data.inputs[:2], max_betti=max_betti, ratio=ratio)
+    plan = plan_pruning(model, scores, data.inputs[:2], max_betti=max_betti, ratio=ratio, macs=macs)
     slim = prune(model, plan)
+    mended = None
+    if refit and plan.n_removed:
+        mended = refit_model(model, slim, plan, [(data.inputs, data.labels)], seed=seed)
     train(
         slim,
         data.inputs,
@@ -116,7 +126,7 @@ def shrink(
         filters_before=plan.n_filters,
         filters_after=plan.n_filters - plan.n_removed,
     )
-    return Shrunk(slim, scores, plan, outcome)
+    return Shrunk(slim, scores, plan, outcome, mended)
 
 
 def _parse(record: dict[str, Any]) -> PruningOutcome:

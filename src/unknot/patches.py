@@ -1,0 +1,73 @@
+"""A layer as a linear map: some rows of what enters it, unfolded, and of what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Which outputs of a layer are looked at.
+
+    Attributes:
+        samples: int64 ``[r]``, ascending.
+        places: one int64 ``[r]`` for each further dimension of the output but the channels.
+    """
+
+    samples: Tensor
+    places: tuple[Tensor, ...]
+
+    @classmethod
+    def draw(cls, module: nn.Module, shape: torch.Size, at_most: int, generator: torch.Generator) -> Rows:
+        """About ``at_most`` places of outputs of ``shape``, as many of each sample, at least one."""
+        sizes = shape[1:-1] if isinstance(module, nn.Linear) else shape[2:]
+        n, places = shape[0], int(torch.Size(sizes).numel())
+        each = min(places, max(1, at_most // n))
+        chosen = torch.stack([torch.randperm(places, generator=generator)[:each] for _ in range(n)])
+        at = torch.unravel_index(chosen.flatten(), sizes) if len(sizes) else ()
+        return cls(torch.arange(n).repeat_interleave(each), tuple(at))
+
+    def of_output(self, module: nn.Module, output: Tensor) -> Tensor:
+        """``[r, out]``."""
+        return self._pick(module, output, self.places)
+
+    def of_input(self, module: nn.Module, inputs: Tensor) -> Tensor:
+        """``[r, d]`` in the order of `matrix`: the entries that the module weighs for each row."""
+        if isinstance(module, nn.Linear):
+            return self._pick(module, inputs, self.places)
+        assert isinstance(module, _ConvNd)
+        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+        padded = F.pad(inputs, module._reversed_padding_repeated_twice, mode=mode)
+        taps = torch.cartesian_prod(*(torch.arange(k) for k in module.kernel_size))
+        columns = []
+        for tap in taps.reshape(-1, len(module.kernel_size)).tolist():
+            steps = zip(self.places, module.stride, tap, module.dilation, strict=True)
+            at = tuple(place * stride + t * dilation for place, stride, t, dilation in steps)
+            columns.append(self._pick(module, padded, at))
+        return torch.stack(columns, dim=2).flatten(1)  # [r, c, taps] -> [r, c * taps]
+
+    def _pick(self, module: nn.Module, tensor: Tensor, places: tuple[Tensor, ...]) -> Tensor:
+        """``[r, c]``: all channels at each row's place."""
+        channels = () if isinstance(module, nn.Linear) else (slice(None),)
+        at: tuple[Any, ...] = (self.samples, *channels, *places)
+        return tensor[at]
+
+
+def is_linear_map(module: nn.Module) -> bool:
+    """Whether each output is one weighted sum of all input channels, plus a constant."""
+    if isinstance(module, _ConvNd):
+        return not module.transposed and module.groups == 1
+    return type(module) is nn.Linear
+
+
+def matrix(module: nn.Module) -> Tensor:
+    """The weights as ``[out, d]``."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach().flatten(1)

@@ -15,8 +15,8 @@ plan = uk.plan_pruning(model, scores, digits.images[:2], max_betti=100)
 slim = uk.prune(model, plan)
 uk.train(slim, digits.images, digits.labels, epochs=2)
 
-for name, net, cost in zip(
-    ("before", "after"), (model, slim), uk.compare_cost((model, slim), test.images), strict=True
-):
+cost = uk.compare_cost(model, slim, test.images[:64])
+for name, net, found in (("before", model, cost.before), ("after", slim, cost.after)):
     hits = accuracy(net, test.images, test.labels)
-    print(f"{name}: accuracy {hits:.3f}, {cost.parameters} parameters, {cost.latency_ms:.2f} ms")
+    print(f"{name}: accuracy {hits:.3f}, {found.parameters} parameters, {found.latency_ms:.2f} ms")
+print(cost.verdict)

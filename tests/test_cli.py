@@ -88,6 +88,9 @@ BAD_FILES = {
 }
 
 
+DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -132,6 +135,14 @@ BAD_FILES = {
         (("prune", "--model", "mlp", "--data", "digits", "--ratio", "0.5", "--out", "p"), "convolutions"),
         (("prune", "--model", "cnn", "--data", "digits", "--out", "p"), "exactly one budget"),
         (("prune", "--model", "cnn", "--data", "digits", "--ratio", "2", "--out", "p"), "ratio = 2"),
+        (("prune", *DIGITS, "--ratio", "0.5", "--macs", "0.5"), "ratio = 0.5, macs = 0.5"),
+        (("prune", *DIGITS, "--parameters", "1"), "parameters = 1"),
+        (("prune", *DIGITS, "--latency-ms", "0"), "latency_ms = 0"),
+        (("prune", *DIGITS, "--max-betti", "3", "--criterion", "l1"), "criterion='betti'"),
+        (("prune", *DIGITS, "--ratio", "0.5", "--criterion", "magic"), "criterion = 'magic'"),
+        (("prune", *DIGITS, "--ratio", "0.5", "--allocation", "best"), "best"),
+        (("prune", *DIGITS, "--ratio", "0.5", "--rounds", "0"), "0"),
+        (("prune", *DIGITS, "--ratio", "0.5", "--min-filters", "0"), "0"),
         (("report", "gone.json", "--out", "r.html"), "gone.json"),
         (("report", "empty.csv", "--out", "r.html"), "empty.csv"),
         (("dance",), "dance"),
@@ -251,7 +262,7 @@ def test_study_reports_and_resumes(run, tmp_path: Path) -> None:
 
 def test_prune_makes_a_smaller_model_and_says_so(run, tmp_path: Path) -> None:
     ran = run("prune", "--model", "cnn", "--data", "digits", "--train", "2", "--ratio", "0.5",
-              "--criterion", "l1", "--out", "p", "--json")  # fmt: skip
+              "--criterion", "l1", "--no-compare", "--out", "p", "--json")  # fmt: skip
     assert ran.code == 0
     names = ("accuracy", "parameters", "macs", "latency_ms", "filters")
     assert set(ran.record) == {f"{name}_{when}" for name in names for when in ("before", "after")}
@@ -259,11 +270,69 @@ def test_prune_makes_a_smaller_model_and_says_so(run, tmp_path: Path) -> None:
     assert ran.record["macs_after"] < 0.5 * ran.record["macs_before"]
     files = {str(p.relative_to(tmp_path / "p")) for p in (tmp_path / "p").rglob("*") if p.is_file()}
     assert files == {
-        "model/weights.safetensors", "model/plan.json", "model/model.json",
+        "model/weights.safetensors", "model/plan.json", "model/model.json", "model/README.md",
         "scores.json", "outcome.json", "report.html",
     }  # fmt: skip
     again = run("prune", "--model", "cnn", "--data", "digits", "--ratio", "0.5", "--out", "p")
     assert "new or empty folder" in again.err
+
+
+OWN_NET = """import torch
+from torch import nn
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.ReLU(),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 2))
+
+def data():
+    x = torch.randn(160, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(160) % 2
+    x[y == 1, :, :4] += 1
+    return x, y
+"""
+
+
+def test_prune_with_all_its_flags(run, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "own_for_prune.py").write_text(OWN_NET)
+    ran = run("prune", "--model", "own_for_prune:net", "--data", "own_for_prune:data", "--train", "2",
+              "--criterion", "elder", "--macs", "0.5", "--allocation", "macs", "--min-filters", "2",
+              "--round-to", "2", "--rounds", "2", "--finetune", "2", "--patience", "1", "--onnx",
+              "--out", "p")  # fmt: skip
+    assert ran.code == 0
+    assert "round 2: accuracy" in ran.out and "refitted" in ran.out and "fine-tuned" in ran.out
+    assert "50.0% asked, in 2 rounds" in ran.out
+    assert "Against the original, on cpu" in ran.out
+    assert "random" in ran.out and "taylor" in ran.out  # compared with
+    assert "model.onnx: " in ran.out and "ms in ONNX Runtime" in ran.out
+    outcome = json.loads((tmp_path / "p" / "outcome.json").read_text())
+    assert [len(outcome[part]) > 0 for part in ("rounds", "rivals", "export")] == [True] * 3
+    filters = json.loads((tmp_path / "p" / "model" / "plan.json").read_text())
+    left = {layer: n - len(filters["removed"].get(layer, ())) for layer, n in filters["filters"].items()}
+    assert all(n % 2 == 0 and n >= 2 for n in left.values())
+    page = (tmp_path / "p" / "report.html").read_text()
+    assert "Accuracy against MACs" in page and "ONNX Runtime" in page
+    assert "elder" in (tmp_path / "p" / "model" / "README.md").read_text()
+    assert run("report", "p/outcome.json", "--out", "again.html").code == 0
+
+
+def test_prune_by_threshold_or_latency(run, tmp_path: Path) -> None:
+    (tmp_path / "own_for_prune.py").write_text(OWN_NET)
+    own = ("prune", "--model", "own_for_prune:net", "--data", "own_for_prune:data", "--no-compare")
+    assert run(*own, "--max-betti", "60", "--out", "a").code == 0
+    assert "What the threshold 60 says" in (tmp_path / "a" / "report.html").read_text()
+    assert run(*own, "--criterion", "l1", "--latency-ms", "1000", "--out", "b").code == 0
+    kept = run(*own, "--criterion", "l1", "--parameters", "0.3", "--ignore", "0", "--out", "c")
+    assert "layer 0 keeps all of its filters: ignored by '0'" in kept.err
+    for flags, says in (
+        (("--ratio", "0.5", "--ignore", "conv*"), "--ignore conv*: expected a glob that matches"),
+        (("--max-betti", "60", "--rounds", "2"), "2 rounds with max_betti = 60"),
+    ):
+        refused = run(*own, *flags, "--out", "d")
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert says in refused.err
+    assert not (tmp_path / "d").exists()
 
 
 def test_doctor_is_well(run) -> None:

@@ -16,14 +16,16 @@ PACKAGE = SOURCE / "unknot"
 ORDER = [
     "errors", "console", "files",
     "synthetic", "cloud", "memory", "graph", "homology", "scale", "sensitivity", "stability",
-    "projection", "doctor",
+    "projection", "counting", "doctor",
     "probe", "guest", "following", "capture",
     "fused", "folds", "gains", "retrace", "replace", "activations", "models", "images", "training",
-    "cost", "profile", "journal", "clouds", "measuring", "monitor", "convergence",
+    "tuning", "timing", "footprint", "cost", "profile", "journal", "clouds", "measuring", "monitor",
+    "stacked", "trials", "cells", "survival", "convergence", "untangling",
     "responses", "criteria", "elder", "tangles", "scoring", "thresholds",
     "masking", "links", "structure", "budget", "ranking", "plan", "patches", "ridge", "refit", "pruning",
-    "outcome", "artifact", "report_profile", "report_filters", "report", "sources", "demo",
-    "options", "cli_measure", "cli_models", "cli", "__main__",
+    "recipe", "rounds", "rivals", "export", "outcome", "artifact",
+    "report_profile", "report_filters", "report_study", "report_outcome", "report", "sources", "demo",
+    "options", "cli_measure", "cli_models", "cli_study", "cli", "__main__",
 ]  # fmt: skip
 WITHOUT_TORCH = ORDER[: ORDER.index("probe")]
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +125,23 @@ def test_the_training_error_is_the_one_that_is_seen() -> None:
         nn.init.constant_(model.linear1.weight, float("nan"))  # type: ignore[arg-type, union-attr]
         monitor.record(1)
         raise ZeroDivisionError
-    assert not [t for t in threading.enumerate() if t.name.startswith("unknot-monitor")]
+    assert monitor._worker is None
+
+
+def test_the_process_knows_no_torch_and_its_death_loses_nothing() -> None:
+    model = mlp(3, 2, depth=2)
+    with Monitor(model, rings(), scale=SCALE, max_points=100) as monitor:
+        torch_there = monitor._worker.submit(eval, "'torch' in __import__('sys').modules")
+        assert not torch_there.result()
+        (process,) = monitor._worker._processes.values()
+        os.kill(process.pid, signal.SIGKILL)
+        for epoch in (1, 2, 3):
+            monitor.record(epoch)
+    assert monitor.profile.epochs() == [0, 1, 2, 3]
+    expected = measure(model, rings(), scale=SCALE, max_points=100)
+    for epoch in range(4):
+        rows = [row for row in monitor.profile.rows if row.epoch == epoch]
+        assert [replace(row, epoch=None) for row in rows] == list(expected.rows)
 
 
 def test_listeners_get_each_epoch_in_order() -> None:

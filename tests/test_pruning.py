@@ -12,7 +12,7 @@ import torch
 from nets import lived_in
 from torch import nn
 
-from unknot.cost import Cost, compare_cost
+from unknot.cost import Cost, compare_cost, count_macs
 from unknot.criteria import DEAD
 from unknot.errors import InputError
 from unknot.graph import Scale
@@ -88,8 +88,8 @@ def test_shares_of_macs_and_parameters_are_met_within_two_points(
     model = resnet(1, 3, widths=(16, 24, 32)).eval()
     scores = score_filters(model, criterion="l1")
     plan = plan_pruning(model, scores, EXAMPLE, **{what: share}, allocation=allocation)
-    before, after = compare_cost((model, prune(model, plan)), EXAMPLE, repeats=1)
-    assert abs(1 - getattr(after, what) / getattr(before, what) - share) < 0.02
+    found = compare_cost(model, prune(model, plan), EXAMPLE, repeats=1)
+    assert abs(1 - getattr(found.after, what) / getattr(found.before, what) - share) < 0.02
     assert f"{share:.1%} asked" in plan.budget
 
 
@@ -103,7 +103,7 @@ def test_allocation_by_macs_spares_layers_that_cost_little() -> None:
 def test_latency_goes_down_the_list_until_it_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clock of our own: a millisecond for every ten parameters."""
 
-    def cost(model: nn.Module, example: torch.Tensor, *, repeats: int) -> Cost:
+    def cost(model: nn.Module, example: torch.Tensor, **_: object) -> Cost:
         n = sum(p.numel() for p in model.parameters())
         return Cost(n, 0, 0, n / 10, 0.0, len(example), "cpu", 1)
 
@@ -249,3 +249,23 @@ SCORES = FilterScores((), "l1", remove_high=False)
 def test_bad_input(call: object, says: str) -> None:
     with pytest.raises(InputError, match=says):
         call(built("cnn"), torch.randn(10, 1, 8, 8))  # type: ignore[operator]
+
+
+def test_a_share_between_two_multiples_is_met_as_nearly_as_they_let_it() -> None:
+    torch.manual_seed(0)
+    model = cnn(1, 3, widths=(32, 96)).eval()
+    scores = score_filters(model, criterion="l1")
+    plan = plan_pruning(model, scores, EXAMPLE, macs=0.4, round_to=32)
+    assert plan.removed.keys() == {"conv2"} and plan.n_removed == 32  # a third; the next step is two
+    removed = 1 - count_macs(prune(model, plan), EXAMPLE) / count_macs(model, EXAMPLE)
+    assert f"{removed:.1%} of" in plan.budget and 0.3 < removed < 0.34
+
+
+def test_counting_macs_times_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def clock() -> float:
+        raise AssertionError("a budget in MACs timed a forward pass")
+
+    monkeypatch.setattr("time.perf_counter", clock)
+    model = built("cnn")
+    scores = score_filters(model, criterion="l1")
+    assert plan_pruning(model, scores, EXAMPLE, macs=0.5, allocation="macs").removed

@@ -22,6 +22,7 @@ from unknot.projection import CloudView
 from unknot.report import load_result, write_report
 from unknot.scoring import FilterScore, FilterScores
 from unknot.sensitivity import Sensitivity, SensitivityRow
+from unknot.training import LabelledData
 
 HOSTILE = "</script><script>document.title = 'hacked'</script><img src=x onerror=document.title='hacked'>"
 KNN = uk.Scale(k=14, hops=2)
@@ -377,6 +378,22 @@ def test_saved_results_come_back(tmp_path: Path) -> None:
     assert isinstance(loaded, uk.Study)
     assert loaded.summary() == study.summary()
     assert "0 / 2" in page(tmp_path, loaded).text or "2 / 2" in page(tmp_path, loaded).text
+
+
+def test_a_study_shows_survival_comparisons_and_falling_betti_numbers(tmp_path: Path) -> None:
+    study = uk.Study(tmp_path / "study.sqlite")
+    inputs = torch.randn(120, 2, generator=torch.Generator().manual_seed(0))
+    data = {"halves": LabelledData("halves", inputs[:90], (inputs[:90, 0] > 0).long(), inputs[90:],
+                                   (inputs[90:, 0] > 0).long())}  # fmt: skip
+    study.run(data, ["tanh", "relu", "zfold"], seeds=3, epochs=8, width=8, depth=1, batch_size=16,
+              learning_rates=[1e-2], gains=[1.0], stop_at=0.96, test_target=0.99, topology=1)  # fmt: skip
+    text = " ".join(page(tmp_path, study).text.split())
+    for part in (
+        "halves: share of the runs that have not reached the target yet (Kaplan",
+        "times fewer than relu", "corrected for all comparisons of a target (Holm)", "95 %", "99 % test",
+        "Betti numbers of the class clouds along the training",
+    ):  # fmt: skip
+        assert part in text
 
 
 @pytest.mark.parametrize("suffix", ["json", "jsonl", "parquet"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from unknot.activations import ZFold
 from unknot.errors import InputError
-from unknot.sources import load_data, load_model
+from unknot.sources import StudyNet, load_data, load_model, study_activation, study_net
 
 
 def test_shapes_and_files_are_split_without_overlap(tmp_path: Path) -> None:
@@ -67,3 +69,66 @@ def test_factories_of_something_else(spec: str, says: str) -> None:
 def test_unknown_activation() -> None:
     with pytest.raises(InputError, match="--activation magic"):
         load_model("mlp", load_data("digits"), activation="magic")
+
+
+class Cube(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x**3
+
+
+def cube(x: torch.Tensor) -> torch.Tensor:
+    return x**3
+
+
+def make_cube() -> nn.Module:
+    return Cube()
+
+
+def number() -> int:
+    return 3
+
+
+@pytest.mark.parametrize("name", ["Cube", "cube", "make_cube"])
+def test_an_activation_of_ones_own_is_a_class_a_function_or_a_factory(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    make = study_activation(f"test_sources:{name}")
+    assert make()(torch.tensor(2.0)) == 8
+    again = pickle.loads(pickle.dumps(make))  # as it goes to another process
+    assert again()(torch.tensor(2.0)) == 8
+
+
+def test_functions_of_torch_are_activations() -> None:
+    x = torch.linspace(-2, 2, 5)
+    torch.testing.assert_close(study_activation("torch:sin")()(x), x.sin())
+    assert isinstance(study_activation("zfold")(), ZFold)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("zfould", "did you mean zfold"),
+        ("test_sources:number", "a torch.nn.Module"),
+        ("test_sources:gone", "importable"),
+    ],
+)
+def test_activations_that_are_none(name: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    with pytest.raises(InputError, match=says):
+        study_activation(name)
+
+
+def test_nets_of_a_study_by_name() -> None:
+    digits = load_data("digits")
+    assert study_net("mlp") is None
+    for name in ("cnn", "cnn-bn", "resnet", "resnet-bn"):
+        net = study_net(name)
+        assert net is not None and net.name == name
+        made = net(digits, nn.ReLU)
+        assert made(digits.inputs[:2]).shape == (2, 10)
+        assert any(isinstance(m, nn.BatchNorm2d) for m in made.modules()) == name.endswith("-bn")
+    with pytest.raises(InputError, match="--net vgg"):
+        study_net("vgg")
+    with pytest.raises(InputError, match="images"):
+        StudyNet("cnn")(load_data("rings"), nn.ReLU)

@@ -7,7 +7,7 @@ from torch import nn
 from unknot.activations import ZFold
 from unknot.errors import InputError
 from unknot.models import cnn, mlp
-from unknot.training import TrainingCurve, accuracy, train
+from unknot.training import LabelledData, TrainingCurve, accuracy, train
 
 
 def halves(n: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,3 +81,14 @@ def test_bad_widths() -> None:
         mlp(2, 2, width=0)
     with pytest.raises(InputError, match="widths = -3"):
         cnn(1, 2, widths=(4, -3))
+
+
+def test_limited_data_are_drawn_by_the_seed() -> None:
+    x = torch.arange(40.0).view(40, 1)
+    data = LabelledData("d", x[:30], torch.arange(30) % 3, x[30:], torch.arange(10) % 3)
+    few, again, other = (data.limited(12, seed) for seed in (0, 0, 1))
+    assert (len(few.inputs), len(few.test_inputs), few.name) == (12, 10, "d")
+    assert torch.equal(few.inputs, again.inputs) and not torch.equal(few.inputs, other.inputs)
+    assert torch.equal(data.labels[few.inputs[:, 0].long()], few.labels)
+    with pytest.raises(InputError, match="most = 0"):
+        data.limited(0)

@@ -16,9 +16,13 @@ from .cloud import PointCloud as PointCloud
 from .cloud import load_points as load_points
 from .convergence import Study as Study
 from .cost import Cost as Cost
+from .cost import CostComparison as CostComparison
 from .cost import compare_cost as compare_cost
+from .cost import count_macs as count_macs
 from .cost import measure_cost as measure_cost
 from .errors import InputError as InputError
+from .export import ExportReport as ExportReport
+from .export import export_onnx as export_onnx
 from .graph import NeighborGraph as NeighborGraph
 from .graph import Scale as Scale
 from .graph import knn_graph as knn_graph

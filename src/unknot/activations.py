@@ -35,6 +35,7 @@ __all__ = [
     "HeldFlat",
     "QFold",
     "ReplacementReport",
+    "Sine",
     "SmoothZFold",
     "TriangleWave",
     "ZFold",
@@ -174,6 +175,17 @@ class QFold(nn.Module):
         return f"frequency={self.frequency:g}"
 
 
+class Sine(nn.Module):
+    """f(x) = sin(x): the odd periodic rival of the folds (Parascandolo et al., 2016)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(x)
+
+    def second_moment(self) -> float:
+        """E f(z)^2 = (1 - exp(-2)) / 2 for z ~ N(0, 1)."""
+        return -math.expm1(-2) / 2
+
+
 class CentredAbs(nn.Module):
     """f(x) = |x| - sqrt(2 / pi), the simplest even fold; of mean zero on N(0, 1)."""
 
@@ -266,14 +278,17 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "mish": nn.Mish,
     "tanh": nn.Tanh,
     "hardtanh": nn.Hardtanh,
+    "sine": Sine,
     "zfold": ZFold,
     "smooth_zfold": SmoothZFold,
     "qfold": QFold,
+    "qfold2": lambda: QFold(2.0),
     "centred_abs": CentredAbs,
     "triangle_wave": TriangleWave,
     "zfold_held": lambda: HeldFlat(ZFold()),
     "smooth_zfold_held": lambda: HeldFlat(SmoothZFold()),
     "qfold_held": lambda: HeldFlat(QFold()),
+    "qfold2_held": lambda: HeldFlat(QFold(2.0)),
     "centred_relu": CentredReLU,
 }
-"""Built-in names of activations, for the command line and studies; the last four are controls."""
+"""Built-in names of activations, for the command line and studies; the last five are controls."""

@@ -15,23 +15,32 @@ from safetensors.torch import load_file, save_model
 from torch import nn
 
 from unknot.errors import InputError
+from unknot.outcome import PruningOutcome
 from unknot.pruning import PruningPlan, prune
 
-WEIGHTS, PLAN, CARD = "weights.safetensors", "plan.json", "model.json"
+WEIGHTS, PLAN, CARD, README = "weights.safetensors", "plan.json", "model.json", "README.md"
 FORMAT = 1
 
 
-def save_pruned(model: nn.Module, plan: PruningPlan, folder: str | Path) -> None:
-    """Write ``weights.safetensors``, ``plan.json`` and ``model.json`` (versions, tensor shapes).
+def save_pruned(
+    model: nn.Module,
+    plan: PruningPlan,
+    folder: str | Path,
+    *,
+    outcome: PruningOutcome | None = None,
+) -> None:
+    """Write ``weights.safetensors``, ``plan.json``, ``model.json`` (class, versions, tensor shapes) and
+    ``README.md``, a card for people: what was removed, what it cost, how to load it.
 
     The folder appears complete or not at all. One that holds a saved model is replaced; one that
     holds anything else is refused.
 
     Args:
         model: what `prune` returned for ``plan``, fine-tuned or not.
+        outcome: accuracy and cost before and after, for the card.
     """
     folder = Path(folder)
-    if folder.exists() and {p.name for p in folder.iterdir()} - {WEIGHTS, PLAN, CARD}:
+    if folder.exists() and {p.name for p in folder.iterdir()} - {WEIGHTS, PLAN, CARD, README}:
         raise InputError(
             f"folder {folder} with other files in it", "a new or empty folder", "choose another"
         )
@@ -44,10 +53,12 @@ def save_pruned(model: nn.Module, plan: PruningPlan, folder: str | Path) -> None
         card = {
             "unknot": "model",
             "format": FORMAT,
+            "class": f"{type(model).__module__}.{type(model).__qualname__}",
             "versions": {"unknot": version("unknot"), "torch": torch.__version__},
             "shapes": {name: list(t.shape) for name, t in model.state_dict().items()},
         }
-        (temporary / CARD).write_text(json.dumps(card, indent=1))
+        (temporary / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
+        (temporary / README).write_text(_readme(model, plan, outcome), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
         temporary.replace(folder)
@@ -58,6 +69,9 @@ def save_pruned(model: nn.Module, plan: PruningPlan, folder: str | Path) -> None
 
 def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Module:
     """The saved model: ``factory()`` pruned by the saved plan, with the saved weights, in eval mode.
+
+    It is of the class that the factory makes; nothing is unpickled. Saved half-precision weights stay
+    so, whatever the factory makes.
 
     Args:
         factory: builds the model as it was before pruning; its weights do not matter.
@@ -88,9 +102,74 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
             )
     # Tensors that share memory are saved once, so a name may be missing from the file and still be
     # loaded through its twin; anything else that is missing is a foreign file.
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if name in weights:
+            tensor.data = tensor.data.to(weights[name].dtype)
     missing, _ = model.load_state_dict(weights, strict=False)
     pointers = {t.data_ptr() for n, t in model.state_dict().items() if n in weights}
     lost = [n for n in missing if model.state_dict()[n].data_ptr() not in pointers]
     if lost:
         raise InputError(f"weights without {lost[0]}", "every tensor of the model", "save it again")
     return model.eval()
+
+
+def _readme(model: nn.Module, plan: PruningPlan, outcome: PruningOutcome | None) -> str:
+    """The card in Markdown."""
+    name = f"{type(model).__module__}.{type(model).__qualname__}"
+    gone = f"{plan.n_removed:,} of {plan.n_filters:,} convolution filters removed by {plan.criterion}"
+    lines = [
+        f"# {type(model).__qualname__}, pruned",
+        "",
+        f"{gone}{f' ({plan.budget})' if plan.budget else ''}, with "
+        f"unknot {version('unknot')} and torch {torch.__version__}.",
+        "",
+        "## Load it",
+        "",
+        "```python",
+        "import unknot as uk",
+        "",
+        f"# factory() builds the {name} as it was before pruning; its weights do not matter",
+        'model = uk.load_pruned(factory, "path/to/this/folder")',
+        "```",
+        "",
+        f"`{WEIGHTS}` holds the weights (no pickle), `{PLAN}` every removed filter with its reason,",
+        f"`{CARD}` the shape of each tensor. One sample has the shape {tuple(plan.input_shape)}.",
+        "",
+        "## What was removed",
+        "",
+        "| layer | filters before | left | note |",
+        "|---|---:|---:|---|",
+    ]
+    for layer, size in plan.filters.items():
+        left = size - len(plan.removed.get(layer, ()))
+        with_ = [other for other in plan.shared.get(layer, ()) if other != layer]
+        together = f"channels shared with {', '.join(with_)}" if with_ else ""
+        note = plan.kept_layers.get(layer) or together
+        lines.append(f"| {_cell(layer)} | {size} | {left} | {_cell(note)} |")
+    return "\n".join([*lines, *_costs(outcome), ""])
+
+
+def _costs(outcome: PruningOutcome | None) -> list[str]:
+    if outcome is None:
+        return []
+    cost = outcome.cost_before
+    rows = [f"| {_cell(what)} | {a} | {b} |" for what, a, b, _ in outcome.table()]
+    where = (
+        f"Of one forward pass of {cost.batch_size} samples where no batch is named, on {cost.device}, "
+        f"{cost.threads} threads of torch; accuracy on test samples. {outcome.verdict}"
+    )
+    return [
+        "",
+        "## What it costs",
+        "",
+        "| | before | after |",
+        "|---|---:|---:|",
+        *rows,
+        "",
+        where.strip(),
+    ]
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")

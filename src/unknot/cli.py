@@ -203,7 +203,8 @@ def build(arguments: list[str]) -> typer.Typer:
     verbs: dict[str, Callable[..., None]] = {"demo": demo, **light, "report": report}
     if not (arguments and arguments[0] in light):
         from unknot.cli_measure import measure
-        from unknot.cli_models import prune, study
+        from unknot.cli_models import prune
+        from unknot.cli_study import study
 
         order: dict[str, Callable[..., None]] = {
             "measure": measure,

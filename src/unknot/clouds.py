@@ -1,10 +1,10 @@
-"""From layer outputs to Betti numbers: which clouds an output holds, and all of them measured at once."""
+"""Which clouds a layer output holds: one, one a class, or one a filter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unknot.capture import INPUT, LayerOutput
-from unknot.cloud import make_cloud
+from unknot.counting import FloatArray
 from unknot.errors import InputError
-from unknot.graph import Scale, scale_graph
-from unknot.homology import BettiNumbers, betti_numbers, betti_numbers_batch
 
 By = Literal["layer", "class", "filter"]
-FloatArray = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,47 +59,6 @@ def class_members(labels: Tensor) -> list[tuple[int, NDArray[np.intp]]]:
     """Each class with the numbers of its samples."""
     classes = labels.numpy()
     return [(int(label), np.flatnonzero(classes == label)) for label in np.unique(classes)]
-
-
-def cloud_betti(
-    clouds: Sequence[FloatArray], scale: Scale, *, max_dim: int = 1, threads: int = 0
-) -> list[BettiNumbers]:
-    """Betti numbers of clouds of samples ``[n, ...]``, the duplicates of each dropped.
-
-    Where k is not smaller than the number of distinct points of a cloud it is lowered to one less, and
-    the scale of the result says so. A single point (a constant layer) has b = (1, 0).
-
-    Args:
-        clouds: at least one sample each.
-        scale: for all of them.
-        max_dim: 1, or 2 for b2 as well.
-        threads: inside the engine; 0 takes one a core.
-
-    Raises:
-        InputError: NaN or infinity, no sample.
-    """
-    points = [make_cloud(cloud).points for cloud in clouds]
-    least = 1 if scale.k is None else scale.k
-    whole = [i for i, cloud in enumerate(points) if len(cloud) > least]
-    found: dict[int, BettiNumbers] = {}
-    if whole:
-        rule = {"radius": scale.radius} if scale.k is None else {"k": scale.k, "hops": scale.hops or 1}
-        many = betti_numbers_batch(
-            [points[i] for i in whole],
-            **rule,
-            max_dim=max_dim,
-            threads=threads,
-        )
-        found = {i: replace(betti, scale=scale) for i, betti in zip(whole, many, strict=True)}
-    for i in set(range(len(points))) - set(whole):
-        n = len(points[i])
-        note = "one distinct point: constant" if n == 1 else "k lowered: few distinct points"
-        at = scale if scale.k is None else replace(scale, k=max(1, n - 1), note=note)
-        if n == 1:
-            found[i] = BettiNumbers((1, 0, 0)[: max_dim + 1], 1, at)
-        else:
-            found[i] = betti_numbers(scale_graph(points[i], at), max_dim=max_dim)
-    return [found[i] for i in range(len(points))]
 
 
 def require_finite(output: LayerOutput, epoch: int | None) -> None:

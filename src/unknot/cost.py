@@ -1,17 +1,24 @@
-"""Cost: parameters, MACs, bytes and latency of a model."""
+"""Cost: parameters, MACs, bytes, memory and latency of a model; and how two models compare."""
 
 from __future__ import annotations
 
 import copy
-import statistics
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unknot.errors import InputError, require_count
+from unknot.footprint import peak_activation_bytes
+from unknot.guest import as_it_was, placed
+from unknot.probe import tensors_of
+from unknot.timing import Latency, Speed, latency_of, speed_of, time_in_turns
+
+BATCH_SIZES = (1, 64)
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,9 @@ class Cost:
         batch_size: samples in the example.
         device: where it ran, e.g. "cpu".
         threads: torch's intra-op threads while timing.
+        activation_bytes: the most memory that a forward pass of the example batch takes at one time
+            beyond weights and input; see `peak_activation_bytes`. None where it was not measured.
+        latencies: at the batch sizes asked for, 1 and 64 by default.
     """
 
     parameters: int
@@ -38,73 +48,137 @@ class Cost:
     batch_size: int
     device: str
     threads: int
+    activation_bytes: int | None = None
+    latencies: tuple[Latency, ...] = ()
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Cost:
+        """From what `dataclasses.asdict` gave, by way of JSON."""
+        latencies = tuple(Latency(**latency) for latency in record.get("latencies", ()))
+        return cls(**{**record, "latencies": latencies})
 
 
-def measure_cost(model: nn.Module, example: Tensor, *, repeats: int = 50) -> Cost:
+@dataclass(frozen=True)
+class CostComparison:
+    """Two models on one example.
+
+    Attributes:
+        before, after: their costs.
+        speeds: the second's time over the first's at each batch size, of passes that took turns.
+    """
+
+    before: Cost
+    after: Cost
+    speeds: tuple[Speed, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the second is faster, in plain sentences."""
+        where = f"on {self.after.device}"
+        if self.after.device == "cpu":
+            where += f", {self.after.threads} thread" + "s" * (self.after.threads != 1)
+        parts = [
+            f"at batch {speed.batch_size} it takes {speed}"
+            if speed.faster
+            else f"at batch {speed.batch_size} the timings scatter too much to tell: {speed}"
+            if speed.undecided
+            else f"at batch {speed.batch_size} it is not faster: {speed}"
+            for speed in self.speeds
+        ]
+        told = f"Against the original, {where}: {'; '.join(parts)}."
+        if all(speed.faster or speed.undecided for speed in self.speeds):
+            return told
+        share = self.after.macs / self.before.macs if self.before.macs else 1.0
+        return (
+            f"{told} It has {share:.0%} of the multiply-accumulates, but where the time goes into "
+            "calling many small operations or moving data, fewer of them save none."
+        )
+
+
+def measure_cost(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    repeats: int = 50,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+) -> Cost:
     """Measure one model; see `compare_cost`, which is fairer for two.
 
     Args:
-        model: moved nowhere; measured in eval mode on a copy.
-        example: a batch ``[n, ...]`` that the model takes, on the model's device.
-        repeats: timed forward passes after a tenth as many to warm up.
+        model: measured in eval mode on a copy, where it is: on the CPU, or on a GPU by CUDA events.
+        example: a batch ``[n, ...]`` that the model takes.
+        repeats: timed forward passes after a tenth as many to warm up; at least ten of them, and no
+            more once they took ten seconds.
+        batch_sizes: further batches to time, made of the example's samples, over and over if need be.
     """
-    return compare_cost((model,), example, repeats=repeats)[0]
+    return _measure((model,), example, repeats, batch_sizes)[0][0]
 
 
 def compare_cost(
-    models: tuple[nn.Module, ...], example: Tensor, *, repeats: int = 50
-) -> tuple[Cost, ...]:
-    """The cost of several models on one example, their timed passes taking turns.
+    before: nn.Module,
+    after: nn.Module,
+    example: Tensor,
+    *,
+    repeats: int = 50,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+) -> CostComparison:
+    """The cost of two models on one example, their timed passes taking turns.
 
-    Interleaving spreads whatever else the machine does evenly over the models.
+    Taking turns spreads whatever else the machine does evenly over both, and lets each round be
+    compared with itself. Arguments as of `measure_cost`.
     """
-    require_count("repeats", repeats)
-    if example.ndim == 0 or len(example) == 0:
-        raise InputError(
-            f"example of shape {tuple(example.shape)}", "at least one sample", "pass a batch"
-        )
-    copies = [copy.deepcopy(model).eval() for model in models]
-    times: list[list[float]] = [[] for _ in copies]
-    with torch.no_grad():
-        macs = [_count_macs(model, example) for model in copies]
-        for repeat in range(-(repeats // 10) - 1, repeats):
-            for model, taken in zip(copies, times, strict=True):
-                elapsed = _time_forward(model, example)
-                if repeat >= 0:
-                    taken.append(elapsed)
-    return tuple(
-        Cost(
-            parameters=sum(p.numel() for p in model.parameters()),
-            macs=count,
-            bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
-            latency_ms=statistics.median(taken),
-            latency_iqr_ms=_interquartile_range(taken),
-            batch_size=len(example),
-            device=str(example.device),
-            threads=torch.get_num_threads(),
-        )
-        for model, count, taken in zip(copies, macs, times, strict=True)
-    )
+    costs, times = _measure((before, after), example, repeats, batch_sizes)
+    sizes = sorted(set(batch_sizes)) or sorted(times)
+    speeds = tuple(speed_of(size, *times[size]) for size in sizes)
+    return CostComparison(costs[0], costs[1], speeds)
 
 
-def _count_macs(model: nn.Module, example: Tensor) -> int:
-    with FlopCounterMode(display=False) as counter:
+def count_macs(model: nn.Module, example: Tensor) -> int:
+    """Multiply-accumulates of convolutions and matrix products in one forward pass in eval mode."""
+    with as_it_was(model), FlopCounterMode(display=False) as counter:
         model(example)
     return int(counter.get_total_flops()) // 2
 
 
-def _time_forward(model: nn.Module, example: Tensor) -> float:
-    if example.is_cuda:
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    model(example)
-    if example.is_cuda:
-        torch.cuda.synchronize()
-    return 1e3 * (time.perf_counter() - start)
+def _measure(
+    models: tuple[nn.Module, ...], example: Tensor, repeats: int, batch_sizes: Sequence[int]
+) -> tuple[list[Cost], dict[int, list[list[float]]]]:
+    """The costs, and {batch size: the times of each model}, that of the example among them."""
+    require_count("repeats", repeats)
+    sizes = {require_count("batch_sizes", size) for size in batch_sizes}
+    if not isinstance(example, Tensor) or example.ndim == 0 or len(example) == 0:
+        shape = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
+        raise InputError(f"example of shape {shape}", "a tensor of at least one sample", "pass a batch")
+    copies = [copy.deepcopy(model).eval() for model in models]
+    (example,) = tensors_of(placed(example, models[0]))
+    times = {}
+    with torch.no_grad():
+        macs = [count_macs(model, example) for model in copies]
+        memory = [peak_activation_bytes(model, example) for model in copies]
+        for size in sorted(sizes | {len(example)}):
+            batch = batch_of(example, size)
+            calls = [partial(model, batch) for model in copies]
+            times[size] = time_in_turns(calls, repeats=repeats, cuda=example.is_cuda)
+    costs = []
+    for i, model in enumerate(copies):
+        latencies = {size: latency_of(size, taken[i]) for size, taken in times.items()}
+        costs.append(
+            Cost(
+                parameters=sum(p.numel() for p in model.parameters()),
+                macs=macs[i],
+                bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
+                latency_ms=latencies[len(example)].median_ms,
+                latency_iqr_ms=latencies[len(example)].iqr_ms,
+                batch_size=len(example),
+                device=str(example.device),
+                threads=torch.get_num_threads(),
+                activation_bytes=memory[i],
+                latencies=tuple(latencies[size] for size in sorted(sizes)),
+            )
+        )
+    return costs, times
 
 
-def _interquartile_range(values: list[float]) -> float:
-    if len(values) < 2:
-        return 0.0
-    low, _, high = statistics.quantiles(values, n=4)
-    return high - low
+def batch_of(example: Tensor, size: int) -> Tensor:
+    """The example's samples, over and over, as a batch of ``size``."""
+    return example[torch.arange(size, device=example.device) % len(example)]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unknot.activations import ACTIVATIONS, init_by_gain
 from unknot.artifact import save_pruned
+from unknot.budget import Budget
 from unknot.console import print_table, track
 from unknot.convergence import Study
 from unknot.files import write_text
@@ -20,6 +21,7 @@ from unknot.models import cnn, mlp
 from unknot.monitor import Monitor
 from unknot.outcome import PruningOutcome, Shrunk, shrink
 from unknot.profile import TopologyProfile
+from unknot.recipe import Recipe
 from unknot.report import write_report
 from unknot.scale import calibrate
 from unknot.sources import load_data
@@ -116,8 +118,9 @@ def _run(folder: Path, size: DemoSize, seed: int, progress: bool) -> DemoResult:
     }
     study = Study(folder / "study.sqlite")
     study.run(
-        sets, ACTIVATION_NAMES, seeds=size.seeds, epochs=size.epochs, stop_at=TARGET, progress=progress
-    )
+        sets, ACTIVATION_NAMES, seeds=size.seeds, epochs=size.epochs, learning_rates=[1e-3], gains=[1.0],
+        stop_at=TARGET, progress=progress,
+    )  # fmt: skip
     pairs = [(name, activation) for name in shapes for activation in ACTIVATION_NAMES]
     watched = {
         pair: _watch(*sets[pair[0]], pair[1], scales[pair[0]], size, seed)
@@ -127,13 +130,11 @@ def _run(folder: Path, size: DemoSize, seed: int, progress: bool) -> DemoResult:
     shrunk = shrink(
         model,
         digits,
-        max_betti=MAX_BETTI,
-        tune_epochs=size.tune_epochs,
+        Recipe(Budget(max_betti=MAX_BETTI), tune_epochs=size.tune_epochs, seed=seed),
         repeats=size.repeats,
-        seed=seed,
         progress=progress,
     )
-    save_pruned(shrunk.model, shrunk.plan, folder / "model")
+    save_pruned(shrunk.model, shrunk.plan, folder / "model", outcome=shrunk.outcome)
     summary = {
         "epochs_to_99": _epochs_table(study),
         "betti": [row for pair, net in watched.items() for row in _betti_rows(*pair, net.profile)],
@@ -156,7 +157,7 @@ def print_story(result: DemoResult) -> None:
     """The demo's tables on stdout."""
     table = result.summary["epochs_to_99"]
     rows = [
-        [name, activation, " ".join("-" if e is None else str(e) for e in epochs)]
+        [name, activation, " ".join("-" if e is None else f"{e:.3g}" for e in epochs)]
         for name, by_activation in table.items()
         for activation, epochs in by_activation.items()
     ]
@@ -184,10 +185,17 @@ def print_story(result: DemoResult) -> None:
 def print_outcome(title: str, outcome: PruningOutcome) -> None:
     """Accuracy and cost before and after pruning, with their ratio, on stdout."""
     flat = outcome.summary()
-    rows = []
-    for name in ("accuracy", "filters", "parameters", "macs", "latency_ms"):
-        before, after = flat[f"{name}_before"], flat[f"{name}_after"]
-        rows.append([name, before, after, f"{after / before:.2f}" if before else ""])
+    before, after = outcome.cost_before, outcome.cost_after
+    pairs: list[tuple[str, float | None, float | None]] = [
+        (name, flat[f"{name}_before"], flat[f"{name}_after"])
+        for name in ("accuracy", "filters", "parameters", "macs")
+    ]
+    pairs.append(("peak activation bytes", before.activation_bytes, after.activation_bytes))
+    pairs += [
+        (f"ms at batch {a.batch_size}", a.median_ms, b.median_ms)
+        for a, b in zip(before.latencies, after.latencies, strict=True)
+    ]
+    rows = [[name, a, b, f"{b / a:.2f}" if a and b else ""] for name, a, b in pairs]
     print_table(title, ["", "before", "after", "ratio"], rows)
 
 
@@ -236,8 +244,8 @@ def _digits_net(size: DemoSize, seed: int, progress: bool) -> tuple[nn.Module, L
     return model, digits
 
 
-def _epochs_table(study: Study) -> dict[str, dict[str, list[int | None]]]:
-    table: dict[str, dict[str, list[int | None]]] = {}
+def _epochs_table(study: Study) -> dict[str, dict[str, list[float | None]]]:
+    table: dict[str, dict[str, list[float | None]]] = {}
     for row in study.summary([TARGET]):
         table.setdefault(row.set, {})[row.activation] = list(row.epochs)
     return table

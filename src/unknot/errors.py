@@ -20,6 +20,10 @@ class InputError(ValueError):
 
     def __init__(self, found: str, expected: str, remedy: str) -> None:
         super().__init__(f"{found}: expected {expected}; {remedy}")
+        self._parts = found, expected, remedy
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
+        return InputError, self._parts  # else it could not come back from another process
 
 
 def require_count(name: str, value: object, minimum: int = 1) -> int:

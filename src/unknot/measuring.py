@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -16,22 +16,20 @@ from unknot.clouds import (
     By,
     LayerCloud,
     class_members,
-    cloud_betti,
     layer_clouds,
     require_finite,
 )
 from unknot.console import track
+from unknot.counting import CloudCount, CountSettings, FloatArray, count_clouds
 from unknot.errors import InputError, require_count
 from unknot.following import After
 from unknot.graph import Scale
-from unknot.homology import BettiNumbers
 from unknot.probe import Probe, probe_samples
 from unknot.profile import EpochAccuracy, ProfileRow, TopologyProfile, library_versions
 from unknot.projection import CloudView, project
 from unknot.scale import calibrate
 from unknot.sensitivity import Sensitivity
 from unknot.sensitivity import sensitivity as scan_scales
-from unknot.stability import betti_interval
 
 
 def measure(
@@ -101,6 +99,40 @@ class Snapshot:
     views: tuple[CloudView, ...]
 
 
+@dataclass
+class Reading:
+    """What is known of one moment before anything is counted.
+
+    Attributes:
+        epoch, given: as of `EpochAccuracy`.
+        share: of the samples classified rightly.
+        rows: of the input, which stay the same.
+        views: as of `TopologyProfile`.
+    """
+
+    epoch: int | None
+    given: float | None = None
+    share: float | None = None
+    rows: list[ProfileRow] = field(default_factory=list)
+    views: list[CloudView] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Portion:
+    """Layer outputs that are counted in one call, and the clouds that they hold."""
+
+    outputs: tuple[LayerOutput, ...]
+    clouds: tuple[tuple[LayerOutput, LayerCloud], ...]
+
+    def samples(self) -> list[FloatArray]:
+        return [cloud.samples for _, cloud in self.clouds]
+
+    def require_finite(self, epoch: int | None) -> None:
+        """Refuse NaN and infinity with the layer and the epoch in which they arose."""
+        for output in self.outputs:
+            require_finite(output, epoch)
+
+
 class MeterSettings(TypedDict, total=False):
     """The arguments of `measure` that say how layer outputs become numbers."""
 
@@ -162,7 +194,8 @@ class Meter:
         }
         self._by: By = by
         self._members = [] if probe.labels is None else class_members(probe.labels)
-        self._max_dim, self._repeats, self._seed, self._threads = max_dim, repeats, seed, threads
+        self._seed = seed
+        self.counting = CountSettings(self.scale, max_dim, threads, repeats, seed)
         count = min(views, len(probe)) if by != "filter" else 0
         picks = np.random.default_rng(seed).choice(len(probe), count, replace=False)
         self._drawn = torch.from_numpy(np.sort(picks))
@@ -180,27 +213,50 @@ class Meter:
     def read(
         self, outputs: Iterable[LayerOutput], *, epoch: int | None, given: float | None = None
     ) -> Snapshot:
-        """Measure what the model returned; needs the model no more."""
-        rows: list[ProfileRow] = []
-        views: list[CloudView] = []
+        """Measure what the model returned, a portion at a time; needs the model no more."""
+        reading = Reading(epoch, given)
+        counted = [
+            self.rows(part, self.count(part, epoch), epoch) for part in self.portions(outputs, reading)
+        ]
+        return self.snapshot(reading, counted)
+
+    def portions(self, outputs: Iterable[LayerOutput], reading: Reading) -> Iterator[Portion]:
+        """Clouds to be counted together; what needs no counting goes into ``reading``."""
         held: list[LayerOutput] = []
-        share = None
         for output in outputs:
             if output.layer == OUTPUT:
-                share = _share_right(output.values, self.probe.labels)
+                reading.share = _share_right(output.values, self.probe.labels)
                 continue
             if len(self._drawn):
-                require_finite(output, epoch)
-                views.append(self._view(output, epoch))
+                require_finite(output, reading.epoch)
+                reading.views.append(self._view(output, reading.epoch))
             if output.layer == INPUT and self._input_rows is not None:
                 # The probe stays the same: its own rows are measured once.
-                rows += [replace(row, epoch=epoch) for row in self._input_rows]
+                reading.rows += [replace(row, epoch=reading.epoch) for row in self._input_rows]
                 continue
             held.append(output)
             if sum(o.values.nbytes for o in held) > TOGETHER_BYTES:
-                rows += self._rows(held, epoch)
+                yield self._portion(held)
                 held = []
-        rows += self._rows(held, epoch)
+        if held:
+            yield self._portion(held)
+
+    def count(self, portion: Portion, epoch: int | None) -> list[CloudCount]:
+        """The engine's part, here and now."""
+        try:
+            return count_clouds(portion.samples(), self.counting)
+        except InputError:
+            portion.require_finite(epoch)
+            raise
+
+    def rows(self, portion: Portion, counts: list[CloudCount], epoch: int | None) -> list[ProfileRow]:
+        return [
+            self._row(*pair, count, epoch) for pair, count in zip(portion.clouds, counts, strict=True)
+        ]
+
+    def snapshot(self, reading: Reading, counted: Iterable[list[ProfileRow]]) -> Snapshot:
+        """What `portions` has read, with the rows of each portion in order."""
+        rows = [*reading.rows, *(row for part in counted for row in part)]
         if self._input_rows is None:
             self._input_rows = [row for row in rows if row.layer == INPUT]
         if self._by == "filter" and not rows:
@@ -209,7 +265,8 @@ class Meter:
                 "at least one convolution",
                 "name one by its glob, or pass by='layer'",
             )
-        return Snapshot(tuple(rows), EpochAccuracy(epoch, share, given), tuple(views))
+        accuracy = EpochAccuracy(reading.epoch, reading.share, reading.given)
+        return Snapshot(tuple(rows), accuracy, tuple(reading.views))
 
     def profile(self, snapshots: Iterable[Snapshot]) -> TopologyProfile:
         """Snapshots, in order, as one result."""
@@ -239,34 +296,19 @@ class Meter:
             raise InputError("an input with NaN or infinity", "finite samples", "clean the data")
         return calibrate(reference, self._labels, max_points=max(2, len(reference)), seed=seed)
 
-    def _rows(self, outputs: list[LayerOutput], epoch: int | None) -> list[ProfileRow]:
-        """All clouds of some layer outputs, measured in one call of the engine."""
-        clouds = [(o, cloud) for o in outputs for cloud in layer_clouds(o, self._members, self._by)]
-        samples = [cloud.samples for _, cloud in clouds]
-        try:
-            found = cloud_betti(samples, self.scale, max_dim=self._max_dim, threads=self._threads)
-        except InputError:
-            for output in outputs:
-                require_finite(output, epoch)
-            raise
-        return [self._row(*pair, betti, epoch) for pair, betti in zip(clouds, found, strict=True)]
+    def _portion(self, outputs: list[LayerOutput]) -> Portion:
+        return Portion(
+            tuple(outputs),
+            tuple((o, cloud) for o in outputs for cloud in layer_clouds(o, self._members, self._by)),
+        )
 
     def _row(
-        self, output: LayerOutput, cloud: LayerCloud, betti: BettiNumbers, epoch: int | None
+        self, output: LayerOutput, cloud: LayerCloud, count: CloudCount, epoch: int | None
     ) -> ProfileRow:
+        betti = count.betti
         b0, b1, *b2 = betti.values
         notes = [output.note] if output.note else []
         notes += [betti.scale.note] if betti.scale != self.scale else []
-        intervals = None
-        if self._repeats and betti.n_points > 1:
-            intervals = betti_interval(
-                cloud.samples,
-                betti.scale,
-                repeats=self._repeats,
-                max_dim=self._max_dim,
-                seed=self._seed,
-                threads=self._threads,
-            )
         return ProfileRow(
             epoch=epoch,
             layer=output.layer,
@@ -278,7 +320,7 @@ class Meter:
             b1=b1,
             b2=b2[0] if b2 else None,
             scale=betti.scale,
-            intervals=intervals,
+            intervals=count.intervals,
             note="; ".join(notes),
         )
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from joblib.externals.loky import ProcessPoolExecutor
 from torch import Tensor, nn
 
 from unknot.capture import PASS_BYTES
+from unknot.counting import CloudCount, count_clouds, warm_up
 from unknot.errors import InputError, require_count
 from unknot.journal import joined, open_journal
-from unknot.measuring import Meter, MeterSettings
+from unknot.measuring import Meter, MeterSettings, Portion, Reading
 from unknot.probe import probe_samples
 from unknot.profile import TopologyProfile
 
@@ -23,6 +27,17 @@ if TYPE_CHECKING:
 
 # Epochs that may wait to be measured; then `record` waits too, so that memory stays bounded.
 MAX_WAITING = 2
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """An epoch whose clouds are being counted, portion by portion."""
+
+    reading: Reading
+    portions: tuple[tuple[Portion, Future[list[CloudCount]]], ...]
+
+    def done(self) -> bool:
+        return all(future.done() for _, future in self.portions)
 
 
 class Monitor:
@@ -39,8 +54,9 @@ class Monitor:
     ...         monitor.record(epoch)
     >>> monitor.profile.rows                                             # doctest: +SKIP
 
-    `record` runs the model on the probe and returns; the homology is computed by a thread beside the
-    training, outside of Python's lock.
+    `record` runs the model on the probe and returns; the homology is computed beside the training, by a
+    process of its own, so that the two do not wait for Python's lock. It knows no torch and takes half a
+    second to start, while the scale is calibrated.
 
     Args:
         model: watched; never changed.
@@ -79,6 +95,9 @@ class Monitor:
         earlier = self._journal.earlier if self._journal else None
         if earlier is not None and earlier.scale is not None:
             settings.setdefault("scale", earlier.scale)
+        self._worker: Any = None
+        if background:
+            self._started().submit(warm_up)  # the process starts while the scale is calibrated
         drawn = probe_samples(probe, max_points=max_points, seed=seed)
         self._meter = Meter(model, drawn, seed=seed, threads=threads, **settings)
         self.scale = self._meter.scale
@@ -88,8 +107,7 @@ class Monitor:
         self._listeners = list(on_record)
         held = sum(shape.bytes_of(len(self._meter.probe)) for shape in self._meter.recording.shapes)
         self._background = background and held <= PASS_BYTES
-        self._worker: ThreadPoolExecutor | None = None
-        self._waiting: deque[Future[TopologyProfile]] = deque()
+        self._waiting: deque[_Waiting] = deque()
 
     def __enter__(self) -> Monitor:
         if not self._parts:
@@ -122,14 +140,19 @@ class Monitor:
         """
         if require_count("epoch", epoch, minimum=0) % self.every and not always:
             return
+        reading = Reading(epoch, accuracy)
+        outputs = self._meter.outputs()
         if not self._background:
-            self._keep(self._measure(self._meter.outputs(), epoch, accuracy))
+            snapshot = self._meter.read(outputs, epoch=epoch, given=accuracy)
+            self._keep(self._meter.profile([snapshot]))
             return
         self._collect(MAX_WAITING - 1)
-        if self._worker is None:
-            self._worker = ThreadPoolExecutor(1, thread_name_prefix="unknot-monitor")
-        outputs = list(self._meter.outputs())
-        self._waiting.append(self._worker.submit(self._measure, outputs, epoch, accuracy))
+        worker = self._started()
+        portions = tuple(
+            (portion, worker.submit(count_clouds, portion.samples(), self._meter.counting))
+            for portion in self._meter.portions(outputs, reading)
+        )
+        self._waiting.append(_Waiting(reading, portions))
 
     def close(self) -> None:
         """Wait for what is being measured; `record` may be called again later."""
@@ -146,18 +169,37 @@ class Monitor:
         self._collect(0)
         return joined(self._parts) if self._parts else self._meter.profile([])
 
-    def _measure(self, outputs: Any, epoch: int, accuracy: float | None) -> TopologyProfile:
-        part = self._meter.profile([self._meter.read(outputs, epoch=epoch, given=accuracy)])
-        if self._journal is not None:
-            self._journal.add(part)
-        return part
+    def _started(self) -> Any:
+        if self._worker is None:
+            self._worker = ProcessPoolExecutor(1)
+        return self._worker
 
     def _collect(self, allowed: int) -> None:
-        """Take over what has been measured; wait until no more than ``allowed`` epochs are waiting."""
+        """Take over what has been counted; wait until no more than ``allowed`` epochs are waiting."""
         while self._waiting and (len(self._waiting) > allowed or self._waiting[0].done()):
-            self._keep(self._waiting.popleft().result())
+            waited = self._waiting.popleft()
+            epoch = waited.reading.epoch
+            counted = [
+                self._meter.rows(portion, self._counted(portion, future, epoch), epoch)
+                for portion, future in waited.portions
+            ]
+            self._keep(self._meter.profile([self._meter.snapshot(waited.reading, counted)]))
+
+    def _counted(
+        self, portion: Portion, future: Future[list[CloudCount]], epoch: int | None
+    ) -> list[CloudCount]:
+        try:
+            return future.result()
+        except InputError:
+            portion.require_finite(epoch)
+            raise
+        except BrokenProcessPool:  # it was killed, e.g. for memory: nothing is lost, it is counted here
+            self._background, self._worker = False, None
+            return self._meter.count(portion, epoch)
 
     def _keep(self, part: TopologyProfile) -> None:
+        if self._journal is not None:
+            self._journal.add(part)
         self._parts.append(part)
         for listener in self._listeners:
             listener(part)

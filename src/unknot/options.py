@@ -49,5 +49,10 @@ Macs = Annotated[
     float | None,
     typer.Option("--macs", help="Remove this share of the multiply-accumulates, in [0, 1)."),
 ]
-Gains = Annotated[str, typer.Option("--gains", help="Grid of multiples of the variance-preserving gain.")]
-Rates = Annotated[str, typer.Option("--learning-rates", help="Grid, e.g. 3e-4,1e-3.")]
+Parameters = Annotated[
+    float | None, typer.Option("--parameters", help="Remove this share of the parameters, in [0, 1).")
+]
+LatencyMs = Annotated[
+    float | None,
+    typer.Option("--latency-ms", help="Remove until one sample takes at most so many milliseconds."),
+]

@@ -1,20 +1,47 @@
-"""shrink: score, plan, prune, tune; and PruningOutcome, the accuracy and cost before and after."""
+"""shrink: score, plan, prune, refit, tune; and PruningOutcome, the accuracy and cost before and after."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from unknot.cost import Cost, compare_cost
+from unknot.export import ExportReport
 from unknot.files import read_record, write_record
+from unknot.graph import Scale
 from unknot.pruning import PruningPlan, plan_pruning, prune
-from unknot.refit import RefitReport
+from unknot.recipe import Recipe
+from unknot.refit import LayerRefit, RefitReport
 from unknot.refit import refit as refit_model
+from unknot.rivals import Rival
+from unknot.rounds import RoundBudgets, combine_plans
 from unknot.scoring import FilterScores, score_filters
-from unknot.training import LabelledData, accuracy, train
+from unknot.thresholds import ThresholdRow
+from unknot.training import LabelledData, accuracy
+from unknot.tuning import Tuning, fine_tune, keep_apart
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of pruning, refitting and fine-tuning.
+
+    Attributes:
+        filters: left after it.
+        accuracy_pruned: of test samples, as pruned.
+        accuracy_refit: after the refit; None without one.
+        accuracy_tuned: after fine-tuning; None without.
+        refit, tuning: how these went.
+    """
+
+    filters: int
+    accuracy_pruned: float
+    accuracy_refit: float | None = None
+    accuracy_tuned: float | None = None
+    refit: RefitReport | None = None
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True)
@@ -25,6 +52,13 @@ class PruningOutcome:
         accuracy_before, accuracy_after: shares of test samples classified rightly.
         cost_before, cost_after: measured in turns on the same example.
         filters_before, filters_after: convolution filters in the model.
+        verdict: whether the smaller model is faster, in plain sentences.
+        rounds: what each round did.
+        rivals: other criteria at several budgets, where they were compared; see `compare_criteria`.
+        thresholds: how many filters exceed the Betti threshold over sample sizes and scales; see
+            `threshold_sensitivity`.
+        max_betti: that threshold.
+        export: parity and latency of the ONNX file, where one was written.
     """
 
     accuracy_before: float
@@ -33,6 +67,12 @@ class PruningOutcome:
     cost_after: Cost
     filters_before: int
     filters_after: int
+    verdict: str = ""
+    rounds: tuple[Round, ...] = ()
+    rivals: tuple[Rival, ...] = ()
+    thresholds: tuple[ThresholdRow, ...] = ()
+    max_betti: float | None = None
+    export: ExportReport | None = None
 
     def summary(self) -> dict[str, float | int]:
         """Flat keys, each ``_before`` and ``_after``: accuracy, parameters, macs, latency_ms, filters."""
@@ -44,6 +84,34 @@ class PruningOutcome:
             flat[f"latency_ms_{when}"] = cost.latency_ms
             flat[f"filters_{when}"] = getattr(self, f"filters_{when}")
         return flat
+
+    def table(self) -> list[tuple[str, str, str, float | None]]:
+        """(what, before, after, ratio) for people: accuracy, filters and everything of the cost."""
+        before, after = self.cost_before, self.cost_after
+        rows: list[tuple[str, float, float, str]] = [
+            ("accuracy", self.accuracy_before, self.accuracy_after, "{:.2%}"),
+            ("filters", self.filters_before, self.filters_after, "{:,}"),
+            ("parameters", before.parameters, after.parameters, "{:,}"),
+            ("MACs", before.macs, after.macs, "{:,}"),
+            ("bytes", before.bytes, after.bytes, "{:,}"),
+        ]
+        if before.activation_bytes is not None and after.activation_bytes is not None:
+            what = "peak activation memory, bytes"
+            rows.append((what, before.activation_bytes, after.activation_bytes, "{:,}"))
+        table = [
+            (what, form.format(a), form.format(b), b / a if a else None) for what, a, b, form in rows
+        ]
+        sizes = [(f"latency at batch {x.batch_size}", x, y)
+                 for x, y in zip(before.latencies, after.latencies, strict=True)]  # fmt: skip
+        times = [(what, (x.median_ms, x.iqr_ms), (y.median_ms, y.iqr_ms)) for what, x, y in sizes]
+        if not times:  # an outcome of an earlier version
+            old, new = ((cost.latency_ms, cost.latency_iqr_ms) for cost in (before, after))
+            times = [("latency", old, new)]
+        for what, *pair in times:
+            a, b = (f"{median:.3g} [{spread:.2g}]" for median, spread in pair)
+            ratio = pair[1][0] / pair[0][0] if pair[0][0] else None
+            table.append((f"{what} in ms, median [IQR]", a, b, ratio))
+        return table
 
     def to_json(self, path: str | Path) -> None:
         """Write everything to ``path``, whole or not at all."""
@@ -57,83 +125,129 @@ class PruningOutcome:
 
 @dataclass(frozen=True, eq=False)
 class Shrunk:
-    """A smaller model and how it came about."""
+    """A smaller model and how it came about.
+
+    Attributes:
+        model: the smaller one.
+        scores: of the original's filters, before the first round.
+        plan: of all rounds together; `prune` of the original by it gives the model's shape.
+        outcome: accuracy and cost before and after, and what each round did.
+    """
 
     model: nn.Module
     scores: FilterScores
     plan: PruningPlan
     outcome: PruningOutcome
-    refit: RefitReport | None = None
 
 
 def shrink(
     model: nn.Module,
     data: LabelledData,
+    recipe: Recipe,
     *,
-    criterion: str = "betti",
-    max_betti: float | None = None,
-    ratio: float | None = None,
-    macs: float | None = None,
-    refit: bool = True,
-    max_points: int = 400,
-    tune_epochs: int = 0,
-    learning_rate: float = 1e-3,
     repeats: int = 50,
-    seed: int = 0,
     progress: bool = False,
 ) -> Shrunk:
     """Score the filters of a trained ``model``, prune it, refit, fine-tune, and compare the two.
 
     Filters are scored on training samples, accuracy is that of the test samples, and cost that of a
-    forward pass of up to 64 of them.
+    forward pass of up to 64 of them. A budget of ``latency_ms`` is that of one sample.
 
     Args:
-        max_betti: the budget, see `plan_pruning`, or
-        ratio: likewise, or
-        macs: likewise.
-        refit: mend the layers that lost inputs in closed form, without labels; see `refit`.
-        tune_epochs: of fine-tuning with Adam at ``learning_rate``.
+        recipe: how, and how much.
         repeats: timed forward passes of each model.
     """
-    scores = score_filters(
-        model,
-        [(data.inputs, data.labels)],
-        criterion=criterion,
-        max_points=max_points,
-        seed=seed,
-        progress=progress,
-    )
-    plan = plan_pruning(model, scores, data.inputs[:2], max_betti=max_betti, ratio=ratio, macs=macs)
-    slim = prune(model, plan)
-    mended = None
-    if refit and plan.n_removed:
-        mended = refit_model(model, slim, plan, [(data.inputs, data.labels)], seed=seed)
-    train(
-        slim,
-        data.inputs,
-        data.labels,
-        epochs=tune_epochs,
-        learning_rate=learning_rate,
-        seed=seed,
-        progress="fine-tuning" if progress else None,
-    )
-    before, after = compare_cost((model, slim), data.test_inputs[:64], repeats=repeats)
+    watched = recipe.tune_epochs > 0 and recipe.patience is not None
+    fit = keep_apart(data, seed=recipe.seed) if watched else data
+    loader = [(fit.inputs, fit.labels)]
+    example = fit.inputs[: 1 if recipe.budget.latency_ms is not None else 2]
+    budgets = RoundBudgets(recipe.budget, recipe.rounds, model, example)
+    slim, plan, first = model, None, None
+    rounds: list[Round] = []
+    for number in range(1, recipe.rounds + 1):
+        scores = score_filters(
+            slim,
+            loader,
+            criterion=recipe.criterion,
+            max_points=recipe.max_points,
+            seed=recipe.seed,
+            progress=progress,
+        )
+        first = first or scores
+        step = plan_pruning(
+            slim, scores, example, **budgets.of(number, slim, plan).given,
+            allocation=recipe.allocation, ignored=recipe.ignored, min_filters=recipe.min_filters,
+            round_to=recipe.round_to,
+        )  # fmt: skip
+        plan = step if plan is None else combine_plans(plan, step, number)
+        slim, done = _one_round(slim, step, data, fit, recipe, progress)
+        rounds.append(done)
+    assert plan is not None and first is not None
+    plan = replace(plan, budget=budgets.told(slim, plan))
+    costs = compare_cost(model, slim, data.test_inputs[:64], repeats=repeats)
     outcome = PruningOutcome(
         accuracy_before=accuracy(model, data.test_inputs, data.test_labels),
         accuracy_after=accuracy(slim, data.test_inputs, data.test_labels),
-        cost_before=before,
-        cost_after=after,
+        cost_before=costs.before,
+        cost_after=costs.after,
         filters_before=plan.n_filters,
         filters_after=plan.n_filters - plan.n_removed,
+        verdict=costs.verdict,
+        rounds=tuple(rounds),
+        max_betti=recipe.budget.max_betti,
     )
-    return Shrunk(slim, scores, plan, outcome, mended)
+    return Shrunk(slim, first, plan, outcome)
+
+
+def _one_round(
+    model: nn.Module,
+    plan: PruningPlan,
+    data: LabelledData,
+    fit: LabelledData,
+    recipe: Recipe,
+    progress: bool,
+) -> tuple[nn.Module, Round]:
+    def hits() -> float:
+        return accuracy(slim, data.test_inputs, data.test_labels)
+
+    slim = prune(model, plan)
+    done = Round(plan.n_filters - plan.n_removed, hits())
+    if recipe.refit and plan.n_removed:
+        mended = refit_model(model, slim, plan, [(fit.inputs, fit.labels)], seed=recipe.seed)
+        done = replace(done, refit=mended, accuracy_refit=hits())
+    if recipe.tune_epochs:
+        apart = fit if recipe.patience is not None else data
+        tuned = fine_tune(
+            slim, apart, epochs=recipe.tune_epochs, learning_rate=recipe.learning_rate,
+            patience=recipe.patience, seed=recipe.seed, progress="fine-tuning" if progress else None,
+        )  # fmt: skip
+        done = replace(done, tuning=tuned, accuracy_tuned=hits())
+    return slim, done
 
 
 def _parse(record: dict[str, Any]) -> PruningOutcome:
+    export = record.get("export")
     return PruningOutcome(
         **{
             **record,
-            "cost_before": Cost(**record["cost_before"]),
-            "cost_after": Cost(**record["cost_after"]),
+            "cost_before": Cost.from_record(record["cost_before"]),
+            "cost_after": Cost.from_record(record["cost_after"]),
+            "rounds": tuple(_parse_round(row) for row in record.get("rounds", ())),
+            "rivals": tuple(Rival(**row) for row in record.get("rivals", ())),
+            "thresholds": tuple(
+                ThresholdRow(**{**row, "scale": Scale(**row["scale"])})
+                for row in record.get("thresholds", ())
+            ),
+            "export": None if export is None else ExportReport.from_record(export),
         }
     )
+
+
+def _parse_round(record: dict[str, Any]) -> Round:
+    mended, tuned = record["refit"], record["tuning"]
+    if mended is not None:
+        rows = tuple(LayerRefit(**row) for row in mended["rows"])
+        mended = RefitReport(**{**mended, "rows": rows, "notes": tuple(mended["notes"])})
+    if tuned is not None:
+        tuned = Tuning(**{**tuned, "validation": tuple(tuned["validation"])})
+    return Round(**{**record, "refit": mended, "tuning": tuned})

@@ -9,7 +9,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from unknot.budget import Budget, macs_of, meet_latency, meet_share
+from unknot.budget import Budget, meet_latency, meet_share
+from unknot.cost import count_macs
 from unknot.errors import InputError, require_count
 from unknot.files import read_record, write_record
 from unknot.guest import placed, unwrapped
@@ -104,21 +105,13 @@ def plan_pruning(
         InputError: not one budget, or one that cannot be met; scores of another model.
     """
     budget = Budget(max_betti, ratio, macs, parameters, latency_ms)
-    if max_betti is not None and (scores.criterion != "betti" or not max_betti >= 0):
-        raise InputError(
-            f"max_betti = {max_betti} with criterion {scores.criterion!r}",
-            "a number >= 0 and the criterion 'betti'",
-            "score with criterion='betti', or pass ratio=0.5",
-        )
-    if allocation not in ("uniform", "macs"):
-        raise InputError(f"allocation = {allocation!r}", "'uniform' or 'macs'", "pass 'uniform'")
+    require_plan_options(budget, scores.criterion, allocation, min_filters, round_to)
     model = unwrapped(model)
     (example,) = tensors_of(placed(example, model))
     filters = {name: conv.out_channels for name, conv in all_convolutions(model).items()}
     _require_scores_of(filters, scores)
     structure = find_structure(model, example, ignored)
-    limits = _Limits(filters, max(1, require_count("min_filters", min_filters, minimum=0)),
-                     require_count("round_to", round_to))  # fmt: skip
+    limits = _Limits(filters, max(1, min_filters), round_to)
     chooser = _Chooser(model, scores, example, structure, limits)
     chosen, told, kept = chooser.settle(budget, allocation)
     reasons = {(layer, i): c.reason for c in chosen for layer, i in c.unit}
@@ -133,6 +126,26 @@ def plan_pruning(
         shared=_shared(structure.pools),
         budget=told,
     )
+
+
+def require_plan_options(
+    budget: Budget, criterion: str, allocation: Allocation, min_filters: int, round_to: int
+) -> None:
+    """Refuse what `plan_pruning` refuses, before there are scores or a trained model.
+
+    Raises:
+        InputError: a Betti threshold for another criterion, another allocation, bad counts.
+    """
+    if budget.max_betti is not None and (criterion != "betti" or not budget.max_betti >= 0):
+        raise InputError(
+            f"max_betti = {budget.max_betti} with criterion {criterion!r}",
+            "a number >= 0 and the criterion 'betti'",
+            "score with criterion='betti', or pass ratio=0.5",
+        )
+    if allocation not in ("uniform", "macs"):
+        raise InputError(f"allocation = {allocation!r}", "'uniform' or 'macs'", "pass 'uniform'")
+    require_count("min_filters", min_filters, minimum=0)
+    require_count("round_to", round_to)
 
 
 @dataclass(frozen=True)
@@ -209,12 +222,12 @@ class _Chooser:
 
     def _by_score_per_mac(self, ranked: list[list[Candidate]]) -> list[Candidate]:
         """Over all pools, the least importance for the MACs that go with it first."""
-        whole = macs_of(self.model, self.example[:1])
+        whole = count_macs(self.model, self.example[:1])
         price = {}
         for pool in ranked:
             half = pool[: max(1, len(pool) // 2)]
             slim = self.structure.links.without(self.model, channels_of(c.unit for c in half))
-            price[id(pool[0].pool)] = max(1.0, whole - macs_of(slim, self.example[:1])) / len(half)
+            price[id(pool[0].pool)] = max(1.0, whole - count_macs(slim, self.example[:1])) / len(half)
         every = [c for pool in ranked for c in pool]
         return sorted(every, key=lambda c: (c.importance / price[id(c.pool)], c.place))
 

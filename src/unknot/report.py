@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,8 +18,10 @@ from unknot.journal import read_profile
 from unknot.outcome import PruningOutcome
 from unknot.profile import TopologyProfile, library_versions
 from unknot.pruning import PruningPlan
-from unknot.report_filters import filter_views, outcome_view
-from unknot.report_profile import View, profile_view
+from unknot.report_filters import filter_views
+from unknot.report_outcome import outcome_view
+from unknot.report_profile import profile_view
+from unknot.report_study import StudyResults, study_results, study_view
 from unknot.scoring import FilterScores
 
 Result: TypeAlias = (
@@ -33,7 +32,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 # In the order in which one uses another; together they are one script of the page.
 _SCRIPTS = (
     "base", "axes", "betti", "clouds", "accuracy", "sensitivity",
-    "study", "filters", "key", "time", "page",
+    "study", "survival", "filters", "outcome", "key", "time", "page",
 )  # fmt: skip
 _READERS: dict[str, Callable[[str | Path], Result]] = {
     "profile": TopologyProfile.from_json,
@@ -64,7 +63,7 @@ def write_report(path: str | Path, *results: object, title: str = "unknot report
     named = [_named(result) for result in results]
     views = {
         "profiles": [profile_view(name, r) for name, r in named if isinstance(r, TopologyProfile)],
-        "studies": [_study_view(name, r) for name, r in named if isinstance(r, tuple)],
+        "studies": [study_view(name, r) for name, r in named if isinstance(r, StudyResults)],
         "filters_of": filter_views(named),
         "outcomes": [outcome_view(name, r) for name, r in named if isinstance(r, PruningOutcome)],
     }
@@ -95,8 +94,7 @@ def load_result(path: str | Path) -> Result:
     with open(path, "rb") as file:
         start = file.read(16)
     if start == b"SQLite format 3\0":
-        _require_trials(path)
-        return Study(path)
+        return _study(path)
     if Path(path).suffix in (".jsonl", ".parquet"):
         return read_profile(path)
     read = _READERS.get(record_kind(path))
@@ -105,13 +103,11 @@ def load_result(path: str | Path) -> Result:
     return read(path)
 
 
-def _require_trials(path: str | Path) -> None:
-    """Refuse another program's database before Study adds its table to it."""
+def _study(path: str | Path) -> Study:
     try:
-        with closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as database:
-            database.execute("SELECT activation, seed, settings, train_accuracy FROM trials LIMIT 0")
-    except sqlite3.DatabaseError:
-        raise _foreign(path) from None
+        return Study(path)
+    except InputError as error:
+        raise _foreign(path) if "another path" in str(error) else error from None
 
 
 def _foreign(path: str | Path) -> InputError:
@@ -124,11 +120,13 @@ def _foreign(path: str | Path) -> InputError:
 
 
 def _named(given: object) -> tuple[str, Any]:
-    """(name or "", result), a study as the tuple of its rows."""
+    """(name or "", result), a study or its rows as what the page shows of it."""
     name, result = "", given
     if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
         name, result = given
-    rows = result.summary() if isinstance(result, Study) else getattr(result, "rows", result)
+    if isinstance(result, Study):
+        result = study_results(result)
+    rows = getattr(result, "rows", result)
     if isinstance(rows, (list, tuple)) and not rows:
         raise InputError(
             f"an empty {type(result).__name__}", "at least one row", "measure or run it first"
@@ -136,27 +134,12 @@ def _named(given: object) -> tuple[str, Any]:
     if isinstance(result, (TopologyProfile, FilterScores, PruningPlan, PruningOutcome)):
         return name, result
     if isinstance(rows, (list, tuple)) and all(isinstance(row, StudyRow) for row in rows):
-        return name, tuple(rows)
+        return name, result if isinstance(result, StudyResults) else StudyResults(tuple(rows))
     raise InputError(
         f"a result of type {type(result).__name__}",
         "a TopologyProfile, Study, FilterScores, PruningPlan or PruningOutcome, or (name, result)",
         "read a saved one with unknot.report.load_result",
     )
-
-
-def _study_view(name: str, rows: tuple[StudyRow, ...]) -> View:
-    table = [(row, *_epochs_text(row)) for row in rows]
-    return {"name": name, "table": table, "plot": [asdict(row) for row in rows]}
-
-
-def _epochs_text(row: StudyRow) -> tuple[str, str]:
-    """Median and range in words; what was never reached has no number."""
-    found = [epoch for epoch in row.epochs if epoch is not None]
-    median = "not reached" if row.median is None else f"{row.median:g}"
-    if not found:
-        return median, ""
-    highest = str(max(found)) if len(found) == len(row.epochs) else "not reached"
-    return median, f"[{min(found)} to {highest}]"
 
 
 def _template(name: str) -> str:

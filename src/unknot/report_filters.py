@@ -1,4 +1,4 @@
-"""What the report shows of filter scores, pruning plans and pruning outcomes."""
+"""What the report shows of filter scores and pruning plans."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import re
 from typing import Any
 
-from unknot.outcome import PruningOutcome
 from unknot.pruning import PruningPlan
 from unknot.report_profile import View, span
 from unknot.scoring import FilterScore, FilterScores
@@ -54,7 +53,15 @@ def _filter_view(name: str, scores: FilterScores | None, plan: PruningPlan | Non
         }
         for layer, size in sizes.items()
     ]
-    return {"name": name, "rows": rows, "plan": plan, "scores": scores, "reasons": reasons, "plot": plot}
+    return {
+        "name": name,
+        "rows": rows,
+        "plan": plan,
+        "scores": scores,
+        "reasons": reasons,
+        "groups": [] if plan is None else list(dict.fromkeys(tuple(g) for g in plan.shared.values())),
+        "plot": plot,
+    }
 
 
 def _reasons(plan: PruningPlan) -> dict[str, dict[int, str]]:
@@ -80,21 +87,3 @@ def _threshold(reasons: dict[str, dict[int, str]]) -> float | None:
     texts = [text for of_layer in reasons.values() for text in of_layer.values()]
     found = {m[1] for text in texts if (m := re.fullmatch(r"Betti number .* > ([\d.e+]+)", text))}
     return float(found.pop()) if len(found) == 1 else None
-
-
-def outcome_view(name: str, outcome: PruningOutcome) -> View:
-    before, after = outcome.cost_before, outcome.cost_after
-    rows = [
-        ("accuracy", outcome.accuracy_before, outcome.accuracy_after, "{:.2%}"),
-        ("filters", outcome.filters_before, outcome.filters_after, "{:,}"),
-        ("parameters", before.parameters, after.parameters, "{:,}"),
-        ("MACs", before.macs, after.macs, "{:,}"),
-        ("bytes", before.bytes, after.bytes, "{:,}"),
-    ]
-    table: list[tuple[Any, ...]] = [
-        (what, form.format(a), form.format(b), b / a if a else None) for what, a, b, form in rows
-    ]
-    times = [f"{cost.latency_ms:.3g} [{cost.latency_iqr_ms:.2g}]" for cost in (before, after)]
-    ratio = after.latency_ms / before.latency_ms if before.latency_ms else None
-    table.append(("latency in ms, median [IQR]", *times, ratio))
-    return {"name": name, "table": table, "cost": before}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unknot.activations import ACTIVATIONS, init_by_gain
 from unknot.cloud import load_arrays
@@ -120,7 +123,104 @@ def _built_in(spec: str, data: LabelledData, new: Any, seed: int) -> nn.Module:
     return make(sample.shape[0], data.n_classes, activation=new)
 
 
-def load_factory(spec: str, flag: str) -> Callable[[], Any]:
+@dataclass(frozen=True)
+class StudyNet:
+    """A net of a study by name; processes make it for themselves.
+
+    Attributes:
+        name: "cnn", "cnn-bn", "resnet", "resnet-bn" or ``package.module:factory``.
+    """
+
+    name: str
+
+    def __call__(self, data: LabelledData, activation: Callable[[], nn.Module]) -> nn.Module:
+        if ":" in self.name:
+            made: nn.Module = load_factory(self.name, "--net")(data, activation)
+            return made
+        if data.inputs.ndim != 4:
+            raise InputError(
+                f"--net {self.name} with samples of shape {tuple(data.inputs.shape[1:])}",
+                "images [c, h, w]",
+                "pass --net mlp, or image data",
+            )
+        make = cnn if self.name.startswith("cnn") else resnet
+        norm = self.name.endswith("-bn")
+        return make(data.inputs.shape[1], data.n_classes, activation=activation, batch_norm=norm)
+
+
+def study_net(spec: str) -> StudyNet | None:
+    """What ``--net`` names; None is the built-in MLP."""
+    if spec == "mlp":
+        return None
+    if spec not in ("cnn", "cnn-bn", "resnet", "resnet-bn") and ":" not in spec:
+        raise InputError(
+            f"--net {spec}",
+            "mlp, cnn, cnn-bn, resnet, resnet-bn or package.module:factory",
+            "check the name",
+        )
+    if ":" in spec:
+        load_factory(spec, "--net")
+    return StudyNet(spec)
+
+
+@dataclass(frozen=True)
+class OwnActivation:
+    """An activation of the user's, by ``package.module:name``; processes import it for themselves."""
+
+    name: str
+
+    def __call__(self) -> nn.Module:
+        found = load_factory(self.name, "--activations")
+        if not isinstance(found, type) and _takes_a_tensor(found):
+            return _Function(found)
+        made = found()
+        if not isinstance(made, nn.Module):
+            raise InputError(
+                f"--activations {self.name} making a {type(made).__name__}",
+                "a torch.nn.Module",
+                "name a module class, its factory or a function of a tensor",
+            )
+        return made
+
+
+def study_activation(name: str) -> Callable[[], nn.Module]:
+    """What makes the activation: a built-in by name, or the user's by ``package.module:name``."""
+    if ":" in name:
+        own = OwnActivation(name)
+        own()  # refuse now rather than in a process
+        return own
+    if name not in ACTIVATIONS:
+        near = difflib.get_close_matches(name, ACTIVATIONS, 1)
+        raise InputError(
+            f"activation {name!r}",
+            f"one of {', '.join(ACTIVATIONS)}, or package.module:name",
+            f"did you mean {near[0]}?" if near else "pick one",
+        )
+    return ACTIVATIONS[name]
+
+
+class _Function(nn.Module):
+    """A function of a tensor as a module."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.function(x)
+        return out
+
+
+def _takes_a_tensor(function: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # a builtin such as torch.sin
+        return True
+    required = (p for p in parameters if p.default is p.empty)
+    return any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in required)
+
+
+def load_factory(spec: str, flag: str) -> Callable[..., Any]:
     """The function that ``package.module:name`` names; the working directory is searched too."""
     module_name, _, name = spec.partition(":")
     sys.path.insert(0, os.getcwd())
@@ -133,7 +233,7 @@ def load_factory(spec: str, flag: str) -> Callable[[], Any]:
     finally:
         sys.path.pop(0)
     if not callable(found):
-        raise InputError(f"{flag} {spec}", "a function without arguments", f"got {type(found).__name__}")
+        raise InputError(f"{flag} {spec}", "a function or class", f"got {type(found).__name__}")
     return found  # type: ignore[no-any-return]
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from unknot.capture import LayerOutput, Recording
-from unknot.clouds import FloatArray, cloud_betti, layer_clouds, require_finite
+from unknot.clouds import layer_clouds, require_finite
 from unknot.console import track
+from unknot.counting import CountSettings, FloatArray, count_clouds
 from unknot.errors import InputError
 from unknot.graph import Scale
 from unknot.probe import Probe, map_tensors
@@ -170,7 +171,8 @@ def _of_group(
 ) -> list[tuple[tuple[int, ...], int, Scale]]:
     part = LayerOutput(output.layer, output.call, output.values[rows])
     clouds: list[FloatArray] = [cloud.samples for cloud in layer_clouds(part, [], "filter")]
-    return [(b.values, b.n_points, b.scale) for b in cloud_betti(clouds, scale)]
+    found = [count.betti for count in count_clouds(clouds, CountSettings(scale))]
+    return [(betti.values, betti.n_points, betti.scale) for betti in found]
 
 
 def _together(

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from unknot.capture import LayerOutput
-from unknot.clouds import cloud_betti, layer_clouds
+from unknot.clouds import layer_clouds
+from unknot.counting import CountSettings, count_clouds
 from unknot.errors import InputError, require_count
 from unknot.graph import Scale
 from unknot.guest import unwrapped
@@ -86,8 +87,8 @@ def threshold_sensitivity(
             clouds = [cloud.samples for cloud in layer_clouds(part, [], "filter")]
             for scale, quantile in grid:
                 found = [
-                    b.total if number == "sum" else b.values[int(number[1])]
-                    for b in cloud_betti(clouds, scale)
+                    count.betti.total if number == "sum" else count.betti.values[int(number[1])]
+                    for count in count_clouds(clouds, CountSettings(scale))
                 ]
                 above = sum(value > threshold for value in found)
                 rows.append(ThresholdRow(output.layer, n, scale, len(found), above, quantile))

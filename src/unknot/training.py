@@ -32,7 +32,18 @@ class LabelledData:
 
     @property
     def n_classes(self) -> int:
-        return int(max(self.labels.max(), self.test_labels.max())) + 1
+        return int(torch.cat([self.labels, self.test_labels]).max()) + 1
+
+    def limited(self, most: int, seed: int = 0) -> LabelledData:
+        """At most so many samples for training and as many for testing, drawn at random."""
+        require_count("most", most)
+        generator = torch.Generator().manual_seed(seed)
+        train = torch.randperm(len(self.inputs), generator=generator)[:most]
+        test = torch.randperm(len(self.test_inputs), generator=generator)[:most]
+        return LabelledData(
+            self.name, self.inputs[train], self.labels[train],
+            self.test_inputs[test], self.test_labels[test],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,16 @@
 // Epochs to a target accuracy: one mark a seed, one strip an activation.
 
-function study(index, _, width) {
+/** The rows of the chosen target, "0.99" on train or "0.99 test" on test samples. */
+function atTarget(index, rows) {
   const chosen = document.querySelector(`[data-target="${index}"]:checked`);
+  if (!chosen) return rows;
+  const [target, split] = chosen.value.split(" ");
+  return rows.filter((row) => row.target === Number(target) && row.split === (split ?? "train"));
+}
+
+function study(index, _, width) {
   const everything = data.studies[index];
-  const rows = everything.filter((row) => !chosen || row.target === Number(chosen.value));
+  const rows = atTarget(index, everything);
   const activations = unique(everything.map((row) => row.activation));
   const cell = (row) => `${row.set}\n${row.activation}`;
   const found = rows.flatMap((row) => row.epochs.filter((e) => e !== null));

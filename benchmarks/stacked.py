@@ -1,0 +1,118 @@
+"""The grid of one activation as stacks, against the same nets trained one after another.
+
+The nets of `unknot study --data rings`: MLP 6 x 50, 16 cells x 3 seeds, two epochs each. Three ways take
+turns: one after another in one process; one stack in one process; as many stacks as there are cores, in
+as many processes. The nets are the same up to rounding, which is checked.
+
+    python benchmarks/stacked.py    # about five minutes
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from datetime import date
+from itertools import product
+from pathlib import Path
+
+import torch
+from joblib import Parallel, delayed
+from torch import nn
+
+from unknot.activations import ACTIVATIONS, init_by_gain
+from unknot.console import print_table
+from unknot.convergence import GAINS, LEARNING_RATES
+from unknot.files import write_text
+from unknot.models import mlp
+from unknot.profile import library_versions
+from unknot.sources import load_data
+from unknot.stacked import Curve, train_alone, train_stack
+from unknot.training import one_thread
+
+RESULTS = Path(__file__).parent / "results"
+DATA = load_data("rings")
+NETS = list(product(LEARNING_RATES, GAINS, range(3)))
+EPOCHS = 2
+ROUNDS = 5
+CORES = os.cpu_count() or 1
+
+
+def models(activation: str) -> list[nn.Module]:
+    new = ACTIVATIONS[activation]
+    return [
+        init_by_gain(mlp(3, 2, activation=new), new(), multiplier=gain, seed=seed)
+        for _, gain, seed in NETS
+    ]
+
+
+def alone(activation: str) -> tuple[Curve, ...]:
+    with one_thread():
+        return tuple(
+            train_alone(model, DATA, learning_rate=rate, seed=seed, epochs=EPOCHS)
+            for model, (rate, _, seed) in zip(models(activation), NETS, strict=True)
+        )
+
+
+def stacked(activation: str) -> tuple[Curve, ...]:
+    with one_thread():
+        rates, seeds = [rate for rate, _, _ in NETS], [seed for _, _, seed in NETS]
+        return train_stack(models(activation), DATA, learning_rates=rates, seeds=seeds, epochs=EPOCHS)
+
+
+def seconds(work: object) -> float:
+    start = time.perf_counter()
+    work()  # type: ignore[operator]
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rows = []
+    with Parallel(n_jobs=CORES) as pool:
+        pool(delayed(stacked)("relu") for _ in range(CORES))  # processes are up, torch is warm
+        for activation in ("relu", "gelu", "zfold"):
+            off = max(
+                abs(a - b)
+                for one, other in zip(alone(activation), stacked(activation), strict=True)
+                for a, b in zip(one.train_accuracy, other.train_accuracy, strict=True)
+            )
+            in_one, in_all = [], []
+            for _ in range(ROUNDS):
+                # The processes train CORES grids; one after another that is CORES times the work.
+                one = seconds(lambda a=activation: alone(a))
+                in_one.append(one / seconds(lambda a=activation: stacked(a)))
+                grids = seconds(lambda a=activation: pool(delayed(stacked)(a) for _ in range(CORES)))
+                in_all.append(CORES * one / grids)
+            rows.append(
+                {"activation": activation, "one_process": in_one, f"{CORES}_processes": in_all,
+                 "largest_accuracy_difference": off}
+            )  # fmt: skip
+    print_table(
+        f"{len(NETS)} nets, times faster than one after another: median [range] of {ROUNDS}",
+        ["activation", "one process", f"{CORES} processes", "largest difference of an accuracy"],
+        [
+            (row["activation"], spread(row["one_process"]), spread(row[f"{CORES}_processes"]),
+             f"{row['largest_accuracy_difference']:.4f}")
+            for row in rows
+        ],
+    )  # fmt: skip
+    record = {
+        "command": "python benchmarks/stacked.py",
+        "date": date.today().isoformat(),
+        "machine": platform.processor() or platform.machine(),
+        "versions": library_versions(),
+        "rows": rows,
+    }
+    write_text(RESULTS / "stacked.json", json.dumps(record, indent=1))
+
+
+def spread(values: object) -> str:
+    assert isinstance(values, list)
+    return f"{statistics.median(values):.2f} [{min(values):.2f} - {max(values):.2f}]"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Timing of calls that take turns, so that whatever else the machine does is spread over all of them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+LIMIT_S = 10.0  # after at least ten rounds no new one is begun
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of a forward pass.
+
+    Attributes:
+        batch_size: samples in the batch.
+        median_ms, iqr_ms: over the repeats, in milliseconds.
+        repeats: timed passes; fewer than asked for where they took over ten seconds.
+    """
+
+    batch_size: int
+    median_ms: float
+    iqr_ms: float
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How the times of two networks compare, round by round.
+
+    Attributes:
+        batch_size: samples in the batch.
+        ratio: median over the rounds of the second's time over the first's.
+        low, high: the ends of its 95 % interval (of the sign test, any distribution).
+    """
+
+    batch_size: int
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def faster(self) -> bool:
+        """Whether the interval lies below 1."""
+        return self.high < 1
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the interval holds both no gain and one of a tenth or more."""
+        return self.low < 0.9 and self.high >= 1
+
+    def __str__(self) -> str:
+        return f"{self.ratio:.2f} of the time [{self.low:.2f} to {self.high:.2f}]"
+
+
+def time_in_turns(
+    calls: Sequence[Callable[[], object]], *, repeats: int, cuda: bool = False
+) -> list[list[float]]:
+    """Milliseconds that each call took, one list a call: as many rounds of all of them, after a tenth
+    as many to warm up.
+
+    Args:
+        cuda: the calls queue work on a GPU, to be timed by its own events.
+    """
+    timed = _timed_on_gpu if cuda else _timed
+    taken: list[list[float]] = [[] for _ in calls]
+    start = time.perf_counter()
+    for done in range(-(repeats // 10) - 1, repeats):
+        if done >= 10 and time.perf_counter() - start > LIMIT_S:
+            break
+        for call, times in zip(calls, taken, strict=True):
+            elapsed = timed(call)
+            if done >= 0:
+                times.append(elapsed)
+    return taken
+
+
+def latency_of(batch_size: int, times: Sequence[float]) -> Latency:
+    """Median and interquartile range."""
+    low, _, high = statistics.quantiles(times, n=4) if len(times) > 1 else (0.0, 0.0, 0.0)
+    return Latency(batch_size, statistics.median(times), high - low, len(times))
+
+
+def speed_of(batch_size: int, before: Sequence[float], after: Sequence[float]) -> Speed:
+    """The second's times over the first's, both in the order in which they took turns."""
+    ratios = sorted(b / a for a, b in zip(before, after, strict=True))
+    n = len(ratios)
+    # The median lies between the k-th smallest and largest unless k or fewer fall on one side of it.
+    tails = [math.fsum(math.comb(n, i) for i in range(k + 1)) / 2.0**n for k in range(n // 2)]
+    k = max((k for k, tail in enumerate(tails) if tail <= 0.025), default=-1)
+    low, high = (ratios[k], ratios[n - 1 - k]) if k >= 0 else (0.0, math.inf)
+    return Speed(batch_size, statistics.median(ratios), low, high)
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def _timed_on_gpu(call: Callable[[], object]) -> float:
+    new: Any = torch.cuda.Event
+    start, end = new(enable_timing=True), new(enable_timing=True)
+    torch.cuda.synchronize()
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end))

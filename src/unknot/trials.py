@@ -1,0 +1,189 @@
+"""Trials in an SQLite file: one transaction a trial, none lost and none twice."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from unknot.errors import InputError
+from unknot.stacked import Curve
+
+# Seeds from here on choose cells and are never reported.
+SELECTION_SEED = 1_000_000
+# Of the table below; SQLite keeps it in the file's header as user_version.
+SCHEMA = 2
+# "UNKT", in the same header: tells a study from another program's database.
+APPLICATION = 0x554E4B54
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS trials (
+    data TEXT NOT NULL, activation TEXT NOT NULL, learning_rate REAL NOT NULL, gain REAL NOT NULL,
+    seed INTEGER NOT NULL, settings TEXT NOT NULL, curve TEXT NOT NULL, topology TEXT,
+    PRIMARY KEY (data, activation, learning_rate, gain, seed, settings)
+) WITHOUT ROWID
+"""
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """What all trials of one run share; trials of other settings are never mixed with them.
+
+    Attributes:
+        net: "mlp 6 x 50", or the name of the factory.
+        epochs: the cap.
+        batch_size: of the training.
+        train_target, test_target: a trial ends when it has both; None: the test accuracy does not count.
+        grid: the learning rates and gains among which a cell was chosen.
+        selection_seeds: on which it was.
+        data: a digest of the samples.
+    """
+
+    net: str
+    epochs: int
+    batch_size: int
+    train_target: float
+    test_target: float | None
+    grid: str
+    selection_seeds: int
+    data: str
+
+    def key(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class TopologyRow:
+    """Betti numbers of one class cloud after one layer, at one moment of a trial.
+
+    Attributes:
+        epoch: of the training, in fractions; 0 before it.
+        layer, label, n_points, b0, b1: as in `ProfileRow`.
+    """
+
+    epoch: float
+    layer: str
+    label: int | None
+    n_points: int
+    b0: int
+    b1: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One net, trained once.
+
+    Attributes:
+        data, activation: names.
+        learning_rate, gain: the cell.
+        seed: of weights and order; `SELECTION_SEED` and above choose cells.
+        settings: see `TrialSettings`.
+        curve: accuracies along the training.
+        topology: Betti numbers along the training, where they were asked for.
+    """
+
+    data: str
+    activation: str
+    learning_rate: float
+    gain: float
+    seed: int
+    settings: TrialSettings
+    curve: Curve
+    topology: tuple[TopologyRow, ...] = ()
+
+    @property
+    def cell(self) -> tuple[float, float]:
+        return self.learning_rate, self.gain
+
+    @property
+    def reported(self) -> bool:
+        """Whether it counts in tables; the others chose the cell."""
+        return self.seed < SELECTION_SEED
+
+
+class TrialFile:
+    """The file; made by the first `add`.
+
+    Raises:
+        InputError: the file is another program's, or of another version of the table.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.exists():
+            self._check()
+
+    def add(self, trials: list[Trial]) -> None:
+        """Commit trials one by one; one that is there already stays as it is."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._open() as database:
+            with database:
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute(_TABLE)
+                database.execute(f"PRAGMA application_id = {APPLICATION}")
+                database.execute(f"PRAGMA user_version = {SCHEMA}")
+            for trial in trials:
+                with database:
+                    database.execute(
+                        "INSERT OR IGNORE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                        (
+                            trial.data, trial.activation, trial.learning_rate, trial.gain, trial.seed,
+                            trial.settings.key(), json.dumps(asdict(trial.curve)),
+                            json.dumps([list(asdict(row).values()) for row in trial.topology]),
+                        ),
+                    )  # fmt: skip
+
+    def read(self) -> list[Trial]:
+        """All trials, sorted; none where there is no file."""
+        if not self.path.exists():
+            return []
+        with self._open() as database:
+            rows = database.execute(
+                "SELECT data, activation, learning_rate, gain, seed, settings, curve, topology "
+                "FROM trials ORDER BY data, activation, learning_rate, gain, settings, seed"
+            ).fetchall()
+        return [_trial(*row) for row in rows]
+
+    def _check(self) -> None:
+        with self._open() as database:
+            application = database.execute("PRAGMA application_id").fetchone()[0]
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        if application != APPLICATION or "trials" not in tables:
+            raise InputError(f"file {self.path}", "a study or a new file", "choose another path")
+        if version != SCHEMA:
+            raise InputError(
+                f"file {self.path}, a study of table version {version}",
+                f"version {SCHEMA}",
+                "run it again into a new file",
+            )
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self.path, timeout=30)) as database:
+                yield database
+        except sqlite3.DatabaseError as error:
+            raise InputError(
+                f"file {self.path} ({error})",
+                "a study or a new file, on a disk with room",
+                "choose another path",
+            ) from None
+
+
+def _trial(
+    data: str, activation: str, rate: float, gain: float, seed: int, settings: str, curve: str, rows: str
+) -> Trial:
+    found: dict[str, Any] = json.loads(curve)
+    return Trial(
+        data, activation, rate, gain, seed, TrialSettings(**json.loads(settings)),
+        Curve(
+            tuple(found["epochs"]), tuple(found["train_accuracy"]), tuple(found["test_accuracy"]),
+            found["ended"],
+        ),
+        tuple(TopologyRow(*row) for row in json.loads(rows)),
+    )  # fmt: skip

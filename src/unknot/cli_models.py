@@ -46,12 +46,13 @@ def prune(
     data: Data,
     out: Annotated[Path, typer.Option("--out", help="New folder for the model, its plan and a report.")],
     criterion: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--criterion",
-            help="elder, elder-taylor, elder-h0, elder-h0-taylor, taylor, l1, bn, fpgm, betti or random.",
+            help="elder, elder-taylor, elder-h0, elder-h0-taylor, taylor, l1, bn, fpgm, betti or random. "
+            "Default: betti with --max-betti, else elder.",
         ),
-    ] = "betti",
+    ] = None,
     max_betti: MaxBetti = None,
     ratio: Ratio = None,
     macs: Macs = None,
@@ -125,7 +126,7 @@ def prune(
 
     recipe = Recipe(
         Budget(max_betti, ratio, macs, parameters, latency_ms),
-        criterion=criterion,
+        criterion=criterion or ("elder" if max_betti is None else "betti"),
         allocation=allocation,
         ignored=tuple(ignore or ()),
         min_filters=min_filters,

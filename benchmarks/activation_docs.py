@@ -81,16 +81,16 @@ def matrix(record: dict[str, Any], split: str) -> str:
 
 
 def falls(record: dict[str, Any]) -> str:
-    chosen = {v["set"]: v["fold"] for v in record["train"]["verdicts"]}
+    sets = [v["set"] for v in record["train"]["verdicts"]]
     found = {
         (row["set"], row["activation"], row["which"]): row
         for row in record["untangling"]
         if row["layer"] == "all"
     }
     rows = []
-    for name, fold in chosen.items():
+    for name in sets:
         for which in ("b0", "b1"):
-            pair = [found[name, activation, which] for activation in ("relu", fold)]
+            pair = [found[name, activation, which] for activation in ("relu", "zfold", "qfold2")]
             rows.append(
                 [name, which]
                 + [
@@ -98,11 +98,10 @@ def falls(record: dict[str, Any]) -> str:
                     for row in pair
                     for text in (f"{row['before']:g} → {row['after']:g}", fall(row["median"]))
                 ]
-                + [NAMES[fold].strip("*")]
             )
     return table(
-        ["set", "", "ReLU: before → after", "epochs to the fall", "fold: before → after",
-         "epochs to the fall", "fold"],
+        ["set", "", "ReLU: before → after", "epochs to the fall", "ZFold: before → after",
+         "epochs to the fall", "QFold(2): before → after", "epochs to the fall"],
         rows,
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,12 @@ class TopologyProfile:
 
 def library_versions() -> dict[str, str]:
     """Versions that a result depends on."""
-    return {"unknot": version("unknot"), "torch": torch.__version__, "numpy": np.__version__}
+    return {"unknot": _own_version(), "torch": torch.__version__, "numpy": np.__version__}
+
+
+@cache
+def _own_version() -> str:
+    return version("unknot")  # reads a file, which every epoch of a Monitor would wait for
 
 
 def parse_profile(record: dict[str, Any]) -> TopologyProfile:

@@ -28,7 +28,7 @@ from unknot.files import write_text
 from unknot.profile import library_versions
 from unknot.sources import load_data
 from unknot.stacked import Curve
-from unknot.survival import Comparison, compare
+from unknot.survival import Comparison, compare, ratio_text, times_text
 from unknot.synthetic import SHAPES, make_shape
 from unknot.untangling import UntanglingRow, prediction, untangling
 
@@ -164,7 +164,14 @@ def print_rows(rows: Rows, usual: Rows, split: str) -> None:
         f"MLP 6 x 50, Adam, batch 128, cap {rows[0].cap} epochs",
         ["set", "activation", "rate", "gain", "reached", f"epochs to 99 % {split}: median [range]"],
         [
-            (row.set, name, row.learning_rate, row.gain, f"{row.reached}/{row.seeds}", spread(row))
+            (
+                row.set,
+                name,
+                row.learning_rate,
+                row.gain,
+                f"{row.reached}/{row.seeds}",
+                times_text(row.epochs),
+            )
             for row, name in table
         ],
     )
@@ -176,8 +183,8 @@ def print_verdicts(verdicts: list[Verdict], split: str) -> None:
         ["set", "total Betti", "fold", "best rival", "x fewer than it", "x fewer than ReLU as usual",
          "reached"],
         [
-            (v.set, SHAPES_TOTAL[v.set], v.fold, v.rival, ratio(v.against_rival),
-             ratio(v.against_usual), f"{v.reached}/{v.seeds}")
+            (v.set, SHAPES_TOTAL[v.set], v.fold, v.rival, ratio_text(v.against_rival),
+             ratio_text(v.against_usual), f"{v.reached}/{v.seeds}")
             for v in verdicts
         ],
     )  # fmt: skip
@@ -191,20 +198,6 @@ def print_falls(falls: list[UntanglingRow]) -> None:
     ]  # fmt: skip
     columns = ["set", "activation", "", "before", "after", "epochs to the fall"]
     print_table("Betti numbers of the class clouds, all layers, medians of 2 seeds", columns, cells)
-
-
-def spread(row: StudyRow) -> str:
-    reached = [e for e in row.epochs if e is not None]
-    if not reached:
-        return "not reached"
-    median = "not reached" if row.median is None else f"{row.median:.3g}"
-    highest = f"{max(reached):.3g}" if row.reached == row.seeds else "not reached"
-    return f"{median} [{min(reached):.3g} - {highest}]"
-
-
-def ratio(found: Comparison) -> str:
-    sign = ">= " if found.bound else ""
-    return f"{sign}{found.ratio:.2f} [{found.low:.2f}, {found.high:.2f}]" if found.ratio else "-"
 
 
 if __name__ == "__main__":

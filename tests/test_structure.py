@@ -13,7 +13,8 @@ from nets import Net, lived_in
 from torch import Tensor, nn
 
 from unknot.errors import InputError
-from unknot.masking import float_tensors, masked_outputs
+from unknot.guest import float_tensors
+from unknot.masking import masked_outputs
 from unknot.pruning import plan_pruning, prune
 from unknot.scoring import score_filters
 from unknot.structure import channels_of, find_structure

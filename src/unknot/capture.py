@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -14,7 +14,16 @@ from torch import Tensor, nn
 
 from unknot.errors import InputError, require_count
 from unknot.following import After, Follower
-from unknot.guest import as_it_was, is_leaf, matching_layers, placed, plain_name, unwrapped
+from unknot.guest import (
+    as_it_was,
+    call_model,
+    first_tensor,
+    is_leaf,
+    matching_layers,
+    placed,
+    plain_name,
+    unwrapped,
+)
 from unknot.memory import LIMIT_VARIABLE, memory_limit
 from unknot.probe import Inputs, Probe, tensors_of
 
@@ -242,7 +251,7 @@ class Recording:
         size = len(tensors_of(batch)[0])
 
         def hook(name: str, module: nn.Module, _inputs: Any, output: Any) -> None:
-            key, tensor = (name, calls[name]), first_tensor(output, size)
+            key, tensor = (name, calls[name]), _detached(output, size)
             calls[name] += 1
             see(key, module, tensor)
             if tensor is not None and name in self._chosen:
@@ -254,22 +263,8 @@ class Recording:
             for name, module in modules.items():
                 stack.callback(module.register_forward_hook(partial(hook, name)).remove)
             stack.enter_context(follower.watching(self.model))
-            try:
-                if isinstance(batch, Tensor):
-                    output = self.model(batch)
-                else:
-                    output = self.model(**batch) if isinstance(batch, dict) else self.model(*batch)
-            except (InputError, MemoryError):
-                raise
-            except Exception as error:  # whatever the user's code raises
-                shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(batch))
-                text = (str(error).splitlines() or [""])[0][:120]
-                raise InputError(
-                    f"a batch of shape {shapes} ({type(error).__name__}: {text})",
-                    "samples that the model takes",
-                    "check the shape and type of what the loader yields",
-                ) from error
-            see((OUTPUT, 0), self.model, first_tensor(output, size))
+            output = call_model(self.model, batch)
+            see((OUTPUT, 0), self.model, _detached(output, size))
 
     def _reduced(self, key: Key, tensor: Tensor) -> Tensor:
         """A sequence ``[n, t, d]`` as ``[n, d]``, by the rule that was asked for; the rest as it is."""
@@ -280,19 +275,9 @@ class Recording:
         return tensor[:, 0 if self._tokens == "first" else -1]
 
 
-def first_tensor(output: Any, size: int) -> Tensor | None:
-    """The first floating-point tensor with ``size`` rows in a tensor or any container of tensors."""
-    if isinstance(output, Tensor):
-        fits = output.ndim > 0 and output.shape[0] == size and output.is_floating_point()
-        return output.detach() if fits else None
-    parts: Iterable[Any] = ()
-    if isinstance(output, Mapping):
-        parts = output.values()
-    elif isinstance(output, (tuple, list)):
-        parts = output
-    elif is_dataclass(output):
-        parts = [getattr(output, f.name) for f in fields(output)]
-    return next((t for part in parts if (t := first_tensor(part, size)) is not None), None)
+def _detached(output: Any, size: int) -> Tensor | None:
+    tensor = first_tensor(output, size)
+    return None if tensor is None else tensor.detach()
 
 
 def _grouped(

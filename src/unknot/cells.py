@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -15,7 +14,14 @@ from torch import Tensor, nn
 from unknot.activations import init_by_gain
 from unknot.graph import Scale
 from unknot.monitor import Monitor
-from unknot.stacked import Curve, Progress, batches_an_epoch, train_alone, train_stack
+from unknot.stacked import (
+    Curve,
+    Progress,
+    batches_an_epoch,
+    reached_at,
+    train_alone,
+    train_stack,
+)
 from unknot.training import LabelledData, one_thread
 from unknot.trials import TopologyRow, Trial, TrialSettings
 
@@ -133,11 +139,7 @@ class _GiveUp:
         best = math.inf
         least: list[float] = []
         for cell in self._cells:
-            times = [
-                next((e for e, a in zip(progress.epochs[i], progress.train_accuracy[i], strict=True)
-                      if a >= CHOOSE_BY), None)
-                for i in cell
-            ]  # fmt: skip
+            times = [reached_at(progress.epochs[i], progress.train_accuracy[i], CHOOSE_BY) for i in cell]
             least.append(median(progress.epoch if t is None else t for t in times))
             if all(t is not None for t in times):
                 best = min(best, least[-1])
@@ -160,15 +162,16 @@ class _Watch:
         first = set(task.seeds[: task.watched])
         self._monitors: dict[int, Monitor] = {}
         self._next = 0.0
-        with ExitStack() as opened:
-            for i, (_, seed) in enumerate(task.nets()):
-                if seed in first and task.scale is not None:
-                    probe = [measured_samples(task.data)]
-                    monitor = Monitor(
-                        models[i], probe, layers=_layers(models[i]), scale=task.scale,
-                        max_points=WATCHED_POINTS, background=False,
-                    )  # fmt: skip
-                    self._monitors[i] = opened.enter_context(monitor)
+        if task.scale is None:
+            return
+        probe = [measured_samples(task.data)]
+        for i, (_, seed) in enumerate(task.nets()):
+            if seed in first:
+                self._monitors[i] = Monitor(
+                    models[i], probe, layers=_layers(models[i]), scale=task.scale,
+                    max_points=WATCHED_POINTS, background=False,
+                )  # fmt: skip
+                self._record(i, 0)
 
     def look(self, progress: Progress) -> None:
         if self._monitors and progress.epoch >= self._next:

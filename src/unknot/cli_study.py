@@ -13,6 +13,7 @@ from unknot.convergence import GAINS, LEARNING_RATES, Study, StudyComparison, St
 from unknot.errors import InputError
 from unknot.options import Debug, Json, Seed
 from unknot.sources import load_data, study_activation, study_net
+from unknot.survival import ratio_text, times_text
 from unknot.untangling import prediction, untangling
 
 TEST_TARGET = 0.99
@@ -164,12 +165,10 @@ def _print_target(rows: Sequence[StudyRow], against: Sequence[StudyComparison], 
         found = results.get((row.set, row.activation, row.target, row.split))
         ratio, p = "", ""
         if found is not None:
-            sign = ">= " if found.bound else ""
-            ratio = f"{sign}{found.ratio:.2f} [{found.low:.2f}, {found.high:.2f}]" if found.ratio else "-"
-            p = f"{found.p_holm:.2g}"
+            ratio, p = ratio_text(found), f"{found.p_holm:.2g}"
         cells.append(
             (row.set, row.activation, row.learning_rate, row.gain, f"{row.reached}/{row.seeds}",
-             _spread(row), ratio, p)
+             times_text(row.epochs), ratio, p)
         )  # fmt: skip
     columns = ["set", "activation", "rate", "gain", "reached", "epochs: median [range]",
                f"times fewer than {base}", "p"]  # fmt: skip
@@ -178,15 +177,6 @@ def _print_target(rows: Sequence[StudyRow], against: Sequence[StudyComparison], 
         columns,
         cells,
     )
-
-
-def _spread(row: StudyRow) -> str:
-    found = [epoch for epoch in row.epochs if epoch is not None]
-    if not found:
-        return "not reached"
-    median = "not reached" if row.median is None else f"{row.median:.3g}"
-    highest = f"{max(found):.3g}" if row.reached == row.seeds else "not reached"
-    return f"{median} [{min(found):.3g} - {highest}]"
 
 
 def _print_untangling(trials: Study) -> None:

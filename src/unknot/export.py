@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from unknot.cost import BATCH_SIZES, batch_of
 from unknot.errors import InputError, require_count
 from unknot.files import write_file
-from unknot.guest import unwrapped
-from unknot.masking import float_tensors
+from unknot.guest import float_tensors, unwrapped
 from unknot.timing import Latency, latency_of, time_in_turns
 
 Run: TypeAlias = Callable[[NDArray[Any]], list[NDArray[Any]]]

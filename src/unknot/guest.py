@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unknot.errors import InputError
-from unknot.probe import Inputs, map_tensors
+from unknot.probe import Inputs, map_tensors, tensors_of
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
@@ -81,6 +82,50 @@ def placed(batch: Inputs, model: nn.Module) -> Inputs:
         return tensor.to(first.device, first.dtype if tensor.is_floating_point() else None)
 
     return map_tensors(batch, place)
+
+
+def call_model(model: nn.Module, batch: Inputs) -> Any:
+    """What the model returns for a batch.
+
+    Raises:
+        InputError: whatever it raises, with the shapes of the batch.
+    """
+    try:
+        if isinstance(batch, Tensor):
+            return model(batch)
+        return model(**batch) if isinstance(batch, dict) else model(*batch)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # whatever the user's code raises
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(batch))
+        text = (str(error).splitlines() or [""])[0][:120]
+        raise InputError(
+            f"a batch of shape {shapes} ({type(error).__name__}: {text})",
+            "samples that the model takes",
+            "check the shape and type of what the loader yields",
+        ) from error
+
+
+def float_tensors(output: Any) -> Iterator[Tensor]:
+    """The floating-point tensors in a tensor or any container of tensors, in order."""
+    if isinstance(output, Tensor):
+        if output.is_floating_point():
+            yield output
+        return
+    parts: Iterable[Any] = ()
+    if isinstance(output, Mapping):
+        parts = output.values()
+    elif isinstance(output, (tuple, list)):
+        parts = output
+    elif is_dataclass(output):
+        parts = [getattr(output, f.name) for f in fields(output)]
+    for part in parts:
+        yield from float_tensors(part)
+
+
+def first_tensor(output: Any, size: int) -> Tensor | None:
+    """The first floating-point tensor with ``size`` rows in a tensor or any container of tensors."""
+    return next((t for t in float_tensors(output) if t.ndim and len(t) == size), None)
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from unknot.errors import InputError
-from unknot.masking import float_tensors, is_depthwise
+from unknot.guest import float_tensors
+from unknot.masking import is_depthwise
 
 Channel: TypeAlias = tuple[str, int]  # layer, output channel
 OUTPUT = "its channels are the model's output"

@@ -8,16 +8,15 @@ enters a layer that weighs channels against each other, it becomes the zero that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from unknot.guest import as_it_was
+from unknot.guest import as_it_was, float_tensors
 
 
 def masked_outputs(
@@ -54,23 +53,6 @@ def consumes(module: nn.Module) -> bool:
 def is_depthwise(convolution: _ConvNd) -> bool:
     """One filter a channel, so that the two can only go together."""
     return 1 < convolution.groups == convolution.in_channels == convolution.out_channels
-
-
-def float_tensors(output: Any) -> Iterator[Tensor]:
-    """The floating-point tensors in a tensor or any container of tensors, in order."""
-    if isinstance(output, Tensor):
-        if output.is_floating_point():
-            yield output
-        return
-    parts: Iterable[Any] = ()
-    if isinstance(output, Mapping):
-        parts = output.values()
-    elif isinstance(output, (tuple, list)):
-        parts = output
-    elif is_dataclass(output):
-        parts = [getattr(output, f.name) for f in fields(output)]
-    for part in parts:
-        yield from float_tensors(part)
 
 
 class _Marking:

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from unknot.errors import InputError, require_count
-from unknot.guest import as_it_was, is_leaf, placed, unwrapped
-from unknot.masking import float_tensors
+from unknot.guest import as_it_was, call_model, float_tensors, is_leaf, placed, unwrapped
 from unknot.memory import memory_limit
 from unknot.patches import Rows, is_linear_map, matrix
 from unknot.plan import PruningPlan
@@ -239,7 +238,7 @@ def _only_readers(model: nn.Module, inputs: Inputs) -> dict[str, str]:
                 stack.callback(module.register_forward_pre_hook(_named(read, name)).remove)
         stack.enter_context(as_it_was(model))
         stack.enter_context(Count())
-        _run(model, inputs)
+        call_model(model, inputs)
     once = Counter(name for name, _ in norms.values())
     return {n: norm for n, (norm, at) in norms.items() if readers[at] == 1 and once[norm] == 1}
 
@@ -260,27 +259,10 @@ def _fitting(model: nn.Module, inputs: Inputs) -> Inputs:
     return map_tensors(inputs, lambda t: t[:room])
 
 
-def _run(model: nn.Module, inputs: Inputs) -> Any:
-    try:
-        if isinstance(inputs, Tensor):
-            return model(inputs)
-        return model(**inputs) if isinstance(inputs, dict) else model(*inputs)
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # whatever the user's code raises
-        shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(inputs))
-        text = (str(error).splitlines() or [""])[0][:120]
-        raise InputError(
-            f"a batch of shape {shapes} ({type(error).__name__}: {text})",
-            "samples that the model takes",
-            "check the shape and type of what the loader yields",
-        ) from error
-
-
 def _outputs(model: nn.Module, inputs: Inputs) -> Tensor:
     """Everything floating point that the model returns, ``[n, d]``."""
     with as_it_was(model):
-        return torch.cat([t.flatten(1) for t in float_tensors(_run(model, inputs))], dim=1)
+        return torch.cat([t.flatten(1) for t in float_tensors(call_model(model, inputs))], dim=1)
 
 
 def _require_pair(model: nn.Module, slim: nn.Module, plan: PruningPlan) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,8 @@ from unknot.capture import PASS_BYTES, Key, LayerOutput
 from unknot.clouds import require_finite
 from unknot.errors import InputError
 from unknot.following import Follower, _identity
-from unknot.guest import as_it_was, placed
-from unknot.probe import Inputs, Probe, tensors_of
+from unknot.guest import as_it_was, call_model, first_tensor, placed
+from unknot.probe import Inputs, Probe
 
 MOST_AT_ONCE = 32
 # Kept for the backward pass, copied and reduced: so many times what the convolutions hand on.
@@ -104,28 +104,12 @@ class Responses:
             for name, module in self.convolutions.items():
                 stack.callback(module.register_forward_hook(partial(hook, name)).remove)
             stack.enter_context(chain.watching(self.model))
-            output = self._forward(batch)
+            output = call_model(self.model, batch)
             self.norms.update({key[0]: norm for key, norm in chain.norms.items()})
             for (layer, call), values in chain.values.items():
                 require_finite(LayerOutput(layer, call, values), None)
             gradients = {} if labels is None else chain.gradients(_loss(output, labels))
         return [Response(*key, values, gradients.get(key)) for key, values in chain.values.items()]
-
-    def _forward(self, batch: Inputs) -> Any:
-        try:
-            if isinstance(batch, Tensor):
-                return self.model(batch)
-            return self.model(**batch) if isinstance(batch, dict) else self.model(*batch)
-        except (InputError, MemoryError):
-            raise
-        except Exception as error:  # whatever the user's code raises
-            shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(batch))
-            text = (str(error).splitlines() or [""])[0][:120]
-            raise InputError(
-                f"a batch of shape {shapes} ({type(error).__name__}: {text})",
-                "samples that the model takes",
-                "check the shape and type of what the loader yields",
-            ) from error
 
 
 class _Chain(Follower):
@@ -235,7 +219,7 @@ def _differentiable(model: nn.Module) -> Iterator[None]:
 
 def _loss(output: Any, labels: Tensor) -> Tensor:
     """Cross entropy of scores ``[b, classes]``, or of logits ``[b]`` or ``[b, 1]``, summed."""
-    scores = _scores(output, len(labels))
+    scores = first_tensor(output, len(labels))
     if scores is not None and scores.ndim == 2 and scores.shape[1] == 1:
         scores = scores[:, 0]
     if scores is None or scores.ndim > 2:
@@ -257,17 +241,3 @@ def _loss(output: Any, labels: Tensor) -> Tensor:
     if scores.ndim == 1:
         return F.binary_cross_entropy_with_logits(scores, labels.to(scores.dtype), reduction="sum")
     return F.cross_entropy(scores, labels, reduction="sum")
-
-
-def _scores(output: Any, size: int) -> Tensor | None:
-    """The first floating-point tensor with ``size`` rows, with its gradient."""
-    if isinstance(output, Tensor):
-        return output if output.ndim and len(output) == size and output.is_floating_point() else None
-    parts: Any = ()
-    if isinstance(output, Mapping):
-        parts = output.values()
-    elif isinstance(output, (tuple, list)):
-        parts = output
-    elif is_dataclass(output):
-        parts = [getattr(output, f.name) for f in fields(output)]
-    return next((t for part in parts if (t := _scores(part, size)) is not None), None)

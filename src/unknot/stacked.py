@@ -44,7 +44,12 @@ class Curve:
     def epochs_to(self, target: float, split: str = "train") -> float | None:
         """When accuracy was first seen to be at least ``target``; None where it never was."""
         accuracies = self.train_accuracy if split == "train" else self.test_accuracy
-        return next((e for e, a in zip(self.epochs, accuracies, strict=False) if a >= target), None)
+        return reached_at(self.epochs, accuracies, target)
+
+
+def reached_at(epochs: Sequence[float], accuracies: Sequence[float], target: float) -> float | None:
+    """The first of the epochs whose accuracy is at least ``target``; None where there is none."""
+    return next((e for e, a in zip(epochs, accuracies, strict=False) if a >= target), None)
 
 
 @dataclass

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from unknot.errors import InputError
-from unknot.guest import as_it_was, placed
+from unknot.guest import as_it_was, float_tensors, placed
 from unknot.links import Channel, Links, trace_links
-from unknot.masking import float_tensors, masked_outputs
+from unknot.masking import masked_outputs
 from unknot.probe import tensors_of
 from unknot.scoring import all_convolutions
 

@@ -74,6 +74,23 @@ def censored_median(times: Times) -> float | None:
     return None if math.isinf(middle) else middle
 
 
+def times_text(times: Times) -> str:
+    """Median and range in words; what was not reached has no number."""
+    found = [t for t in times if t is not None]
+    if not found:
+        return "not reached"
+    middle = censored_median(times)
+    median = "not reached" if middle is None else f"{middle:.3g}"
+    highest = f"{max(found):.3g}" if len(found) == len(times) else "not reached"
+    return f"{median} [{min(found):.3g} - {highest}]"
+
+
+def ratio_text(found: Comparison) -> str:
+    """The ratio with its interval; ">=" where it is a bound, "-" where it is none."""
+    sign = ">= " if found.bound else ""
+    return f"{sign}{found.ratio:.2f} [{found.low:.2f}, {found.high:.2f}]" if found.ratio else "-"
+
+
 def survival_curve(times: Times, cap: float) -> SurvivalCurve:
     """Kaplan-Meier (1958); with one cap for all it is one minus the share that has arrived."""
     _require_some(times)

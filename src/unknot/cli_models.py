@@ -49,8 +49,8 @@ def prune(
         str | None,
         typer.Option(
             "--criterion",
-            help="elder, elder-taylor, elder-h0, elder-h0-taylor, taylor, l1, bn, fpgm, betti or random. "
-            "Default: betti with --max-betti, else elder.",
+            help="elder-surgeon, surgeon, elder, elder-taylor, elder-h0, elder-h0-taylor, taylor, l1, "
+            "bn, fpgm, betti or random. Default: betti with --max-betti, else elder-surgeon.",
         ),
     ] = None,
     max_betti: MaxBetti = None,
@@ -59,11 +59,13 @@ def prune(
     parameters: Parameters = None,
     latency_ms: LatencyMs = None,
     allocation: Annotated[
-        Literal["uniform", "macs"],
+        Literal["auto", "uniform", "macs"],
         typer.Option(
-            "--allocation", help="The same share of every layer, or the lowest score for its MACs first."
+            "--allocation",
+            help="uniform: the same share of every layer; macs: the lowest score for its MACs first; "
+            "auto: macs where layers can be compared (the criteria with surgeon), else uniform.",
         ),
-    ] = "uniform",
+    ] = "auto",
     ignore: Annotated[
         list[str] | None,
         typer.Option("--ignore", help="Glob of layers to leave alone, e.g. 'stem*'; may be repeated."),

@@ -19,7 +19,7 @@ from unknot.ranking import Candidate, rank_units, remove_first
 from unknot.scoring import FilterScores, all_convolutions
 from unknot.structure import Pool, Structure, channels_of, disagreement, find_structure
 
-Allocation = Literal["uniform", "macs"]
+Allocation = Literal["auto", "uniform", "macs"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def plan_pruning(
     macs: float | None = None,
     parameters: float | None = None,
     latency_ms: float | None = None,
-    allocation: Allocation = "uniform",
+    allocation: Allocation = "auto",
     ignored: Sequence[str] = (),
     min_filters: int = 1,
     round_to: int = 1,
@@ -95,8 +95,9 @@ def plan_pruning(
             forbids it.
         parameters: the share of parameters to remove, likewise.
         latency_ms: remove until a forward pass of ``example`` takes at most that long, here and now.
-        allocation: "uniform", the same share of every layer; or "macs", the lowest score for the MACs
-            that it takes first, over all layers.
+        allocation: "uniform", the same share of every layer; "macs", the lowest score for the MACs
+            that it takes first, over all layers; or "auto", "macs" where scores of different layers can
+            be compared (the criteria with "surgeon"), else "uniform".
         ignored: globs of layers to leave alone.
         min_filters: left in each layer, the best ones by score.
         round_to: keep a multiple of so many filters in each layer, or all.
@@ -106,6 +107,8 @@ def plan_pruning(
     """
     budget = Budget(max_betti, ratio, macs, parameters, latency_ms)
     require_plan_options(budget, scores.criterion, allocation, min_filters, round_to)
+    if allocation == "auto":
+        allocation = "macs" if scores.comparable else "uniform"
     model = unwrapped(model)
     (example,) = tensors_of(placed(example, model))
     filters = {name: conv.out_channels for name, conv in all_convolutions(model).items()}
@@ -142,8 +145,8 @@ def require_plan_options(
             "a number >= 0 and the criterion 'betti'",
             "score with criterion='betti', or pass ratio=0.5",
         )
-    if allocation not in ("uniform", "macs"):
-        raise InputError(f"allocation = {allocation!r}", "'uniform' or 'macs'", "pass 'uniform'")
+    if allocation not in ("auto", "uniform", "macs"):
+        raise InputError(f"allocation = {allocation!r}", "'auto', 'uniform' or 'macs'", "pass 'auto'")
     require_count("min_filters", min_filters, minimum=0)
     require_count("round_to", round_to)
 

@@ -18,7 +18,8 @@ class Candidate:
     Attributes:
         pool: where it comes from.
         unit: its channels.
-        importance: mean over its scored filters, each relative to its layer; 0 and more, low goes first.
+        importance: mean over its scored filters, each relative to its layer unless scores of different
+            layers can be compared; 0 and more, low goes first.
         place: in (0, 1), its rank in the pool over the pool's size.
         betti: mean Betti number of its filters; None where redundant ones are all there are.
         reason: why it goes, if it does.
@@ -91,7 +92,9 @@ def remove_first(
 
 
 def _importances(scores: FilterScores) -> dict[tuple[str, int], float]:
-    """Score over the layer's mean, turned so that low goes first; 0 for redundant filters."""
+    """Score, over the layer's mean where layers differ in scale, turned so that low goes first; 0 for
+    redundant filters.
+    """
     found = {}
     for rows in scores.by_layer().values():
         values = [r.score for r in rows if not r.redundant]
@@ -103,6 +106,8 @@ def _importances(scores: FilterScores) -> dict[tuple[str, int], float]:
             worth = {r.filter: r.score - low for r in rows}
         # A layer's own mean, so that layers of other scales can be averaged with it.
         mean = statistics.fmean(abs(v) for v in values) if values else 0.0
+        if scores.comparable and values:
+            mean = 1.0
         for row in rows:
             live = mean > 0 and not row.redundant
             found[row.layer, row.filter] = worth[row.filter] / mean if live else 0.0

@@ -31,7 +31,7 @@ class Recipe:
 
     budget: Budget
     criterion: str = "betti"
-    allocation: Allocation = "uniform"
+    allocation: Allocation = "auto"
     ignored: Sequence[str] = ()
     min_filters: int = 1
     round_to: int = 1

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from unknot.errors import InputError, require_count
 from unknot.guest import as_it_was, call_model, float_tensors, is_leaf, placed, unwrapped
@@ -24,6 +23,7 @@ from unknot.memory import memory_limit
 from unknot.patches import Rows, is_linear_map, matrix
 from unknot.plan import PruningPlan
 from unknot.probe import Inputs, map_tensors, probe_samples, tensors_of
+from unknot.readers import Calls, Readers, affine_of, find_readers
 from unknot.ridge import best_fit, relative_error
 
 ROWS = 6144  # at most, of one layer
@@ -121,7 +121,9 @@ class _Fitting:
         self.generator = torch.Generator().manual_seed(seed)
         self.rows: dict[str, Rows] = {}
         self.targets: dict[str, Tensor] = {}  # [r, out] of the original, channels that are left
-        self.norms: dict[str, str] = {}  # {layer: batch normalisation that alone reads its output}
+        self.readers = Readers({}, {})
+        self.sums: dict[str, Tensor] = {}  # [r, out] of the original, after the sum that a layer enters
+        self.others: dict[int, Tensor] = {}  # {call: what it returned in the pruned model}
         self.notes: tuple[str, ...] = ()
         self.report: list[LayerRefit] = []
         self.shifts: dict[str, Tensor] = {}
@@ -129,26 +131,37 @@ class _Fitting:
     def record_original(self, inputs: Inputs) -> Tensor:
         """Sample what each layer returns; gives what the model returns."""
         modules = {n: m for n, m in self.model.named_modules() if is_linear_map(m)}
-        calls: Counter[str] = Counter()
+        times: Counter[str] = Counter()
         widths = sum(int(m.weight.shape[0]) for m in modules.values())
         at_most = int(min(ROWS, max(512, memory_limit() // 8 // (4 * max(widths, 1)))))
+        self.readers = find_readers(self.model, map_tensors(inputs, lambda t: t[:2]))
+        adding = {found.call: layer for layer, found in self.readers.sums.items()}
 
-        def see(name: str, module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            calls[name] += 1
-            rows = self.rows[name] = Rows.draw(module, output.shape, at_most, self.generator)
-            values = rows.of_output(module, output)
-            if not bool(values.isfinite().all()):
-                raise InputError(
-                    f"layer {name} with NaN or infinity", "finite outputs", "check the model"
-                )
-            self.targets[name] = values[:, self._left(name, values.shape[1], values.device)]
+        def left(name: str, values: Tensor) -> Tensor:
+            gone = set(self.plan.removed.get(name, ()))
+            return values[:, [i for i in range(values.shape[1]) if i not in gone]]
 
-        self.norms = _only_readers(self.model, map_tensors(inputs, lambda t: t[:2]))
+        def see_layer(name: str, module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            with calls.paused():
+                times[name] += 1
+                rows = self.rows[name] = Rows.draw(module, output.shape, at_most, self.generator)
+                values = rows.of_output(module, output)
+                if not bool(values.isfinite().all()):
+                    raise InputError(
+                        f"layer {name} with NaN or infinity", "finite outputs", "check the model"
+                    )
+                self.targets[name] = left(name, values)
+
+        def see_sum(number: int, _name: str, _args: Any, result: Tensor) -> None:
+            if layer := adding.get(number):
+                self.sums[layer] = left(layer, self.rows[layer].of_output(modules[layer], result))
+
+        calls = Calls(see_sum)
         with ExitStack() as stack:
             for name, module in modules.items():
-                stack.callback(module.register_forward_hook(_named(see, name)).remove)
-            wanted = _outputs(self.model, inputs)
-        for name in [n for n, times in calls.items() if times > 1]:
+                stack.callback(module.register_forward_hook(_named(see_layer, name)).remove)
+            wanted = _outputs(self.model, inputs, calls)
+        for name in [n for n, count in times.items() if count > 1]:
             self._leave(name, "is called several times")
         return wanted
 
@@ -162,21 +175,36 @@ class _Fitting:
             if not is_linear_map(module) or len(matrix(module)) != self.targets[name].shape[1]:
                 self._leave(name, "has outputs that cannot be matched")
                 del modules[name]
+        needed = {found.other for found in self.readers.sums.values()}
+
+        def keep(number: int, _name: str, _args: Any, result: Tensor) -> None:
+            if number in needed:
+                self.others[number] = result
+
+        calls = Calls(keep)
+
+        def refit_layer(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+            with calls.paused():
+                self._refit_layer(name, module, args)
+
         with ExitStack() as stack:
             for name, module in modules.items():
-                hook = _named(self._refit_layer, name)
-                stack.callback(module.register_forward_pre_hook(hook).remove)
-            output = _outputs(self.slim, inputs)
+                stack.callback(module.register_forward_pre_hook(_named(refit_layer, name)).remove)
+            output = _outputs(self.slim, inputs, calls)
         buffers = dict(self.slim.named_buffers())
         for name, shift in self.shifts.items():  # running the model leaves no trace in its buffers
             buffers[name].sub_(shift)
         return output
 
     def _refit_layer(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        rows, wanted = self.rows.pop(name), self.targets.pop(name)
+        rows = self.rows.pop(name)
+        norm = self.readers.norms.get(name)
+        wanted, weights = self._wanted(name, rows, module)
         x = rows.of_input(module, args[0])
-        found = best_fit(x, wanted, module, held_out=rows.samples % HELD_OUT == 0,
-                      constant=module.bias is not None or name in self.norms)  # fmt: skip
+        found = best_fit(
+            x, wanted, module, held_out=rows.samples % HELD_OUT == 0,
+            constant=module.bias is not None or norm is not None, weights=weights,
+        )  # fmt: skip
         self.report.append(LayerRefit(name, found.before, found.after))
         if found.weight is None or found.bias is None:
             return
@@ -185,15 +213,31 @@ class _Fitting:
         weight.data.copy_(found.weight.reshape(weight.shape))
         if isinstance(bias, Tensor):
             bias.data.copy_(found.bias)
-        elif name in self.norms:
-            mean = f"{self.norms[name]}.running_mean"
+        elif norm is not None:
+            mean = f"{norm}.running_mean"
             shift = found.bias.to(self.slim.get_buffer(mean))
             self.slim.get_buffer(mean).sub_(shift)
             self.shifts[mean] = shift
 
-    def _left(self, name: str, width: int, device: torch.device) -> Tensor:
-        gone = set(self.plan.removed.get(name, ()))
-        return torch.tensor([i for i in range(width) if i not in gone], device=device)
+    def _wanted(self, name: str, rows: Rows, module: nn.Module) -> tuple[Tensor, Tensor | None]:
+        """What the layer should return, and by how much an error in each channel counts.
+
+        Where its output enters a sum, it makes up for the error of what it is added to.
+        """
+        wanted, sums = self.targets.pop(name), self.sums.pop(name, None)
+        if sums is None:
+            return wanted, None
+        other = self.others.get(self.readers.sums[name].other)
+        if other is None or other.shape[1:2] != sums.shape[1:]:
+            return wanted, None
+        rest = sums - rows.of_output(module, other)
+        norm = self.readers.norms.get(name)
+        if norm is None:
+            return rest, None
+        factor, constant = affine_of(self.slim.get_submodule(norm))
+        able = factor.abs() > 1e-3 * factor.abs().max()  # the others cannot make up for anything
+        factor = torch.where(able, factor, 1.0)
+        return torch.where(able, (rest - constant) / factor, wanted), torch.where(able, factor, 0.0)
 
     def _leave(self, name: str, why: str) -> None:
         self.targets.pop(name, None)
@@ -205,42 +249,6 @@ def _named(function: Callable[..., None], name: str) -> Callable[..., None]:
         function(name, *args)
 
     return hook
-
-
-def _only_readers(model: nn.Module, inputs: Inputs) -> dict[str, str]:
-    """{layer: the batch normalisation with running statistics that is all that reads its output}."""
-    readers: Counter[int] = Counter()
-    held: list[tuple[str, Tensor]] = []
-    norms: dict[str, tuple[str, int]] = {}
-
-    class Count(torch.overrides.TorchFunctionMode):
-        def __torch_function__(
-            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            result = function(*args, **(kwargs or {}))
-            if isinstance(result, Tensor):
-                readers.update(id(a) for a in args if isinstance(a, Tensor))
-            return result
-
-    def made(name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        held.append((name, output))  # held, so that no other tensor gets its id
-
-    def read(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        for layer, output in held:
-            if output is args[0] and isinstance(module.running_mean, Tensor):
-                norms[layer] = (name, id(output))
-
-    with ExitStack() as stack:
-        for name, module in model.named_modules():
-            if is_linear_map(module):
-                stack.callback(module.register_forward_hook(_named(made, name)).remove)
-            elif isinstance(module, _BatchNorm):
-                stack.callback(module.register_forward_pre_hook(_named(read, name)).remove)
-        stack.enter_context(as_it_was(model))
-        stack.enter_context(Count())
-        call_model(model, inputs)
-    once = Counter(name for name, _ in norms.values())
-    return {n: norm for n, (norm, at) in norms.items() if readers[at] == 1 and once[norm] == 1}
 
 
 def _fitting(model: nn.Module, inputs: Inputs) -> Inputs:
@@ -259,9 +267,9 @@ def _fitting(model: nn.Module, inputs: Inputs) -> Inputs:
     return map_tensors(inputs, lambda t: t[:room])
 
 
-def _outputs(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Everything floating point that the model returns, ``[n, d]``."""
-    with as_it_was(model):
+def _outputs(model: nn.Module, inputs: Inputs, calls: Calls | None = None) -> Tensor:
+    """Everything floating point that the model returns, ``[n, d]``, its calls numbered by ``calls``."""
+    with as_it_was(model), calls or nullcontext():
         return torch.cat([t.flatten(1) for t in float_tensors(call_model(model, inputs))], dim=1)
 
 

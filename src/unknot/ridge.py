@@ -27,19 +27,29 @@ class Fit:
     after: float
 
 
-def best_fit(x: Tensor, wanted: Tensor, module: nn.Module, *, held_out: Tensor, constant: bool) -> Fit:
+def best_fit(
+    x: Tensor,
+    wanted: Tensor,
+    module: nn.Module,
+    *,
+    held_out: Tensor,
+    constant: bool,
+    weights: Tensor | None = None,
+) -> Fit:
     """Ridge regression of ``wanted [r, out]`` on ``x [r, d]`` towards the module's weights.
 
     Args:
         held_out: bool ``[r]``: rows for measuring errors and choosing the ridge.
         constant: whether the outputs can be shifted by one.
+        weights: ``[out]``, by which errors are multiplied before they are compared; 1 where None.
     """
     kind = torch.promote_types(x.dtype, torch.float32)  # sums of half precision would overflow
     x, wanted, old = x.to(kind), wanted.to(kind), matrix(module).to(kind)
     found = x[held_out] @ old.T
     if isinstance(module.bias, Tensor):
         found = found + module.bias.detach()
-    before = relative_error(found, wanted[held_out])
+    unit = torch.ones_like(wanted[0]) if weights is None else weights.to(wanted)
+    before = relative_error(found * unit, wanted[held_out] * unit)
     if before < 1e-10:  # nothing in front of it changed
         return Fit(None, None, before, before)
     fit = ~held_out
@@ -55,7 +65,7 @@ def best_fit(x: Tensor, wanted: Tensor, module: nn.Module, *, held_out: Tensor, 
         change = torch.cholesky_solve(towards, torch.linalg.cholesky(regular))
         weight = old + change.T.to(old)
         bias = y_mean - weight @ x_mean
-        after = relative_error(x[held_out] @ weight.T + bias, wanted[held_out])
+        after = relative_error((x[held_out] @ weight.T + bias) * unit, wanted[held_out] * unit)
         if after < best.after:
             best = Fit(weight, bias, before, after)
     return best

@@ -14,22 +14,25 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from unknot.criteria import DEAD, DUPLICATE, Observations, fpgm, l1, observe, redundancy_notes
-from unknot.elder import elder_scores
+from unknot.elder import elder_scores, filter_distances, nearest_elder
 from unknot.errors import InputError
 from unknot.files import read_record, write_record
 from unknot.graph import Scale
 from unknot.guest import unwrapped
+from unknot.links import Channel
 from unknot.probe import Probe, probe_samples
+from unknot.surgeon import removal_costs
 from unknot.tangles import Clouds, Number, ScaleRule, TangleRule, measure_tangles
 
 Criterion = Callable[[str, Any], "NDArray[Any]"]
 CRITERIA = (
     "betti", "l1", "random", "elder", "elder-taylor", "elder-h0", "elder-h0-taylor", "taylor", "bn",
-    "fpgm",
+    "fpgm", "surgeon", "elder-surgeon",
 )  # fmt: skip
 _ELDERS = {"elder": False, "elder-taylor": False, "elder-h0": True, "elder-h0-taylor": True}
 _OF_LABELS = ("taylor", "elder-taylor", "elder-h0-taylor")
-_OF_SAMPLES = ("betti", "bn", *_ELDERS, *_OF_LABELS)
+_OF_READERS = ("surgeon", "elder-surgeon")
+_OF_SAMPLES = ("betti", "bn", *_ELDERS, *_OF_LABELS, *_OF_READERS)
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,13 @@ class FilterScores:
         criterion: its name.
         remove_high: True where a high score is a reason to remove (Betti numbers), False where a low
             one is (importance).
+        comparable: whether scores of different layers can be compared as they are.
     """
 
     rows: tuple[FilterScore, ...]
     criterion: str
     remove_high: bool
+    comparable: bool = False
 
     def by_layer(self) -> dict[str, tuple[FilterScore, ...]]:
         """The rows of each layer, in the order of its filters."""
@@ -120,9 +125,12 @@ def score_filters(
         criterion: "elder" (L1 norm x distance to the nearest more important filter), "elder-h0" (x
             the death in H0 by the elder rule), either with "-taylor" in place of the L1 norm; "taylor"
             (first-order change of the loss); "l1"; "bn" (|scale| of the batch normalisation that
-            follows); "fpgm" (distance to the other filters); "random"; "betti" (Betti numbers of the
-            filter's outputs, one point a sample: high is tangled, hence removed; arXiv 2109.01572); or
-            a callable ``(layer name, convolution) -> scores [filters]`` whose low scores go.
+            follows); "fpgm" (distance to the other filters); "surgeon" (error of the layers that read
+            the filter once their weights are refitted to do without, see `removal_costs`; no labels),
+            or "elder-surgeon" (x the distance to the nearest filter that is dearer); "random"; "betti"
+            (Betti numbers of the filter's outputs, one point a sample: high is tangled, hence removed;
+            arXiv 2109.01572); or a callable ``(layer name, convolution) -> scores [filters]`` whose
+            low scores go.
         scale: for "betti". "auto": for each layer the Rips radius at the 2 % quantile of the distances
             between its filters' outputs, a convention; "calibrate": the kNN-hop scale that `calibrate`
             finds on the layer's output, marked where it finds none; or a Scale.
@@ -154,13 +162,17 @@ def score_filters(
         ]
     else:
         samples = len(probe) if probe is not None and name in _OF_SAMPLES else None
-        score = criterion if callable(criterion) else _named(name, seen, seed)
+        costs = {}
+        if name in _OF_READERS and probe is not None:
+            costs = removal_costs(model, probe, seed=seed, progress=progress)
+        score = criterion if callable(criterion) else _named(name, seen, costs, seed)
         for layer, convolution in convolutions.items():
             if layer in seen or name not in _OF_SAMPLES:
                 rows += _scored(layer, convolution, name, score, samples)
         rows = _with_stand_ins(rows, convolutions, seen) if name == "bn" else rows
     remove_high = name == "betti"
-    return FilterScores(_redundant_first(rows, seen, remove_high), name, remove_high)
+    comparable = name in _OF_READERS
+    return FilterScores(_redundant_first(rows, seen, remove_high), name, remove_high, comparable)
 
 
 def conv_layers(model: nn.Module) -> dict[str, nn.Conv2d]:
@@ -218,7 +230,7 @@ def _labels(probe: Probe) -> Tensor:
     return probe.labels
 
 
-def _named(name: str, seen: dict[str, Observations], seed: int) -> Criterion:
+def _named(name: str, seen: dict[str, Observations], costs: dict[Channel, float], seed: int) -> Criterion:
     """The criterion of that name as a function of layer name and convolution."""
     rng = np.random.default_rng(seed)
 
@@ -231,6 +243,13 @@ def _named(name: str, seen: dict[str, Observations], seed: int) -> Criterion:
         importance = taylor(layer, convolution) if name in _OF_LABELS else l1(convolution)
         return elder_scores(importance, seen[layer].correlation, strict=_ELDERS[name])
 
+    def surgeon(layer: str, convolution: _ConvNd) -> NDArray[Any]:
+        # Of channels that no other layer reads the model's output depends, hence they cost everything.
+        cost = np.array([costs.get((layer, i), 1.0) for i in range(convolution.out_channels)])
+        if name == "surgeon":
+            return cost
+        return np.asarray(cost * nearest_elder(cost, filter_distances(seen[layer].correlation)))
+
     def bn(layer: str, convolution: _ConvNd) -> NDArray[Any]:
         gamma = seen[layer].gamma
         return l1(convolution) if gamma is None else gamma
@@ -241,6 +260,8 @@ def _named(name: str, seen: dict[str, Observations], seed: int) -> Criterion:
         "random": lambda _, conv: rng.random(conv.out_channels),
         "taylor": taylor,
         "bn": bn,
+        "surgeon": surgeon,
+        "elder-surgeon": surgeon,
     }.get(name, elder)
 
 
@@ -290,4 +311,5 @@ def _parse_scores(record: dict[str, Any]) -> FilterScores:
         scale = None if row["scale"] is None else Scale(**row["scale"])
         betti = None if row["betti"] is None else tuple(row["betti"])
         rows.append(FilterScore(**{**row, "scale": scale, "betti": betti}))
-    return FilterScores(tuple(rows), record["criterion"], record["remove_high"])
+    comparable = record.get("comparable", False)  # files of older versions do not say
+    return FilterScores(tuple(rows), record["criterion"], record["remove_high"], comparable)

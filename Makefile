@@ -59,6 +59,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/jmlr_docs.py
 	$(BIN)/python benchmarks/activation.py
 	$(BIN)/python benchmarks/pruning.py
+	$(BIN)/python benchmarks/pruning_digits.py
 	$(BIN)/python benchmarks/refit.py
 	$(BIN)/python benchmarks/activation_cost.py
 

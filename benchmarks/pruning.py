@@ -55,6 +55,7 @@ CRITERIA = (
     "elder-h0-taylor", "surgeon", "elder-surgeon",
 )  # fmt: skip
 TUNED = ("random", "l1", "betti", "taylor", "elder", "elder-taylor", "elder-surgeon")
+TUNED_LITTLE = ("l1", "taylor", "elder-surgeon")  # at the smallest share, where little is to be mended
 BEST = "elder-surgeon"
 THRESHOLD = 300
 VARIANTS = [(number, clouds) for number in ("b0", "b1", "sum") for clouds in ("all", "class")]
@@ -117,6 +118,8 @@ class Net:
             for criterion in criteria:
                 what = {"kind": "pruned", **self.here, "criterion": criterion, "share": share}
                 self.log(what, lambda c=criterion, s=share: self.pruned(c, s))  # type: ignore[misc]
+            if share == SHARES[0]:
+                continue
             what = {"kind": "scratch", **self.here, "share": share}
             self.log(what, lambda s=share: self.from_scratch(s))  # type: ignore[misc]
         self.log({"kind": "threshold", **self.here}, self.threshold)
@@ -146,7 +149,8 @@ class Net:
             "refit": test_accuracy(refitted, self.data),
             "scoring_s": scored - start, "refit_s": time.perf_counter() - planned,
         }  # fmt: skip
-        return found | (self.tuned(refitted) if criterion in TUNED else {})
+        tuned = TUNED_LITTLE if share == SHARES[0] else TUNED
+        return found | (self.tuned(refitted) if criterion in tuned else {})
 
     def from_scratch(self, share: float) -> Record:
         """The architecture of the best criterion's plan, drawn anew."""

@@ -5,7 +5,7 @@ Betti number is above 300 (400 samples, the layer's 2 % radius), and test accura
 and test accuracy after removing 30 % of the filters of each layer by Betti number, L1 norm and at random,
 as pruned and after two epochs of fine-tuning.
 
-    python benchmarks/pruning.py    # about two minutes on one core
+    python benchmarks/pruning_digits.py    # about two minutes on one core
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def main() -> None:
         [("yes" if r["batch_norm"] else "no", r["what"], spread(r["values"])) for r in rows],
     )
     record = {
-        "command": "python benchmarks/pruning.py",
+        "command": "python benchmarks/pruning_digits.py",
         "date": date.today().isoformat(),
         "machine": platform.processor() or platform.machine(),
         "versions": library_versions(),
         "rows": rows,
     }
-    write_text(RESULTS / "pruning.json", json.dumps(record, indent=1))
+    write_text(RESULTS / "pruning_digits.json", json.dumps(record, indent=1))
 
 
 def trial(batch_norm: bool, seed: int) -> dict[str, float]:

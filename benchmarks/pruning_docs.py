@@ -46,8 +46,8 @@ def main() -> None:
     for share in (0.5, 0.75):
         parts += [f"### {share:.0%} removed, refitted and trained for three epochs",
                   criteria(rows, share, "tuned_3")]  # fmt: skip
-    parts += ["### What mends the net: 75 % removed by elder-surgeon", mending(rows, 0.75, "elder-surgeon"),
-              "### The same by L1", mending(rows, 0.75, "l1")]  # fmt: skip
+    for criterion in ("elder-surgeon", "l1"):
+        parts += [f"### What mends the net: 75 % removed by {criterion}", mending(rows, 0.75, criterion)]
     for rival in ("taylor", "l1"):
         over = rival_table(rows, 0.75, rival, "refit")
         parts += [f"### Points over {rival}, 75 % removed, refitted",

@@ -57,12 +57,16 @@ def best_fit(
     y_mean = wanted[fit].mean(0) if constant else torch.zeros_like(wanted[0])
     centred = x[fit] - x_mean
     missing = (wanted[fit] - y_mean) - centred @ old.T
-    gram, towards = (centred.T @ centred).double(), (centred.T @ missing).double()
+    # In double precision: channels of very unlike sizes leave less than a ridge between float32 and singular.
+    gram, towards = centred.double().T @ centred.double(), centred.double().T @ missing.double()
     best = Fit(None, None, before, before)
     for ridge in _ridges(*centred.shape):
         regular = gram.clone()
         regular.diagonal().add_(ridge * float(gram.diagonal().mean()) + 1e-30)
-        change = torch.cholesky_solve(towards, torch.linalg.cholesky(regular))
+        factor, failed = torch.linalg.cholesky_ex(regular)
+        if int(failed):
+            continue
+        change = torch.cholesky_solve(towards, factor)
         weight = old + change.T.to(old)
         bias = y_mean - weight @ x_mean
         after = relative_error((x[held_out] @ weight.T + bias) * unit, wanted[held_out] * unit)

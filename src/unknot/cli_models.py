@@ -1,7 +1,6 @@
 """The verb that shrinks models: prune."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -35,7 +34,7 @@ from unknot.outcome import PruningOutcome, Round, Shrunk, shrink
 from unknot.recipe import Recipe
 from unknot.report import write_report
 from unknot.rivals import compare_criteria
-from unknot.scoring import all_convolutions, conv_layers
+from unknot.scoring import prunable_layers
 from unknot.sources import load_data, load_model
 from unknot.thresholds import threshold_sensitivity
 from unknot.training import train_first
@@ -69,6 +68,13 @@ def prune(
     ignore: Annotated[
         list[str] | None,
         typer.Option("--ignore", help="Glob of layers to leave alone, e.g. 'stem*'; may be repeated."),
+    ] = None,
+    linear: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--linear",
+            help="Glob of linear layers to prune too, e.g. '*pwconv1' of a ConvNeXt; may be repeated.",
+        ),
     ] = None,
     min_filters: Annotated[
         int, typer.Option("--min-filters", min=1, help="Filters left in every layer, at least.")
@@ -139,13 +145,14 @@ def prune(
         tune_epochs=finetune,
         patience=patience or None,
         seed=seed,
+        linear=tuple(linear or ()),
     )
     if onnx:
         require_onnx()
     loaded = load_data(data, seed=seed)
     net = load_model(model, loaded, activation=activation, seed=seed)
-    conv_layers(net)  # refuse before training and before writing anything
-    _require_matches(recipe.ignored, net)
+    prunable_layers(net, recipe.linear)  # refuse before training and before writing anything
+    _require_matches(recipe, net)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out} exists", "a new or empty folder", "choose another")
     train_first(net, loaded, train_epochs, seed)
@@ -227,9 +234,9 @@ def _tell_export(report: ExportReport) -> None:
         )
 
 
-def _require_matches(globs: Sequence[str], net: nn.Module) -> None:
-    layers = list(all_convolutions(net))
-    for glob in globs:
+def _require_matches(recipe: Recipe, net: nn.Module) -> None:
+    layers = list(prunable_layers(net, recipe.linear))
+    for glob in recipe.ignored:
         if not any(fnmatchcase(layer, glob) for layer in layers):
             raise InputError(
                 f"--ignore {glob}",

@@ -25,12 +25,12 @@ WITNESSES = 10  # rows in which a filter must answer before it can be called a c
 DEAD, DUPLICATE = "dead: the same output for every sample", "duplicate of filter"
 
 
-def l1(convolution: _ConvNd) -> FloatArray:
+def l1(convolution: _ConvNd | nn.Linear) -> FloatArray:
     """Sum of absolute weights of each filter ``[c]`` (Li et al., ICLR 2017)."""
     return np.asarray(filter_weights(convolution).abs().sum(1).numpy())
 
 
-def fpgm(convolution: _ConvNd) -> FloatArray:
+def fpgm(convolution: _ConvNd | nn.Linear) -> FloatArray:
     """Sum of each filter's Euclidean distances to all others ``[c]``, low near the geometric median.
 
     He et al., CVPR 2019.
@@ -39,10 +39,10 @@ def fpgm(convolution: _ConvNd) -> FloatArray:
     return np.asarray(torch.cdist(weights, weights).sum(1).numpy())
 
 
-def filter_weights(convolution: _ConvNd) -> Tensor:
+def filter_weights(convolution: _ConvNd | nn.Linear) -> Tensor:
     """float64 ``[c, ...]`` on the CPU, one row a filter; of transposed convolutions too."""
     weight = convolution.weight.detach().cpu().double()
-    if convolution.transposed:  # [in, out / groups, ...]
+    if isinstance(convolution, _ConvNd) and convolution.transposed:  # [in, out / groups, ...]
         groups = convolution.groups
         weight = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
     return weight.flatten(1)
@@ -71,7 +71,7 @@ class Observations:
 def observe(
     model: nn.Module,
     probe: Probe,
-    convolutions: Mapping[str, _ConvNd],
+    convolutions: Mapping[str, nn.Module],
     *,
     labels: Tensor | None = None,
     seed: int = 0,
@@ -80,6 +80,7 @@ def observe(
     """Watch every convolution that runs on the probe, in one pass and memory that the probe does not set.
 
     Args:
+        convolutions: by name; linear layers are watched as 1 x 1 convolutions.
         labels: int64 ``[n]`` for `Observations.taylor`.
         seed: of the positions at which the channels are compared.
     """

@@ -46,8 +46,11 @@ class Follower:
         """Follow ``output`` if ``module`` is a convolution."""
         wanted = self.wanted is None or key in self.wanted
         if self.after != "module" and wanted and isinstance(module, _ConvNd):
-            self.origins.add(key)
-            self._followed[_identity(output)] = (key, output)
+            self._begin(key, output)
+
+    def _begin(self, key: tuple[str, int], output: Tensor) -> None:
+        self.origins.add(key)
+        self._followed[_identity(output)] = (key, output)
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -21,6 +21,7 @@ from torch.nn.modules.conv import _ConvNd
 from unknot.errors import InputError
 from unknot.guest import float_tensors
 from unknot.masking import is_depthwise
+from unknot.scoring import width_of
 
 Channel: TypeAlias = tuple[str, int]  # layer, output channel
 OUTPUT = "its channels are the model's output"
@@ -45,14 +46,16 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class Links:
-    """Everything that goes with the output channels of a model's convolutions.
+    """Everything that goes with the output channels of a model's convolutions and chosen linear layers.
 
     Attributes:
+        layers: these, by name.
         links: one a target and side.
         units: classes of channels that can only go together.
         refused: {layer: why none of its channels may go}.
     """
 
+    layers: tuple[str, ...]
     links: tuple[Link, ...]
     units: tuple[tuple[Channel, ...], ...]
     refused: dict[str, str]
@@ -79,11 +82,12 @@ class Links:
         return slim
 
 
-def trace_links(model: nn.Module, example: Tensor) -> Links:
+def trace_links(model: nn.Module, example: Tensor, linear: Collection[str] = ()) -> Links:
     """Follow the output channels of every convolution through ``model``.
 
     Args:
         example: a batch ``[n, ...]`` that the model takes, on its device.
+        linear: names of linear layers to follow likewise.
 
     Raises:
         InputError: torch-pruning cannot follow the model at all.
@@ -98,17 +102,17 @@ def trace_links(model: nn.Module, example: Tensor) -> Links:
     found: dict[Any, Link] = {}
     refused: dict[str, str] = {}
     together = _Classes()
-    for layer, module in working.named_modules():
-        if not isinstance(module, _ConvNd):
-            continue
+    roots = {n: m for n, m in working.named_modules() if isinstance(m, _ConvNd) or n in linear}
+    for layer, module in roots.items():
         if module not in graph.module2node:
             refused[layer] = "it takes no part in the model's output"
             continue
-        # None: all channels.
-        channels = list(range(module.out_channels))
+        channels = list(range(width_of(module) or 0))
+        convolves = isinstance(module, _ConvNd)
+        prune = tp.prune_conv_out_channels if convolves else tp.prune_linear_out_channels
         for c in channels:
             together.add((layer, c))
-        for item in graph.get_pruning_group(module, tp.prune_conv_out_channels, idxs=channels):
+        for item in graph.get_pruning_group(module, prune, idxs=channels):
             why = _obstacle(graph, item, names)
             if why:
                 refused.setdefault(layer, why)
@@ -119,9 +123,9 @@ def trace_links(model: nn.Module, example: Tensor) -> Links:
             link = found.setdefault(key, Link(*key, item.dep.target.pruning_dim, {}))
             for index, root in zip(item.idxs, item.root_idxs, strict=True):
                 link.losses.setdefault((layer, root), []).append(index)
-                for other in _partners(item.dep, target, index):
+                for other in _partners(item.dep, target, index, roots):
                     together.unite((layer, root), other)
-    return Links(tuple(found.values()), together.channels(), refused)
+    return Links(tuple(roots), tuple(found.values()), together.channels(), refused)
 
 
 def _graph(model: nn.Module, example: Tensor) -> Any:
@@ -174,12 +178,14 @@ def _odd_groups(module: nn.Module, name: str) -> str:
     return ""
 
 
-def _partners(dep: Any, target: str, index: int) -> list[tuple[str, int]]:
+def _partners(dep: Any, target: str, index: int, roots: Collection[str]) -> list[tuple[str, int]]:
     """What a channel is tied to at this place: the same name for all that can only go together."""
     module = dep.target.module
     ties = []
-    if isinstance(module, _ConvNd):
-        leaves = "out" in dep.handler.__name__
+    leaves = "out" in dep.handler.__name__
+    if isinstance(module, nn.Linear) and leaves and target in roots:
+        ties.append((target, index))
+    elif isinstance(module, _ConvNd):
         if leaves or is_depthwise(module):
             ties.append((target, index))
         if module.groups > 1 and not is_depthwise(module):

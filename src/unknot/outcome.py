@@ -9,9 +9,11 @@ from typing import Any
 from torch import nn
 
 from unknot.cost import Cost, compare_cost
+from unknot.errors import InputError
 from unknot.export import ExportReport
 from unknot.files import read_record, write_record
 from unknot.graph import Scale
+from unknot.plan import REMEDY
 from unknot.pruning import PruningPlan, plan_pruning, prune
 from unknot.recipe import Recipe
 from unknot.refit import LayerRefit, RefitReport
@@ -156,6 +158,9 @@ def shrink(
     Args:
         recipe: how, and how much.
         repeats: timed forward passes of each model.
+
+    Raises:
+        InputError: no layer may lose any filter (one is named, with the reason).
     """
     watched = recipe.tune_epochs > 0 and recipe.patience is not None
     fit = keep_apart(data, seed=recipe.seed) if watched else data
@@ -169,6 +174,7 @@ def shrink(
             slim,
             loader,
             criterion=recipe.criterion,
+            linear=recipe.linear,
             max_points=recipe.max_points,
             seed=recipe.seed,
             progress=progress,
@@ -179,6 +185,8 @@ def shrink(
             allocation=recipe.allocation, ignored=recipe.ignored, min_filters=recipe.min_filters,
             round_to=recipe.round_to,
         )  # fmt: skip
+        if plan is None and step.refusal:
+            raise InputError(step.refusal, "a model with filters that may go", REMEDY)
         plan = step if plan is None else combine_plans(plan, step, number)
         slim, done = _one_round(slim, step, data, fit, recipe, progress)
         rounds.append(done)

@@ -16,10 +16,11 @@ from unknot.files import read_record, write_record
 from unknot.guest import placed, unwrapped
 from unknot.probe import tensors_of
 from unknot.ranking import Candidate, rank_units, remove_first
-from unknot.scoring import FilterScores, all_convolutions
+from unknot.scoring import FilterScores, prunable_layers, width_of
 from unknot.structure import Pool, Structure, channels_of, disagreement, find_structure
 
 Allocation = Literal["auto", "uniform", "macs"]
+REMEDY = "see kept_layers of a plan by ratio; name linear layers to prune, e.g. linear=['*pwconv1']"
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,13 @@ class PruningPlan:
 
     @property
     def n_filters(self) -> int:
-        """Filters before pruning, of all convolutions that the plan speaks of."""
+        """Filters before pruning, of all layers that the plan speaks of."""
         return sum(self.filters.values())
+
+    @property
+    def refusal(self) -> str:
+        """Why none of the layers may lose any filter, in one line; empty where one may."""
+        return why_nothing_goes(self.kept_layers, self.filters)
 
     def to_json(self, path: str | Path) -> None:
         """Write the plan to ``path``, whole or not at all."""
@@ -111,12 +117,15 @@ def plan_pruning(
         allocation = "macs" if scores.comparable else "uniform"
     model = unwrapped(model)
     (example,) = tensors_of(placed(example, model))
-    filters = {name: conv.out_channels for name, conv in all_convolutions(model).items()}
+    modules = dict(model.named_modules())
+    linear = [x for x in scores.by_layer() if isinstance(modules.get(x), nn.Linear)]
+    filters = {name: width_of(layer) or 0 for name, layer in prunable_layers(model, linear).items()}
     _require_scores_of(filters, scores)
-    structure = find_structure(model, example, ignored)
+    structure = find_structure(model, example, ignored, linear)
     limits = _Limits(filters, max(1, min_filters), round_to)
     chooser = _Chooser(model, scores, example, structure, limits)
     chosen, told, kept = chooser.settle(budget, allocation)
+    nothing = why_nothing_goes(kept, filters)
     reasons = {(layer, i): c.reason for c in chosen for layer, i in c.unit}
     gone = channels_of(c.unit for c in chosen)
     return PruningPlan(
@@ -127,8 +136,17 @@ def plan_pruning(
         criterion=scores.criterion,
         input_shape=tuple(example.shape[1:]),
         shared=_shared(structure.pools),
-        budget=told,
+        budget=f"{told}; {nothing}" if nothing else told,
     )
+
+
+def why_nothing_goes(kept: dict[str, str], filters: dict[str, int]) -> str:
+    """One line where every layer of ``filters`` is ``kept``; empty where one is not."""
+    if set(filters) - set(kept):
+        return ""
+    layer = next(iter(filters))
+    others = f", nor may those of {len(filters) - 1} other layers" if len(filters) > 1 else ""
+    return f"no filter of {layer} may go ({kept[layer]}){others}"
 
 
 def require_plan_options(
@@ -214,6 +232,12 @@ class _Chooser:
 
         if name == "latency_ms":
             met = meet_latency(amount, pruned, len(order), self.example)
+        elif amount > 0 and not pools:
+            raise InputError(
+                f"{name} = {amount}: {why_nothing_goes(self.structure.kept, self.limits.filters)}",
+                "a model with filters that may go",
+                REMEDY,
+            )
         else:
             met = meet_share(name, amount, pruned, len(order), self.example[:1])
         return self._first(order, met.steps), met.told

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from unknot.errors import InputError
 from unknot.guest import placed, unwrapped
@@ -15,6 +14,7 @@ from unknot.links import trace_links
 from unknot.plan import PruningPlan, plan_pruning
 from unknot.probe import tensors_of
 from unknot.refit import refit as refit_weights
+from unknot.scoring import width_of
 
 __all__ = ["PruningPlan", "plan_pruning", "prune"]
 
@@ -45,7 +45,8 @@ def prune(
     model = unwrapped(model)
     _require_plan_of(model, plan)
     (example,) = tensors_of(placed(torch.zeros(2, *plan.input_shape), model))
-    links = trace_links(model, example)
+    linear = [n for n in plan.filters if isinstance(model.get_submodule(n), nn.Linear)]
+    links = trace_links(model, example, linear)
     for unit in links.units:
         staying = [(layer, c) for layer, c in unit if c not in plan.removed.get(layer, ())]
         if 0 < len(staying) < len(unit):
@@ -64,16 +65,16 @@ def prune(
 def _require_plan_of(model: nn.Module, plan: PruningPlan) -> None:
     modules = dict(model.named_modules())
     for layer, filters in plan.removed.items():
-        convolution = modules.get(layer)
-        if not isinstance(convolution, _ConvNd) or convolution.out_channels != plan.filters.get(layer):
+        width = width_of(modules.get(layer))
+        if width is None or width != plan.filters.get(layer):
             raise InputError(
                 f"plan for layer {layer} of {plan.filters.get(layer)} filters",
                 "the model that was planned for",
                 "plan again with this model",
             )
-        if filters and not 0 <= min(filters) <= max(filters) < convolution.out_channels:
+        if filters and not 0 <= min(filters) <= max(filters) < width:
             raise InputError(
                 f"filters {filters} of layer {layer}",
-                f"numbers in [0, {convolution.out_channels})",
+                f"numbers in [0, {width})",
                 "plan again with this model",
             )

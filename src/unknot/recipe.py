@@ -18,6 +18,7 @@ class Recipe:
     Attributes:
         budget: how much goes.
         criterion: of `score_filters`, what goes first.
+        linear: of `score_filters`, globs of linear layers to prune beside the convolutions.
         allocation, ignored, min_filters, round_to: of `plan_pruning`.
         rounds: of pruning, refitting and fine-tuning, each for an equal part of the budget.
         refit: mend the layers that lost inputs in closed form, without labels; see `refit`.
@@ -42,6 +43,7 @@ class Recipe:
     learning_rate: float = 1e-3
     patience: int | None = None
     seed: int = 0
+    linear: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.criterion not in CRITERIA:

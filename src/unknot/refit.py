@@ -25,6 +25,7 @@ from unknot.plan import PruningPlan
 from unknot.probe import Inputs, map_tensors, probe_samples, tensors_of
 from unknot.readers import Calls, Readers, affine_of, find_readers
 from unknot.ridge import best_fit, relative_error
+from unknot.scoring import width_of
 
 ROWS = 6144  # at most, of one layer
 HELD_OUT = 5  # every fifth sample is for measuring errors only
@@ -278,8 +279,8 @@ def _require_pair(model: nn.Module, slim: nn.Module, plan: PruningPlan) -> None:
     for layer, module in model.named_modules():
         if layer not in plan.filters:
             continue
-        left = int(getattr(module, "out_channels", 0)) - len(plan.removed.get(layer, ()))
-        if getattr(slimmer.get(layer), "out_channels", None) != left:
+        left = (width_of(module) or 0) - len(plan.removed.get(layer, ()))
+        if width_of(slimmer.get(layer)) != left:
             raise InputError(
                 f"layer {layer} of the pruned model",
                 f"{left} filters",

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from unknot.capture import PASS_BYTES, Key, LayerOutput
 from unknot.clouds import require_finite
@@ -54,7 +53,7 @@ class Responses:
     """Runs a model in eval mode on a probe; it comes back as it was.
 
     Args:
-        convolutions: by name.
+        convolutions: by name; linear layers among them are watched as 1 x 1 convolutions.
         labels: int64 ``[n]`` for gradients of the cross entropy, or None.
 
     Attributes:
@@ -66,7 +65,7 @@ class Responses:
         self,
         model: nn.Module,
         probe: Probe,
-        convolutions: Mapping[str, _ConvNd],
+        convolutions: Mapping[str, nn.Module],
         labels: Tensor | None = None,
     ) -> None:
         self.model, self.probe, self.convolutions, self.labels = model, probe, convolutions, labels
@@ -128,9 +127,12 @@ class _Chain(Follower):
         self._gates: dict[Key, tuple[Any, Tensor]] = {}  # gradient edge, values
         self._head: dict[Key, tuple[Any, ...]] = {}  # the latest tensor of the chain
         self._activated: set[Key] = set()
+        self._last: set[Key] = set()  # those whose channels are the last dimension
 
     def start(self, key: Key, module: nn.Module, output: Tensor) -> None:
-        super().start(key, module, output)
+        self._begin(key, output)
+        if isinstance(module, nn.Linear):
+            self._last.add(key)
         self._advance(key, output)
 
     def gradients(self, loss: Tensor) -> dict[Key, Tensor]:
@@ -140,9 +142,9 @@ class _Chain(Follower):
             raise _not_differentiable("an output")
         found = torch.autograd.grad(loss, [self._gates[k][0] for k in keys], allow_unused=True)
         return {
-            key: torch.zeros(values.shape[:2])
+            key: torch.zeros(self._channels_second(key, values).shape[:2])
             if gradient is None
-            else (gradient * values).flatten(2).sum(2).cpu()
+            else self._channels_second(key, gradient * values).flatten(2).sum(2).cpu()
             for key, gradient in zip(keys, found, strict=True)
             for values in [self._gates[key][1]]
         }
@@ -150,11 +152,17 @@ class _Chain(Follower):
     def _advance(self, key: Key, output: Tensor) -> None:
         self._head[key] = _layout(output)
         values = output.detach().clone()
-        self.values[key] = values
+        self.values[key] = self._channels_second(key, values)
         if self._with_gradients and key not in self._activated:
             if not output.requires_grad:
                 raise _not_differentiable(f"layer {key[0]}")
             self._gates[key] = (torch.autograd.graph.get_gradient_edge(output), values)
+
+    def _channels_second(self, key: Key, values: Tensor) -> Tensor:
+        """``[b, c, ...]``, from ``[b, ..., c]`` or ``[b, c]`` of a linear layer."""
+        if key not in self._last:
+            return values
+        return values.movedim(-1, 1) if values.ndim > 2 else values[..., None]
 
     def _step(self, before: Any, output: Any, kind: str) -> None:
         if not (isinstance(before, Tensor) and isinstance(output, Tensor)):
@@ -162,7 +170,7 @@ class _Chain(Follower):
         key = self._key(before)
         if key is None:
             return
-        ends = key in self._activated and kind != "pooling"
+        ends = key in self._activated and (kind != "pooling" or key in self._last)
         if ends or output.ndim != before.ndim or output.shape[:2] != before.shape[:2]:
             return
         self._followed[_identity(output)] = (key, output)

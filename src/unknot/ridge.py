@@ -57,7 +57,7 @@ def best_fit(
     y_mean = wanted[fit].mean(0) if constant else torch.zeros_like(wanted[0])
     centred = x[fit] - x_mean
     missing = (wanted[fit] - y_mean) - centred @ old.T
-    # In double precision: channels of very unlike sizes leave less than a ridge between float32 and singular.
+    # In double precision: of channels of unlike sizes float32 rounds off more than the ridge adds.
     gram, towards = centred.double().T @ centred.double(), centred.double().T @ missing.double()
     best = Fit(None, None, before, before)
     for ridge in _ridges(*centred.shape):

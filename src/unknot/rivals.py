@@ -73,8 +73,9 @@ def compare_criteria(
             continue
         with suppress(InputError):  # e.g. "taylor" where there is one class
             found[name] = score_filters(
-                model, loader, criterion=name, max_points=recipe.max_points, seed=recipe.seed
-            )
+                model, loader, criterion=name, linear=recipe.linear,
+                max_points=recipe.max_points, seed=recipe.seed,
+            )  # fmt: skip
     whole = count_macs(model, example[:1])
     scored = time.monotonic()
     rows: list[Rival] = []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from unknot.surgeon import removal_costs
 from unknot.tangles import Clouds, Number, ScaleRule, TangleRule, measure_tangles
 
 Criterion = Callable[[str, Any], "NDArray[Any]"]
+Layer: TypeAlias = _ConvNd | nn.Linear
 CRITERIA = (
     "betti", "l1", "random", "elder", "elder-taylor", "elder-h0", "elder-h0-taylor", "taylor", "bn",
     "fpgm", "surgeon", "elder-surgeon",
@@ -40,7 +42,7 @@ class FilterScore:
     """The score of one filter.
 
     Attributes:
-        layer: dotted module name of the convolution.
+        layer: dotted module name of the convolution or linear layer.
         filter: its output channel.
         score: by ``criterion``; of a redundant filter, beyond those of all others.
         criterion: its name.
@@ -104,6 +106,7 @@ def score_filters(
     loader: Iterable[Any] | Tensor | None = None,
     *,
     criterion: str | Criterion = "betti",
+    linear: Sequence[str] = (),
     scale: ScaleRule = "auto",
     number: Number = "sum",
     clouds: Clouds = "all",
@@ -112,7 +115,7 @@ def score_filters(
     seed: int = 0,
     progress: bool = False,
 ) -> FilterScores:
-    """Score every filter of every convolution.
+    """Score every filter of every convolution, and every output of the linear layers asked for.
 
     With a loader, filters that are dead (one output for all samples) or duplicates (equal to a better
     one up to a positive factor) are found under every criterion; their ``note`` says so, and their
@@ -131,6 +134,9 @@ def score_filters(
             (Betti numbers of the filter's outputs, one point a sample: high is tangled, hence removed;
             arXiv 2109.01572); or a callable ``(layer name, convolution) -> scores [filters]`` whose
             low scores go.
+        linear: globs of linear layers whose outputs are scored, and then pruned, like filters: 1 x 1
+            convolutions written as linear layers, e.g. "*pwconv1" of a ConvNeXt, or the inner ones of
+            any multilayer perceptron.
         scale: for "betti". "auto": for each layer the Rips radius at the 2 % quantile of the distances
             between its filters' outputs, a convention; "calibrate": the kNN-hop scale that `calibrate`
             finds on the layer's output, marked where it finds none; or a Scale.
@@ -141,11 +147,11 @@ def score_filters(
         seed: of the samples, of "random", and of what is drawn from layer outputs.
 
     Raises:
-        InputError: no convolution, an unknown criterion, no samples or labels where they are needed,
-            NaN in a layer output (the layer is named).
+        InputError: no convolution, a glob that matches no linear layer, an unknown criterion, no samples
+            or labels where they are needed, NaN in a layer output (the layer is named).
     """
     model = unwrapped(model)
-    convolutions = all_convolutions(model)
+    convolutions = prunable_layers(model, linear)
     rule = TangleRule(scale, number, clouds, classes)
     name = _checked_name(criterion, loader is not None)
     probe = None if loader is None else probe_samples(loader, max_points=max_points, seed=seed)
@@ -164,7 +170,8 @@ def score_filters(
         samples = len(probe) if probe is not None and name in _OF_SAMPLES else None
         costs = {}
         if name in _OF_READERS and probe is not None:
-            costs = removal_costs(model, probe, seed=seed, progress=progress)
+            named = [n for n, layer in convolutions.items() if isinstance(layer, nn.Linear)]
+            costs = removal_costs(model, probe, linear=named, seed=seed, progress=progress)
         score = criterion if callable(criterion) else _named(name, seen, costs, seed)
         for layer, convolution in convolutions.items():
             if layer in seen or name not in _OF_SAMPLES:
@@ -203,6 +210,36 @@ def all_convolutions(model: nn.Module) -> dict[str, _ConvNd]:
     return found
 
 
+def prunable_layers(model: nn.Module, linear: Sequence[str] = ()) -> dict[str, Layer]:
+    """Every convolution by dotted name, and the linear layers that match the globs, in the model's order.
+
+    Raises:
+        InputError: there is none, or a glob matches no linear layer.
+    """
+    every = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
+    chosen: set[str] = set()
+    for glob in [linear] if isinstance(linear, str) else linear:
+        found = {name for name in every if fnmatchcase(name, glob)}
+        if not found:
+            some = f"try {', '.join(list(every)[:5])}" if every else "it has none: leave it out"
+            raise InputError(f"linear = {glob!r}", "a glob that matches a linear layer", some)
+        chosen |= found
+    if not chosen:
+        return dict(all_convolutions(model))
+    return {
+        name: m
+        for name, m in model.named_modules()
+        if isinstance(m, _ConvNd) or (isinstance(m, nn.Linear) and name in chosen)
+    }
+
+
+def width_of(layer: nn.Module | None) -> int | None:
+    """Output channels of a convolution or a linear layer; None of anything else."""
+    if isinstance(layer, _ConvNd):
+        return layer.out_channels
+    return layer.out_features if isinstance(layer, nn.Linear) else None
+
+
 def _checked_name(criterion: str | Criterion, has_loader: bool) -> str:
     if callable(criterion):
         return getattr(criterion, "__name__", "callable")
@@ -234,30 +271,30 @@ def _named(name: str, seen: dict[str, Observations], costs: dict[Channel, float]
     """The criterion of that name as a function of layer name and convolution."""
     rng = np.random.default_rng(seed)
 
-    def taylor(layer: str, _: _ConvNd) -> NDArray[Any]:
+    def taylor(layer: str, _: Layer) -> NDArray[Any]:
         found = seen[layer].taylor
         assert found is not None
         return found
 
-    def elder(layer: str, convolution: _ConvNd) -> NDArray[Any]:
+    def elder(layer: str, convolution: Layer) -> NDArray[Any]:
         importance = taylor(layer, convolution) if name in _OF_LABELS else l1(convolution)
         return elder_scores(importance, seen[layer].correlation, strict=_ELDERS[name])
 
-    def surgeon(layer: str, convolution: _ConvNd) -> NDArray[Any]:
+    def surgeon(layer: str, convolution: Layer) -> NDArray[Any]:
         # Of channels that no other layer reads the model's output depends, hence they cost everything.
-        cost = np.array([costs.get((layer, i), 1.0) for i in range(convolution.out_channels)])
+        cost = np.array([costs.get((layer, i), 1.0) for i in range(width_of(convolution) or 0)])
         if name == "surgeon":
             return cost
         return np.asarray(cost * nearest_elder(cost, filter_distances(seen[layer].correlation)))
 
-    def bn(layer: str, convolution: _ConvNd) -> NDArray[Any]:
+    def bn(layer: str, convolution: Layer) -> NDArray[Any]:
         gamma = seen[layer].gamma
         return l1(convolution) if gamma is None else gamma
 
     return {
         "l1": lambda _, conv: l1(conv),
         "fpgm": lambda _, conv: fpgm(conv),
-        "random": lambda _, conv: rng.random(conv.out_channels),
+        "random": lambda _, conv: rng.random(width_of(conv)),
         "taylor": taylor,
         "bn": bn,
         "surgeon": surgeon,
@@ -266,20 +303,20 @@ def _named(name: str, seen: dict[str, Observations], costs: dict[Channel, float]
 
 
 def _scored(
-    layer: str, convolution: _ConvNd, name: str, score: Criterion, samples: int | None
+    layer: str, convolution: Layer, name: str, score: Criterion, samples: int | None
 ) -> list[FilterScore]:
     values = np.asarray(score(layer, convolution), dtype=np.float64)
-    if values.shape != (convolution.out_channels,) or not np.isfinite(values).all():
+    if values.shape != (width_of(convolution),) or not np.isfinite(values).all():
         raise InputError(
             f"criterion {name} gave shape {values.shape} for layer {layer}",
-            f"({convolution.out_channels},) finite scores",
+            f"({width_of(convolution)},) finite scores",
             "return one finite number a filter",
         )
     return [FilterScore(layer, i, float(v), name, samples) for i, v in enumerate(values)]
 
 
 def _with_stand_ins(
-    rows: list[FilterScore], convolutions: dict[str, _ConvNd], seen: dict[str, Observations]
+    rows: list[FilterScore], convolutions: dict[str, Layer], seen: dict[str, Observations]
 ) -> list[FilterScore]:
     note = "no batch normalisation follows: L1 norm"
     without = {layer for layer in convolutions if layer in seen and seen[layer].gamma is None}

@@ -18,7 +18,7 @@ from unknot.guest import as_it_was, float_tensors, placed
 from unknot.links import Channel, Links, trace_links
 from unknot.masking import masked_outputs
 from unknot.probe import tensors_of
-from unknot.scoring import all_convolutions
+from unknot.scoring import width_of
 
 Removed: TypeAlias = dict[str, list[int]]  # {layer: output channels, ascending}
 Unit: TypeAlias = tuple[Channel, ...]
@@ -29,7 +29,8 @@ class Pool:
     """Channels of the same layers, in units that go or stay as one.
 
     Attributes:
-        layers: convolutions, in the model's order; more than one where they share their channels.
+        layers: convolutions and linear layers, in the model's order; more than one where they share
+            their channels.
         units: e.g. ``(("stem", 3), ("block.conv2", 3))`` for channel 3 of a residual sum.
     """
 
@@ -61,7 +62,9 @@ def channels_of(units: Iterable[Unit]) -> Removed:
     return {layer: sorted(channels) for layer, channels in removed.items()}
 
 
-def find_structure(model: nn.Module, example: Tensor, ignored: Sequence[str] = ()) -> Structure:
+def find_structure(
+    model: nn.Module, example: Tensor, ignored: Sequence[str] = (), linear: Sequence[str] = ()
+) -> Structure:
     """Find and try out what may go.
 
     Half of every pool is removed from a copy with jittered parameters, which is then compared with the
@@ -71,12 +74,13 @@ def find_structure(model: nn.Module, example: Tensor, ignored: Sequence[str] = (
     Args:
         example: a batch ``[n, ...]`` that the model takes; two samples are used.
         ignored: globs of layers that keep all of their channels.
+        linear: names of the linear layers that may lose channels, beside all convolutions.
 
     Raises:
         InputError: the model does not take the example, or a glob matches no layer.
     """
     (example,) = tensors_of(placed(example[:2], model))
-    links = trace_links(model, example)
+    links = trace_links(model, example, linear)
     with as_it_was(model):
         finite = all(bool(t.isfinite().all()) for t in float_tensors(model(example)))
     if not finite:
@@ -121,8 +125,9 @@ def disagreement(
     except Exception as error:  # whatever the user's code or torch-pruning raises
         text = (str(error).splitlines() or [""])[0][:100]
         return f"the model does not run without them ({type(error).__name__}: {text})"
-    whole, left = all_convolutions(model), all_convolutions(slim)
-    if any(left[n].out_channels != c.out_channels - len(removed.get(n, ())) for n, c in whole.items()):
+    widths = [[width_of(m.get_submodule(n)) or 0 for n in links.layers] for m in (model, slim)]
+    gone = [len(removed.get(layer, ())) for layer in links.layers]
+    if any(a - n != b for a, b, n in zip(*widths, gone, strict=True)):
         return "other channels would go with them"
     if [t.shape for t in found] != [t.shape for t in expected]:
         return "its channels are the model's output"

@@ -15,7 +15,7 @@ stand in for each other the second is dear. No labels, no gradients.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +42,12 @@ EVERYTHING = 1.0  # the cost of what no reader's error tells of
 
 
 def removal_costs(
-    model: nn.Module, probe: Probe, *, seed: int = 0, progress: bool = False
+    model: nn.Module,
+    probe: Probe,
+    *,
+    linear: Collection[str] = (),
+    seed: int = 0,
+    progress: bool = False,
 ) -> dict[Channel, float]:
     """The cost of each output channel of each convolution, when its turn to go has come.
 
@@ -53,6 +58,7 @@ def removal_costs(
     Args:
         model: an unwrapped model; run in eval mode, and left as it was.
         probe: samples.
+        linear: names of linear layers whose outputs are weighed likewise.
         seed: of the places at which inputs are looked at.
 
     Raises:
@@ -60,7 +66,7 @@ def removal_costs(
     """
     inputs = placed(probe.inputs, model)
     (example,) = tensors_of(map_tensors(inputs, lambda t: t[:2]))
-    links = trace_links(model, example)
+    links = trace_links(model, example, linear)
     modules = dict(model.named_modules())
     read: defaultdict[str, dict[Channel, list[int]]] = defaultdict(dict)
     for link in links.links:

@@ -110,6 +110,10 @@ def conv_outputs(
     for output in track(recording.outputs(), "Betti numbers of filters", show=progress, total=total):
         if output.layer in layers and output.call == 0:
             require_finite(output, None)
+            if isinstance(recording.model.get_submodule(output.layer), nn.Linear):  # [n, ..., c]
+                values = output.values
+                values = values.movedim(-1, 1) if values.ndim > 2 else values[..., None]
+                output = replace(output, values=values)  # noqa: PLW2901
             yield output
 
 

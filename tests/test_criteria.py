@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from unknot.capture import capture
 from unknot.criteria import observe
 from unknot.elder import elder_scores, filter_distances, merge_heights, nearest_elder
+from unknot.layers import all_convolutions
 from unknot.probe import Probe
-from unknot.scoring import all_convolutions, score_filters
+from unknot.scoring import score_filters
 
 
 @st.composite

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 import unknot as uk
 from unknot.criteria import DEAD, Observations, observe
+from unknot.layers import all_convolutions
 from unknot.probe import Probe
-from unknot.scoring import CRITERIA, FilterScores, all_convolutions, score_filters
+from unknot.scoring import CRITERIA, FilterScores, score_filters
 
 
 class Functional(nn.Module):

@@ -15,6 +15,7 @@ from unknot.console import print_json, print_table
 from unknot.demo import print_outcome
 from unknot.errors import InputError
 from unknot.export import ExportReport, export_onnx, require_onnx
+from unknot.layers import prunable_layers
 from unknot.options import (
     Activation,
     Data,
@@ -34,7 +35,6 @@ from unknot.outcome import PruningOutcome, Round, Shrunk, shrink
 from unknot.recipe import Recipe
 from unknot.report import write_report
 from unknot.rivals import compare_criteria
-from unknot.scoring import prunable_layers
 from unknot.sources import load_data, load_model
 from unknot.thresholds import threshold_sensitivity
 from unknot.training import train_first

@@ -20,8 +20,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from unknot.errors import InputError
 from unknot.guest import float_tensors
+from unknot.layers import width_of
 from unknot.masking import is_depthwise
-from unknot.scoring import width_of
 
 Channel: TypeAlias = tuple[str, int]  # layer, output channel
 OUTPUT = "its channels are the model's output"

@@ -14,9 +14,10 @@ from unknot.cost import count_macs
 from unknot.errors import InputError, require_count
 from unknot.files import read_record, write_record
 from unknot.guest import placed, unwrapped
+from unknot.layers import prunable_layers, width_of
 from unknot.probe import tensors_of
 from unknot.ranking import Candidate, rank_units, remove_first
-from unknot.scoring import FilterScores, prunable_layers, width_of
+from unknot.scoring import FilterScores
 from unknot.structure import Pool, Structure, channels_of, disagreement, find_structure
 
 Allocation = Literal["auto", "uniform", "macs"]

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from unknot.errors import InputError
 from unknot.guest import placed, unwrapped
+from unknot.layers import width_of
 from unknot.links import trace_links
 from unknot.plan import PruningPlan, plan_pruning
 from unknot.probe import tensors_of
 from unknot.refit import refit as refit_weights
-from unknot.scoring import width_of
 
 __all__ = ["PruningPlan", "plan_pruning", "prune"]
 

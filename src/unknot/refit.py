@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from unknot.errors import InputError, require_count
 from unknot.guest import as_it_was, call_model, float_tensors, is_leaf, placed, unwrapped
+from unknot.layers import width_of
 from unknot.memory import memory_limit
 from unknot.patches import Rows, is_linear_map, matrix
 from unknot.plan import PruningPlan
 from unknot.probe import Inputs, map_tensors, probe_samples, tensors_of
 from unknot.readers import Calls, Readers, affine_of, find_readers
 from unknot.ridge import best_fit, relative_error
-from unknot.scoring import width_of
 
 ROWS = 6144  # at most, of one layer
 HELD_OUT = 5  # every fifth sample is for measuring errors only

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from unknot.criteria import DEAD, DUPLICATE, Observations, fpgm, l1, observe, redundancy_notes
 from unknot.elder import elder_scores, filter_distances, nearest_elder
@@ -20,13 +18,13 @@ from unknot.errors import InputError
 from unknot.files import read_record, write_record
 from unknot.graph import Scale
 from unknot.guest import unwrapped
+from unknot.layers import Layer, prunable_layers, width_of
 from unknot.links import Channel
 from unknot.probe import Probe, probe_samples
 from unknot.surgeon import removal_costs
 from unknot.tangles import Clouds, Number, ScaleRule, TangleRule, measure_tangles
 
 Criterion = Callable[[str, Any], "NDArray[Any]"]
-Layer: TypeAlias = _ConvNd | nn.Linear
 CRITERIA = (
     "betti", "l1", "random", "elder", "elder-taylor", "elder-h0", "elder-h0-taylor", "taylor", "bn",
     "fpgm", "surgeon", "elder-surgeon",
@@ -180,64 +178,6 @@ def score_filters(
     remove_high = name == "betti"
     comparable = name in _OF_READERS
     return FilterScores(_redundant_first(rows, seen, remove_high), name, remove_high, comparable)
-
-
-def conv_layers(model: nn.Module) -> dict[str, nn.Conv2d]:
-    """Every two-dimensional convolution by dotted name.
-
-    Raises:
-        InputError: there is none.
-    """
-    found = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
-    if not found:
-        raise InputError(
-            f"a {type(model).__name__} without two-dimensional convolutions",
-            "at least one nn.Conv2d",
-            "pruning removes convolution filters; pass a convolution net",
-        )
-    return found
-
-
-def all_convolutions(model: nn.Module) -> dict[str, _ConvNd]:
-    """Every convolution by dotted name: of one to three dimensions, transposed ones included.
-
-    Raises:
-        InputError: there is none.
-    """
-    found = {name: m for name, m in model.named_modules() if isinstance(m, _ConvNd)}
-    if not found:
-        conv_layers(model)  # refuses
-    return found
-
-
-def prunable_layers(model: nn.Module, linear: Sequence[str] = ()) -> dict[str, Layer]:
-    """Every convolution by dotted name, and the linear layers that match the globs, in the model's order.
-
-    Raises:
-        InputError: there is none, or a glob matches no linear layer.
-    """
-    every = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-    chosen: set[str] = set()
-    for glob in [linear] if isinstance(linear, str) else linear:
-        found = {name for name in every if fnmatchcase(name, glob)}
-        if not found:
-            some = f"try {', '.join(list(every)[:5])}" if every else "it has none: leave it out"
-            raise InputError(f"linear = {glob!r}", "a glob that matches a linear layer", some)
-        chosen |= found
-    if not chosen:
-        return dict(all_convolutions(model))
-    return {
-        name: m
-        for name, m in model.named_modules()
-        if isinstance(m, _ConvNd) or (isinstance(m, nn.Linear) and name in chosen)
-    }
-
-
-def width_of(layer: nn.Module | None) -> int | None:
-    """Output channels of a convolution or a linear layer; None of anything else."""
-    if isinstance(layer, _ConvNd):
-        return layer.out_channels
-    return layer.out_features if isinstance(layer, nn.Linear) else None
 
 
 def _checked_name(criterion: str | Criterion, has_loader: bool) -> str:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from unknot.errors import InputError
 from unknot.guest import as_it_was, float_tensors, placed
+from unknot.layers import width_of
 from unknot.links import Channel, Links, trace_links
 from unknot.masking import masked_outputs
 from unknot.probe import tensors_of
-from unknot.scoring import width_of
 
 Removed: TypeAlias = dict[str, list[int]]  # {layer: output channels, ascending}
 Unit: TypeAlias = tuple[Channel, ...]

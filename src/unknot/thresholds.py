@@ -16,8 +16,8 @@ from unknot.counting import CountSettings, count_clouds
 from unknot.errors import InputError, require_count
 from unknot.graph import Scale
 from unknot.guest import unwrapped
+from unknot.layers import all_convolutions
 from unknot.probe import probe_samples
-from unknot.scoring import all_convolutions
 from unknot.tangles import Number, TangleRule, conv_outputs, layer_scales
 
 QUANTILES = (0.005, 0.01, 0.02, 0.05, 0.1)

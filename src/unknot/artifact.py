@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_model
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_model
+from torch import Tensor, nn
 
 from unknot.errors import InputError
+from unknot.files import replace_folder
 from unknot.outcome import PruningOutcome
 from unknot.pruning import PruningPlan, prune
 
@@ -38,8 +40,12 @@ def save_pruned(
     Args:
         model: what `prune` returned for ``plan``, fine-tuned or not.
         outcome: accuracy and cost before and after, for the card.
+
+    Raises:
+        InputError: the folder holds other files.
+        OSError: it cannot be written, e.g. a full disk; what it held before stays.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     if folder.exists() and {p.name for p in folder.iterdir()} - {WEIGHTS, PLAN, CARD, README}:
         raise InputError(
             f"folder {folder} with other files in it", "a new or empty folder", "choose another"
@@ -48,7 +54,7 @@ def save_pruned(
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     temporary.chmod(0o755)
     try:
-        save_model(model, str(temporary / WEIGHTS))
+        _save_weights(model, temporary / WEIGHTS)
         plan.to_json(temporary / PLAN)
         card = {
             "unknot": "model",
@@ -59,9 +65,7 @@ def save_pruned(
         }
         (temporary / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
         (temporary / README).write_text(_readme(model, plan, outcome), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
+        replace_folder(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -77,7 +81,8 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
         factory: builds the model as it was before pruning; its weights do not matter.
 
     Raises:
-        InputError: a file is missing or damaged, or the factory builds another model.
+        InputError: a file is missing, damaged or a link that leads out of the folder, or the factory
+            builds another model.
     """
     folder = Path(folder)
     for name in (WEIGHTS, PLAN, CARD):
@@ -85,21 +90,15 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
             raise InputError(
                 f"folder {folder} without {name}", "what save_pruned wrote", "check the path"
             )
-    model = prune(factory(), PruningPlan.from_json(folder / PLAN))
-    try:
-        weights = load_file(folder / WEIGHTS)
-    except SafetensorError as error:
-        raise InputError(
-            f"file {folder / WEIGHTS} ({error})", "a complete safetensors file", "save it again"
-        ) from None
-    shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-    for name, tensor in weights.items():
-        if shapes.get(name) != tuple(tensor.shape):
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise InputError(
-                f"saved tensor {name} of shape {tuple(tensor.shape)}",
-                f"shape {shapes.get(name)} from the factory",
-                "pass the factory of the model that was pruned",
+                f"file {folder / name}, a link to {(folder / name).resolve()}",
+                "a file of the folder itself",
+                "copy the folder with what its links lead to, if you trust them",
             )
+    model = prune(factory(), PruningPlan.from_json(folder / PLAN))
+    with _damaged(folder / WEIGHTS):
+        weights = _read_weights(model, folder / WEIGHTS)
     # Tensors that share memory are saved once, so a name may be missing from the file and still be
     # loaded through its twin; anything else that is missing is a foreign file.
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -111,6 +110,48 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
     if lost:
         raise InputError(f"weights without {lost[0]}", "every tensor of the model", "save it again")
     return model.eval()
+
+
+def _save_weights(model: nn.Module, path: Path) -> None:
+    try:
+        save_model(model, str(path))
+    except SafetensorError as error:
+        if "Io" not in str(error):
+            raise
+        raise OSError(f"file {path}: {error}") from None  # a full disk
+
+
+def _read_weights(model: nn.Module, path: Path) -> dict[str, Tensor]:
+    """The tensors of the file, of which none is read before all fit the model."""
+    expected = model.state_dict()
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 - it is no dict
+            shape = tuple(file.get_slice(name).get_shape())
+            if name not in expected or shape != tuple(expected[name].shape):
+                raise InputError(
+                    f"saved tensor {name} of shape {shape}",
+                    f"shape {tuple(expected[name].shape) if name in expected else None} from the factory",
+                    "pass the factory of the model that was pruned",
+                )
+        weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() != expected[name].is_floating_point():
+            raise InputError(
+                f"saved tensor {name} of {tensor.dtype}",
+                f"a type like {expected[name].dtype}",
+                "save it again",
+            )
+    return weights
+
+
+@contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except SafetensorError as error:
+        raise InputError(
+            f"file {path} ({error})", "a complete safetensors file", "save it again"
+        ) from None
 
 
 def _readme(model: nn.Module, plan: PruningPlan, outcome: PruningOutcome | None) -> str:

@@ -170,30 +170,31 @@ class Study:
         ]
         for task in pairs:
             _try_net(task)
-        if len(cells) > 1:
-            numbers = tuple(range(SELECTION_SEED, SELECTION_SEED + shared.selection_seeds))
-            tasks = [replace(task, seeds=numbers) for task in pairs]
-            self._run_missing(tasks, "choosing cells", jobs, progress)
-        scales = {}
-        if topology:
-            for name, found in data.items():
-                points, labels = measured_samples(found)
-                scales[name] = calibrate(
-                    points.flatten(1).double().numpy(), labels.numpy(), max_points=WATCHED_POINTS
+        with self._file.claimed():
+            if len(cells) > 1:
+                numbers = tuple(range(SELECTION_SEED, SELECTION_SEED + shared.selection_seeds))
+                tasks = [replace(task, seeds=numbers) for task in pairs]
+                self._run_missing(tasks, "choosing cells", jobs, progress)
+            scales = {}
+            if topology:
+                for name, found in data.items():
+                    points, labels = measured_samples(found)
+                    scales[name] = calibrate(
+                        points.flatten(1).double().numpy(), labels.numpy(), max_points=WATCHED_POINTS
+                    )
+            trials = self._file.read()
+            final = [
+                replace(
+                    task,
+                    cells=(_best_cell(trials, task),),
+                    seeds=tuple(range(seeds)),
+                    choosing=False,
+                    watched=topology,
+                    scale=scales.get(task.data.name),
                 )
-        trials = self._file.read()
-        final = [
-            replace(
-                task,
-                cells=(_best_cell(trials, task),),
-                seeds=tuple(range(seeds)),
-                choosing=False,
-                watched=topology,
-                scale=scales.get(task.data.name),
-            )
-            for task in pairs
-        ]
-        self._run_missing(final, "trials", jobs, progress)
+                for task in pairs
+            ]
+            self._run_missing(final, "trials", jobs, progress)
 
     def trials(self) -> tuple[Trial, ...]:
         """Everything that was run, sorted."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unknot.errors import InputError, require_count
+from unknot.files import typed
 from unknot.footprint import peak_activation_bytes
 from unknot.guest import as_it_was, placed
 from unknot.probe import tensors_of
@@ -54,8 +55,7 @@ class Cost:
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Cost:
         """From what `dataclasses.asdict` gave, by way of JSON."""
-        latencies = tuple(Latency(**latency) for latency in record.get("latencies", ()))
-        return cls(**{**record, "latencies": latencies})
+        return typed(cls, record)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from unknot.cost import BATCH_SIZES, batch_of
 from unknot.errors import InputError, require_count
-from unknot.files import write_file
+from unknot.files import typed, write_file
 from unknot.guest import float_tensors, unwrapped
 from unknot.timing import Latency, latency_of, time_in_turns
 
@@ -80,9 +80,7 @@ class ExportReport:
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> ExportReport:
         """From what `dataclasses.asdict` gave, by way of JSON."""
-        parity = tuple(Parity(**row) for row in record["parity"])
-        times = {k: tuple(Latency(**row) for row in record[k]) for k in ("torch", "onnx")}
-        return cls(**{**record, "parity": parity, **times})
+        return typed(cls, record)
 
 
 def export_onnx(

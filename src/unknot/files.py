@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any, TypeVar
 from unknot.errors import InputError
 
 T = TypeVar("T")
+# What reading a damaged or foreign record raises; JSON that is nested too deeply is a RecursionError.
+DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 def write_file(path: str | Path, write: Callable[[Path], None]) -> None:
@@ -30,6 +34,8 @@ def write_file(path: str | Path, write: Callable[[Path], None]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # else a power failure may leave the new name with an empty file
         # mkstemp makes files that only their owner may read; a result is an ordinary file.
         umask = os.umask(0)
         os.umask(umask)
@@ -40,18 +46,88 @@ def write_file(path: str | Path, write: Callable[[Path], None]) -> None:
         raise
 
 
+def replace_folder(made: Path, folder: Path) -> None:
+    """Put the folder ``made``, which lies beside it, in the place of ``folder``; the old one is deleted.
+
+    Where the system can exchange two names at once (Linux), there is no moment without a whole folder at
+    ``folder``; elsewhere there is one, in which the old one has a hidden name beside it.
+    """
+    if not folder.exists():
+        made.replace(folder)
+    elif _exchange(made, folder):
+        shutil.rmtree(made)
+    else:
+        aside = made.with_name(f"{made.name}.old")
+        folder.rename(aside)
+        try:
+            made.rename(folder)
+        except OSError:
+            aside.rename(folder)
+            raise
+        shutil.rmtree(aside)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Whether the two names have been exchanged, by renameat2(2) with RENAME_EXCHANGE."""
+    try:
+        call = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    at_working_folder, exchange = -100, 2
+    done: int = call(
+        at_working_folder, os.fsencode(one.absolute()), at_working_folder,
+        os.fsencode(other.absolute()), ctypes.c_uint(exchange),
+    )  # fmt: skip
+    return done == 0
+
+
+def require_writable(path: str | Path, name: str) -> None:
+    """Refuse, before any work is done, a file or folder to write that has no place to be written to.
+
+    Nothing is made: the nearest folder that exists has to let itself be written into.
+    """
+    place = Path(path).absolute()
+    while not os.path.lexists(place.parent):
+        place = place.parent
+    place = place if place.is_dir() else place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{name} {path}: {place} is {'read-only' if place.is_dir() else 'no folder'}",
+            "a folder that can be written to",
+            "choose another",
+        )
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole or not at all."""
     write_file(path, lambda temporary: _write(temporary, text))
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    # Names of files may hold bytes that are no UTF-8, which Python keeps as lone surrogates.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_record(path: str | Path, kind: str, record: dict[str, Any]) -> None:
     """Write a result as JSON, tagged with its kind, whole or not at all."""
     write_text(path, json.dumps({"unknot": kind, **record}, indent=1))
+
+
+def typed(kind: type[T], record: object) -> T:
+    """``record``, of what JSON knows, as the dataclass ``kind`` with all that it holds.
+
+    Lists become tuples where the fields ask for them, fields with a default may be missing, and fields
+    that ``kind`` does not know are passed over.
+
+    Raises:
+        ValueError: a field is missing or of another type.
+    """
+    import msgspec  # here: the topology of points reads no records
+
+    try:
+        return msgspec.convert(record, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
 
 
 def read_record(path: str | Path, kind: str, parse: Callable[[dict[str, Any]], T]) -> T:
@@ -65,7 +141,7 @@ def read_record(path: str | Path, kind: str, parse: Callable[[dict[str, Any]], T
         if record.pop("unknot") != kind:
             raise KeyError("unknot")
         return parse(record)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGED as error:
         raise InputError(
             f"file {path} ({type(error).__name__}: {str(error)[:60]})",
             f"a complete {kind} file written by unknot",
@@ -78,5 +154,5 @@ def record_kind(path: str | Path) -> str:
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         return str(record.get("unknot", ""))
-    except (ValueError, AttributeError):
+    except DAMAGED:
         return ""

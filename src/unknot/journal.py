@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from unknot.errors import InputError
-from unknot.files import read_record, write_file, write_record
+from unknot.files import DAMAGED, read_record, write_file, write_record, write_text
 from unknot.profile import TopologyProfile, parse_profile
 
 JOURNAL = "profile-journal"
@@ -23,8 +24,8 @@ class Journal:
 
     The first line is the header; then one line a row ("record": "row"), a picture ("view") or an epoch
     ("epoch"). The epoch's line comes last and makes it count: a run that is killed while writing loses
-    that one epoch and nothing else. Read it with `read_profile`, or with
-    ``pandas.read_json(path, lines=True).query("record == 'row'")``.
+    that one epoch and nothing else; after a full disk the next epoch can be added. Read it with
+    `read_profile`, or with ``pandas.read_json(path, lines=True).query("record == 'row'")``.
 
     Args:
         path: must not exist unless ``resume`` is set.
@@ -32,7 +33,8 @@ class Journal:
 
     Raises:
         InputError: the file exists, or is none that can be gone on with.
-        OSError: it cannot be written, e.g. a full disk; what was written before stays readable.
+        InputError: another process has made the file since.
+        OSError: it cannot be written, e.g. a full disk; what was written before stays as it was.
     """
 
     def __init__(self, path: str | Path, *, resume: bool = False) -> None:
@@ -42,25 +44,17 @@ class Journal:
 
     def add(self, part: TopologyProfile) -> None:
         """Append the epochs of ``part`` and force them to the disk."""
-        lines: list[dict[str, Any]] = []
-        if not self._started and self.earlier is None:
-            lines.append({"unknot": JOURNAL, "record": "header", **_header(part)})
-        elif not self._started:
-            lines.append({"record": "resume"})
-        for accuracy in part.accuracy:
-            rows = [row for row in part.rows if row.epoch == accuracy.epoch]
-            lines += [{"record": "row", **asdict(row)} for row in rows]
-            views = [view for view in part.views if view.epoch == accuracy.epoch]
-            lines += [{"record": "view", **asdict(view)} for view in views]
-            lines.append({"record": "epoch", "rows": len(rows), **asdict(accuracy)})
-        text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-        if not self._started and self.earlier is not None:
-            text = "\n" + text  # a killed run may have left half a line
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "ab") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        if self._started:
+            _append(self.path, _lines(part))
+        elif self.earlier is not None:
+            resume = json.dumps({"record": "resume"})
+            _append(self.path, f"\n{resume}\n{_lines(part)}")  # a killed run may have left half a line
+        elif self.path.is_file():
+            _earlier(self.path, resume=False)  # it was not there when this journal was opened
+        elif self.path.exists():  # a device
+            _append(self.path, _head(part) + _lines(part))
+        else:  # a file never stands there without its header
+            write_text(self.path, _head(part) + _lines(part))
         self._started = True
 
 
@@ -98,7 +92,7 @@ def write_profile(path: str | Path, profile: TopologyProfile) -> None:
     if path.suffix == ".parquet":
         _write_parquet(path, profile)
     elif path.suffix == ".jsonl":
-        write_file(path, lambda temporary: _write_lines(temporary, profile))
+        write_text(path, _head(profile) + _lines(profile))
     else:
         write_record(path, "profile", asdict(profile))
 
@@ -124,7 +118,7 @@ def read_profile(path: str | Path) -> TopologyProfile:
         return readers[path.suffix](path)
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (*DAMAGED, OSError, NotImplementedError) as error:
         raise InputError(
             f"file {path} ({type(error).__name__}: {str(error)[:60]})",
             "a profile written by unknot",
@@ -164,14 +158,40 @@ def joined(parts: Iterable[TopologyProfile]) -> TopologyProfile:
     )
 
 
-def _header(profile: TopologyProfile) -> dict[str, Any]:
+def _head(profile: TopologyProfile) -> str:
     record = asdict(profile)
-    return {key: record[key] for key in _HEADER}
+    return _line({"unknot": JOURNAL, "record": "header", **{key: record[key] for key in _HEADER}})
 
 
-def _write_lines(path: Path, profile: TopologyProfile) -> None:
-    path.unlink()  # the empty temporary file
-    Journal(path).add(profile)
+def _lines(part: TopologyProfile) -> str:
+    lines: list[dict[str, Any]] = []
+    for accuracy in part.accuracy:
+        rows = [row for row in part.rows if row.epoch == accuracy.epoch]
+        lines += [{"record": "row", **asdict(row)} for row in rows]
+        views = [view for view in part.views if view.epoch == accuracy.epoch]
+        lines += [{"record": "view", **asdict(view)} for view in views]
+        lines.append({"record": "epoch", "rows": len(rows), **asdict(accuracy)})
+    return "".join(map(_line, lines))
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, separators=(",", ":")) + "\n"
+
+
+def _append(path: Path, text: str) -> None:
+    """All of ``text`` at the end of the file, on the disk; or, on an error, none of it."""
+    data = text.encode()
+    with open(path, "ab", buffering=0) as file:
+        end = os.fstat(file.fileno()).st_size
+        try:
+            written = 0
+            while written < len(data):
+                written += file.write(data[written:])
+            os.fsync(file.fileno())
+        except BaseException:
+            with suppress(OSError):  # a device has no length
+                file.truncate(end)
+            raise
 
 
 def _read_lines(path: Path) -> TopologyProfile:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from unknot.cost import Cost, compare_cost
 from unknot.errors import InputError
 from unknot.export import ExportReport
-from unknot.files import read_record, write_record
-from unknot.graph import Scale
+from unknot.files import read_record, typed, write_record
 from unknot.plan import REMEDY
 from unknot.pruning import PruningPlan, plan_pruning, prune
 from unknot.recipe import Recipe
-from unknot.refit import LayerRefit, RefitReport
+from unknot.refit import RefitReport
 from unknot.refit import refit as refit_model
 from unknot.rivals import Rival
 from unknot.rounds import RoundBudgets, combine_plans
@@ -122,7 +120,7 @@ class PruningOutcome:
     @classmethod
     def from_json(cls, path: str | Path) -> PruningOutcome:
         """Read what `to_json` wrote."""
-        return read_record(path, "outcome", _parse)
+        return read_record(path, "outcome", lambda record: typed(cls, record))
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,31 +229,3 @@ def _one_round(
         )  # fmt: skip
         done = replace(done, tuning=tuned, accuracy_tuned=hits())
     return slim, done
-
-
-def _parse(record: dict[str, Any]) -> PruningOutcome:
-    export = record.get("export")
-    return PruningOutcome(
-        **{
-            **record,
-            "cost_before": Cost.from_record(record["cost_before"]),
-            "cost_after": Cost.from_record(record["cost_after"]),
-            "rounds": tuple(_parse_round(row) for row in record.get("rounds", ())),
-            "rivals": tuple(Rival(**row) for row in record.get("rivals", ())),
-            "thresholds": tuple(
-                ThresholdRow(**{**row, "scale": Scale(**row["scale"])})
-                for row in record.get("thresholds", ())
-            ),
-            "export": None if export is None else ExportReport.from_record(export),
-        }
-    )
-
-
-def _parse_round(record: dict[str, Any]) -> Round:
-    mended, tuned = record["refit"], record["tuning"]
-    if mended is not None:
-        rows = tuple(LayerRefit(**row) for row in mended["rows"])
-        mended = RefitReport(**{**mended, "rows": rows, "notes": tuple(mended["notes"])})
-    if tuned is not None:
-        tuned = Tuning(**{**tuned, "validation": tuple(tuned["validation"])})
-    return Round(**{**record, "refit": mended, "tuning": tuned})

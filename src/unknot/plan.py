@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unknot.budget import Budget, meet_latency, meet_share
 from unknot.cost import count_macs
 from unknot.errors import InputError, require_count
-from unknot.files import read_record, write_record
+from unknot.files import read_record, typed, write_record
 from unknot.guest import placed, unwrapped
 from unknot.layers import prunable_layers, width_of
 from unknot.probe import tensors_of
@@ -69,7 +69,7 @@ class PruningPlan:
     @classmethod
     def from_json(cls, path: str | Path) -> PruningPlan:
         """Read what `to_json` wrote."""
-        return read_record(path, "plan", lambda r: cls(**{**r, "input_shape": tuple(r["input_shape"])}))
+        return read_record(path, "plan", lambda record: typed(cls, record))
 
 
 def plan_pruning(

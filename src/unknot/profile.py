@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unknot.files import read_record, write_record
+from unknot.files import read_record, typed, write_record
 from unknot.graph import Scale
 from unknot.projection import CloudView
 from unknot.sensitivity import Sensitivity
@@ -124,30 +124,6 @@ def parse_profile(record: dict[str, Any]) -> TopologyProfile:
     """The inverse of ``dataclasses.asdict``, also after a journey through JSON.
 
     Raises:
-        KeyError, TypeError, ValueError: the record is none.
+        ValueError: the record is none.
     """
-    scan, scale = record.get("sensitivity"), record.get("scale")
-    return TopologyProfile(
-        rows=tuple(_row(row) for row in record["rows"]),
-        seed=record["seed"],
-        versions=record["versions"],
-        accuracy=tuple(EpochAccuracy(**entry) for entry in record.get("accuracy", ())),
-        scale=None if scale is None else Scale(**scale),
-        settings=record.get("settings", {}),
-        notes=tuple(record.get("notes", ())),
-        views=tuple(_view(view) for view in record.get("views", ())),
-        sensitivity=None if scan is None else Sensitivity.from_record(scan),
-    )
-
-
-def _row(record: dict[str, Any]) -> ProfileRow:
-    intervals = record.get("intervals")
-    found = None if intervals is None else tuple((low, high) for low, high in intervals)
-    return ProfileRow(**{**record, "scale": Scale(**record["scale"]), "intervals": found})
-
-
-def _view(record: dict[str, Any]) -> CloudView:
-    labels = record["labels"]
-    points = tuple((x, y, z) for x, y, z in record["points"])
-    found = None if labels is None else tuple(labels)
-    return CloudView(**{**record, "points": points, "labels": found})
+    return typed(TopologyProfile, record)

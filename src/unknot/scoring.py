@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unknot.criteria import DEAD, DUPLICATE, Observations, fpgm, l1, observe, redundancy_notes
 from unknot.elder import elder_scores, filter_distances, nearest_elder
 from unknot.errors import InputError
-from unknot.files import read_record, write_record
+from unknot.files import read_record, typed, write_record
 from unknot.graph import Scale
 from unknot.guest import unwrapped
 from unknot.layers import Layer, prunable_layers, width_of
@@ -96,7 +96,7 @@ class FilterScores:
     @classmethod
     def from_json(cls, path: str | Path) -> FilterScores:
         """Read what `to_json` wrote."""
-        return read_record(path, "scores", _parse_scores)
+        return read_record(path, "scores", lambda record: typed(cls, record))
 
 
 def score_filters(
@@ -280,13 +280,3 @@ def _redundant_first(
         else replace(row, note=note, score=sign * (beyond + (2.0 if note == DEAD else 1.0)))
         for row in rows
     )
-
-
-def _parse_scores(record: dict[str, Any]) -> FilterScores:
-    rows = []
-    for row in record["rows"]:
-        scale = None if row["scale"] is None else Scale(**row["scale"])
-        betti = None if row["betti"] is None else tuple(row["betti"])
-        rows.append(FilterScore(**{**row, "scale": scale, "betti": betti}))
-    comparable = record.get("comparable", False)  # files of older versions do not say
-    return FilterScores(tuple(rows), record["criterion"], record["remove_high"], comparable)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from unknot.cloud import FloatArray
 from unknot.errors import InputError
+from unknot.files import typed
 from unknot.graph import Scale, rips_graph
 from unknot.homology import betti_numbers
 from unknot.scale import HOPS, K_LADDER, RankedNeighbours, calibrate, class_clouds
@@ -102,10 +103,9 @@ class Sensitivity:
         """Back from `to_record`, also after a journey through JSON.
 
         Raises:
-            KeyError, TypeError: the record is none.
+            ValueError: the record is none.
         """
-        rows = tuple(SensitivityRow(**{**row, "scale": Scale(**row["scale"])}) for row in record["rows"])
-        return cls(rows, Scale(**record["chosen"]))
+        return typed(cls, record)
 
 
 def _cell(scale: Scale) -> tuple[float, int | str]:

@@ -6,11 +6,14 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from unknot.errors import InputError
+from unknot.files import DAMAGED, typed
 from unknot.stacked import Curve
 
 # Seeds from here on choose cells and are never reported.
@@ -122,10 +125,12 @@ class TrialFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as database:
             with database:
-                database.execute("PRAGMA journal_mode = WAL")
+                # Together: a table without the marks would pass for another program's.
+                database.execute("BEGIN IMMEDIATE")
                 database.execute(_TABLE)
                 database.execute(f"PRAGMA application_id = {APPLICATION}")
                 database.execute(f"PRAGMA user_version = {SCHEMA}")
+            database.execute("PRAGMA journal_mode = WAL")
             for trial in trials:
                 with database:
                     database.execute(
@@ -138,21 +143,66 @@ class TrialFile:
                     )  # fmt: skip
 
     def read(self) -> list[Trial]:
-        """All trials, sorted; none where there is no file."""
+        """All trials, sorted; none where there is no file.
+
+        Raises:
+            InputError: the file is damaged.
+        """
         if not self.path.exists():
             return []
         with self._open() as database:
+            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'trials'").fetchone():
+                return []  # a run was killed as it made the file
             rows = database.execute(
                 "SELECT data, activation, learning_rate, gain, seed, settings, curve, topology "
                 "FROM trials ORDER BY data, activation, learning_rate, gain, settings, seed"
             ).fetchall()
-        return [_trial(*row) for row in rows]
+        try:
+            return [_trial(*row) for row in rows]
+        except DAMAGED as error:
+            raise InputError(
+                f"file {self.path} ({type(error).__name__}: {str(error)[:60]})",
+                "trials as unknot wrote them",
+                "run the study again into a new file",
+            ) from None
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other processes from running trials into this file; reading it stays free.
+
+        The system gives the claim back when the process ends, however it ends.
+
+        Raises:
+            InputError: another process has it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"file {self.path}, which another process is filling",
+                "one run at a time",
+                "wait until it has ended; what it has finished is kept",
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _check(self) -> None:
-        with self._open() as database:
+        with self.path.open("rb") as file:
+            header = file.read(100)
+        if not header:
+            return  # a run was killed as it made the file
+        # Opened for writing only where it is ours: another program's log would be written into its file.
+        ours = header[68:72] == APPLICATION.to_bytes(4, "big")
+        with self._open("rw" if ours else "ro") as database:
             application = database.execute("PRAGMA application_id").fetchone()[0]
             version = database.execute("PRAGMA user_version").fetchone()[0]
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        if ours and not tables:
+            return  # the same, a moment later
         if application != APPLICATION or "trials" not in tables:
             raise InputError(f"file {self.path}", "a study or a new file", "choose another path")
         if version != SCHEMA:
@@ -163,9 +213,10 @@ class TrialFile:
             )
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _open(self, mode: str = "rwc") -> Iterator[sqlite3.Connection]:
+        address = f"{self.path.absolute().as_uri()}?mode={mode}"
         try:
-            with closing(sqlite3.connect(self.path, timeout=30)) as database:
+            with closing(sqlite3.connect(address, timeout=30, uri=True)) as database:
                 yield database
         except sqlite3.DatabaseError as error:
             raise InputError(
@@ -178,12 +229,10 @@ class TrialFile:
 def _trial(
     data: str, activation: str, rate: float, gain: float, seed: int, settings: str, curve: str, rows: str
 ) -> Trial:
-    found: dict[str, Any] = json.loads(curve)
-    return Trial(
-        data, activation, rate, gain, seed, TrialSettings(**json.loads(settings)),
-        Curve(
-            tuple(found["epochs"]), tuple(found["train_accuracy"]), tuple(found["test_accuracy"]),
-            found["ended"],
-        ),
-        tuple(TopologyRow(*row) for row in json.loads(rows)),
-    )  # fmt: skip
+    names = [field.name for field in fields(TopologyRow)]
+    record: dict[str, Any] = {
+        "data": data, "activation": activation, "learning_rate": rate, "gain": gain, "seed": seed,
+        "settings": json.loads(settings), "curve": json.loads(curve),
+        "topology": [dict(zip(names, row, strict=True)) for row in json.loads(rows)],
+    }  # fmt: skip
+    return typed(Trial, record)

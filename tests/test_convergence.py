@@ -296,8 +296,8 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
         pages = database.execute("PRAGMA page_count").fetchone()[0]
 
     class Small(TrialFile):
-        def _open(self):  # type: ignore[no-untyped-def]
-            return _limited(super()._open(), pages)
+        def _open(self, mode: str = "rwc"):  # type: ignore[no-untyped-def]
+            return _limited(super()._open(mode), pages)
 
     with pytest.raises(InputError, match="a disk with room"):
         Small(study.path).add([trial])

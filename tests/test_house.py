@@ -15,7 +15,7 @@ PACKAGE = SOURCE / "unknot"
 # A module imports only from those above it.
 ORDER = [
     "errors", "console", "files",
-    "synthetic", "cloud", "memory", "graph", "homology", "scale", "sensitivity", "stability",
+    "synthetic", "memory", "cloud", "graph", "homology", "scale", "sensitivity", "stability",
     "projection", "counting", "doctor",
     "probe", "guest", "following", "capture",
     "fused", "folds", "gains", "retrace", "replace", "activations", "models", "images", "training",

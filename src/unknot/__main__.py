@@ -1,5 +1,17 @@
-"""``python -m unknot`` is the command ``unknot``."""
+"""``python -m unknot`` and the command ``unknot``."""
 
-from unknot.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command; an interruption while it is being loaded ends as one later on."""
+    try:
+        from unknot.cli import main as run
+    except KeyboardInterrupt:
+        print("unknot: interrupted", file=sys.stderr)
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()

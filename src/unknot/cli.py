@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import io
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +20,7 @@ import typer
 from unknot.cloud import load_points, make_cloud
 from unknot.console import print_json, print_table
 from unknot.errors import InputError
-from unknot.files import write_file
+from unknot.files import require_writable, write_file
 from unknot.graph import Scale, scale_graph
 from unknot.homology import betti_numbers
 from unknot.options import (
@@ -54,6 +58,7 @@ def demo(
     """
     from unknot.demo import FULL, QUICK, print_story, run_demo
 
+    require_writable(out, "--out")
     result = run_demo(out, QUICK if quick else FULL, seed=seed, progress=True)
     if as_json:
         print_json(result.summary)
@@ -138,6 +143,7 @@ def shape(
         sizes["n"] = n
     if out.suffix != ".npz":
         raise InputError(f"--out {out}", "a file that ends in .npz", f"pass {out.with_suffix('.npz')}")
+    require_writable(out, "--out")
     made = make_shape(name, noise=noise, seed=seed, **sizes)
     arrays: dict[str, Any] = {f"betti_{label}": values for label, values in made.betti.items()}
     write_file(out, lambda path: np.savez(path, points=made.points, labels=made.labels, **arrays))
@@ -166,6 +172,7 @@ def report(
     """
     from unknot.report import load_result, write_report
 
+    require_writable(out, "--out")
     written = write_report(out, *((path.stem, load_result(path)) for path in paths))
     if as_json:
         print_json({"report": str(written)})
@@ -230,24 +237,62 @@ def build(arguments: list[str]) -> typer.Typer:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command; exit code 0 done, 1 a defect, 2 bad input with one line, 130 interrupted."""
+    """Run the command.
+
+    Exit code 0: done; 1: a defect; 2: bad input, or a disk that cannot be read or written, with one line;
+    130: interrupted; 143: terminated.
+    """
     arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold bytes that are no text
+            stream.reconfigure(errors="backslashreplace")
+    with _ending_in_order():
+        code = _run(arguments)
+    if code in _ENDED:
+        print(f"unknot: {_ENDED[code]}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
     try:
-        code = typer.main.get_command(build(arguments)).main(
+        code: int = typer.main.get_command(build(arguments)).main(
             arguments, prog_name="unknot", standalone_mode=False
         )
+        sys.stdout.flush()  # here, where a full disk can still be told
     except (InputError, OSError) as error:  # TimeoutError, a missing file, a full disk: all OSError
         code = _refuse(error, arguments)
     except UsageError as error:
         code = _refuse(_usage_message(error, arguments), arguments)
     except (typer.Abort, KeyboardInterrupt):
         code = 130
+    except _Terminated:
+        code = 143
     except Exception as error:
         _refuse(f"{type(error).__name__}: {error} (--debug shows the traceback)", arguments, error)
         code = 1
-    if code == 130:  # the parser may have turned the interruption into this code by itself
-        print("unknot: interrupted", file=sys.stderr)
-    sys.exit(code)
+    return code
+
+
+_ENDED = {130: "interrupted", 143: "terminated"}  # 128 and the number of the signal, as shells count
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception: what is being written is cleared away as after an interruption."""
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    def end(number: int, frame: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # others may set no handler
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _help(verb: Callable[..., None]) -> str:
@@ -288,7 +333,7 @@ def _usage_message(error: Any, arguments: list[str]) -> str:
 def _sizes(arguments: list[str]) -> dict[str, object]:
     """``--key value`` pairs as keyword arguments, numbers where they are numbers."""
     keys, values = arguments[::2], arguments[1::2]
-    if len(keys) != len(values) or not all(key.startswith("--") for key in keys):
+    if len(keys) != len(values) or not all(key.startswith("--") for key in keys) or "--name" in keys:
         raise InputError(f"options {' '.join(arguments)}", "pairs such as --pairs 9", "see --help")
     sizes: dict[str, object] = {}
     for key, value in zip(keys, values, strict=True):

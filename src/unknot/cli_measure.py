@@ -11,6 +11,7 @@ from torch import nn
 
 from unknot.console import print_json, print_table, track
 from unknot.errors import InputError
+from unknot.files import require_writable
 from unknot.graph import Scale
 from unknot.journal import FORMATS, write_profile
 from unknot.measuring import Meter
@@ -96,6 +97,9 @@ def measure(
         raise InputError(f"--out {out}", f"a name that ends in {', '.join(FORMATS)}", "rename it")
     if every and not train_epochs:
         raise InputError(f"--every {every} without --train", "epochs to watch", "pass e.g. --train 10")
+    for path, name in ((out, "--out"), (report, "--report")):
+        if path is not None:
+            require_writable(path, name)
     loaded = load_data(data, seed=seed) if train_epochs else load_batches(data, seed=seed)
     net = load_model(model, loaded, activation=activation, seed=seed)
     if not isinstance(loaded, LabelledData):

@@ -15,6 +15,7 @@ from unknot.console import print_json, print_table
 from unknot.demo import print_outcome
 from unknot.errors import InputError
 from unknot.export import ExportReport, export_onnx, require_onnx
+from unknot.files import require_writable
 from unknot.layers import prunable_layers
 from unknot.options import (
     Activation,
@@ -149,6 +150,7 @@ def prune(
     )
     if onnx:
         require_onnx()
+    require_writable(out, "--out")
     loaded = load_data(data, seed=seed)
     net = load_model(model, loaded, activation=activation, seed=seed)
     prunable_layers(net, recipe.linear)  # refuse before training and before writing anything

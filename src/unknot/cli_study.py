@@ -11,6 +11,7 @@ import typer
 from unknot.console import print_json, print_table
 from unknot.convergence import GAINS, LEARNING_RATES, Study, StudyComparison, StudyRow
 from unknot.errors import InputError
+from unknot.files import require_writable
 from unknot.options import Debug, Json, Seed
 from unknot.sources import load_data, study_activation, study_net
 from unknot.survival import ratio_text, times_text
@@ -114,6 +115,7 @@ def study(
     if not all(0 < goal <= 1 for goal in goals):
         raise InputError(f"--targets {targets}", "accuracies above 0, at most 1", "pass e.g. 0.9,0.99")
     rates, multiples = _numbers("--learning-rates", learning_rates), _numbers("--gains", gains)
+    require_writable(out, "--out")
     loaded = {found.name: found for found in (load_data(spec, seed=seed) for spec in data)}
     if limit is not None:
         loaded = {name: found.limited(limit, seed) for name, found in loaded.items()}

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import tokenize
+import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unknot.errors import InputError, require_count
+from unknot.memory import require_memory
 
 FloatArray = NDArray[np.floating[Any]]
+# What reading a damaged file raises. RuntimeError: an encrypted archive; NotImplementedError, one of its
+# kind: a compression that Python does not know.
+_DAMAGED = (
+    ValueError, EOFError, LookupError, TypeError, SyntaxError, RecursionError, OverflowError,
+    RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +153,8 @@ def load_arrays(path: str | Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     a coordinate.
 
     Raises:
-        InputError: unreadable, empty or of another format; Python objects are never unpickled.
+        InputError: unreadable, empty, of another format, or larger than `memory_limit` by its header;
+            Python objects are never unpickled.
         FileNotFoundError: there is no such file.
     """
     path = Path(path)
@@ -157,7 +169,7 @@ def load_arrays(path: str | Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
         points, labels = readers[path.suffix.lower()](path)
     except InputError:
         raise
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise InputError(
             f"file {path} ({' '.join(str(error).split())[:120]})",
             f"{path.suffix} with one row of numbers a point",
@@ -170,34 +182,69 @@ def load_arrays(path: str | Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
 
 def _read_npy(path: Path) -> tuple[NDArray[Any], None]:
     with path.open("rb") as file:
-        return np.load(file, allow_pickle=False), None
+        return _read_array(file, path.stat().st_size, path), None
 
 
 def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    # Opened here, because np.load leaves a damaged file open.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        for points_key, labels_key in (("points", "labels"), ("X", "y")):
-            if points_key in archive:
-                return archive[points_key], archive.get(labels_key)
+    with zipfile.ZipFile(path) as archive:
+        members = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist()}
+
+        def read(name: str) -> NDArray[Any]:
+            with archive.open(members[name]) as file:
+                return _read_array(file, members[name].file_size, path)
+
+        for points, labels in (("points", "labels"), ("X", "y")):
+            if points in members:
+                return read(points), read(labels) if labels in members else None
         raise InputError(
-            f"file {path} with arrays {sorted(archive)}",
+            f"file {path} with arrays {sorted(members)}",
             "points (and labels), or X (and y)",
             "save it with np.savez(path, points=..., labels=...)",
         )
 
 
+def _read_array(file: IO[bytes], size: int, path: Path) -> NDArray[Any]:
+    """One array in numpy's format, refused by its header before any memory is taken for it.
+
+    Args:
+        size: bytes of the stream, header included.
+    """
+    version = np.lib.format.read_magic(file)
+    header = {
+        (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0,
+    }  # fmt: skip
+    if version not in header:
+        raise ValueError(f"version {version} of the format, which is for records")
+    shape, _, dtype = header[version](file)
+    if dtype.hasobject:
+        raise ValueError("an array of Python objects, which are never unpickled")
+    count = math.prod(shape)
+    if min(shape, default=0) < 0 or dtype.itemsize == 0 or count * dtype.itemsize > size:
+        raise ValueError(f"shape {shape} of {dtype} in {size:,} bytes")
+    _require_room(shape[0] if shape else 1, count, dtype.itemsize, path)
+    file.seek(0)
+    return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def _require_room(rows: int, numbers: int, itemsize: int, path: Path) -> None:
+    """Room for the array, for the float64 made of it, and for the copy without duplicates."""
+    require_memory(rows, numbers * (itemsize + 16), f"file {path}")
+
+
 def _read_csv(path: Path) -> tuple[NDArray[Any], None]:
-    with path.open() as lines:
+    size = path.stat().st_size
+    _require_room(size // 2, size // 2, 8, path)  # a number takes two characters at least
+    with path.open(encoding="utf-8-sig") as lines:
         first = lines.readline().strip()
     try:
         [float(cell) for cell in first.split(",")]
         header = 0
     except ValueError:
         header = 1
-    # loadtxt warns about a file without rows and returns an empty array; the caller refuses it.
-    if not path.read_text().strip().splitlines()[header:]:
-        return np.empty((0, 1)), None
-    return np.loadtxt(path, delimiter=",", skiprows=header, ndmin=2), None
+    with warnings.catch_warnings():
+        # loadtxt warns about a file without rows and returns an empty array; the caller refuses it.
+        warnings.simplefilter("ignore", UserWarning)
+        return np.loadtxt(path, delimiter=",", skiprows=header, ndmin=2, encoding="utf-8-sig"), None
 
 
 def _check_labels(labels: ArrayLike, n: int) -> NDArray[np.int64]:
@@ -209,6 +256,13 @@ def _check_labels(labels: ArrayLike, n: int) -> NDArray[np.int64]:
     ):
         raise InputError(
             f"labels of type {array.dtype}", "whole numbers", "encode the classes as 0, 1, 2, ..."
+        )
+    found = array.astype(np.float64) if array.dtype.kind == "f" else array
+    if array.size and not (found.min() >= -(2.0**53) and found.max() <= 2.0**53):
+        raise InputError(
+            f"labels from {found.min()} to {found.max()}",
+            "whole numbers below 2^53",
+            "encode the classes as 0, 1, 2, ...",
         )
     return array.astype(np.int64)
 

@@ -6,8 +6,10 @@ import ctypes
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,6 +98,51 @@ def require_writable(path: str | Path, name: str) -> None:
             "a folder that can be written to",
             "choose another",
         )
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other processes from claiming ``path`` meanwhile, by a lock on a hidden file beside it.
+
+    The system gives it back when the process ends, however it ends. Windows has no such lock: there
+    nothing is claimed.
+
+    Raises:
+        InputError: another process has it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Else its holder has just removed it, and the lock is on a file without a name.
+            if _same_file(handle, lock):
+                break
+        except BlockingIOError:
+            os.close(handle)
+            raise InputError(
+                f"file {path}, which another process is filling",
+                "one run at a time",
+                "wait until it has ended; what it has finished is kept",
+            ) from None
+        os.close(handle)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _same_file(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unknot.console import track
 from unknot.errors import InputError, require_count
+from unknot.files import DAMAGED
 
 EMBEDDED = "digits"
 DATA_SETS = (EMBEDDED, "fashion_mnist", "cifar10", "cats_vs_dogs")
@@ -100,12 +101,30 @@ def _cached(name: str, split: str) -> Decoded:
     key = hashlib.sha256(f"{source} {split} {mark}".encode()).hexdigest()[:20]
     folder = home / "images" / f"{Path(name).name}-{split}-{key}"
     if not folder.is_dir():
-        _keep(folder, _decode(_table(name, source, split), name))
-    return (
-        np.load(folder / "pixels.npy", mmap_mode="r"),
-        np.load(folder / "labels.npy"),
-        tuple(json.loads((folder / "classes.json").read_text(encoding="utf-8"))),
-    )
+        table = _table(name, source, split)
+        try:
+            decoded = _decode(table, name)
+        except InputError:
+            raise
+        except Exception as error:  # whatever a decoder raises
+            raise InputError(
+                f"image set {name} ({type(error).__name__}: {' '.join(str(error).split())[:120]})",
+                "images that can be decoded, each with a label",
+                "repair or drop the damaged ones",
+            ) from None
+        _keep(folder, decoded)
+    try:
+        return (
+            np.load(folder / "pixels.npy", mmap_mode="r"),
+            np.load(folder / "labels.npy"),
+            tuple(json.loads((folder / "classes.json").read_text(encoding="utf-8"))),
+        )
+    except (*DAMAGED, EOFError, FileNotFoundError) as error:
+        raise InputError(
+            f"cache {folder} ({type(error).__name__}: {str(error)[:60]})",
+            "a set as it was decoded",
+            "delete that folder; the set is decoded again",
+        ) from None
 
 
 def _source(name: str, split: str) -> tuple[str, str]:

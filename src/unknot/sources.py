@@ -25,6 +25,7 @@ from unknot.synthetic import SHAPES, make_shape
 from unknot.training import LabelledData
 
 TEST_SHARE = 0.2
+MOST_CLASSES = 1_000_000  # a net has an output for each
 
 
 def load_data(spec: str, *, seed: int = 0) -> LabelledData:
@@ -266,17 +267,25 @@ def _is_pair(made: Any) -> bool:
 
 
 def _hold_out(name: str, inputs: Any, labels: Any, seed: int) -> LabelledData:
-    x = torch.as_tensor(np.asarray(inputs)).float()
-    y = torch.as_tensor(np.asarray(labels)).long()
+    found, classes = np.asarray(inputs), np.asarray(labels)
+    if found.dtype.kind not in "fiub" or classes.dtype.kind not in "fiub":
+        raise InputError(f"data {name} of types {found.dtype} and {classes.dtype}",
+                         "numbers, and labels 0, 1, 2, ...", "encode them")  # fmt: skip
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused below
+        x = torch.from_numpy(found.astype(np.float32))
+        y = torch.from_numpy(classes.astype(np.int64))
     if x.ndim < 2 or y.shape != x.shape[:1] or len(x) < 10:
         raise InputError(
             f"data {name} of shapes {tuple(x.shape)} and {tuple(y.shape)}",
             "inputs [n, ...] and labels [n] with n >= 10",
             "pass one label a sample",
         )
-    if not bool(x.isfinite().all()) or int(y.min()) < 0:
-        raise InputError(f"data {name} with NaN, infinity or a negative label",
+    if not bool(x.isfinite().all()) or int(y.min()) < 0 or not np.array_equal(y.numpy(), classes):
+        raise InputError(f"data {name} with NaN, infinity or labels that are no whole numbers >= 0",
                          "finite inputs and labels 0, 1, 2, ...", "clean the data")  # fmt: skip
+    if int(y.max()) >= MOST_CLASSES:
+        raise InputError(f"data {name} with label {int(y.max())}", f"labels below {MOST_CLASSES}",
+                         "encode the classes as 0, 1, 2, ...")  # fmt: skip
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     test, train = order[: int(len(x) * TEST_SHARE)], order[int(len(x) * TEST_SHARE) :]
     return LabelledData(name, x[train], y[train], x[test], y[test])

@@ -10,10 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from unknot.errors import InputError
-from unknot.files import DAMAGED, typed
+from unknot.files import DAMAGED, claimed, typed
 from unknot.stacked import Curve
 
 # Seeds from here on choose cells and are never reported.
@@ -176,19 +174,8 @@ class TrialFile:
             InputError: another process has it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise InputError(
-                f"file {self.path}, which another process is filling",
-                "one run at a time",
-                "wait until it has ended; what it has finished is kept",
-            ) from None
-        try:
+        with claimed(self.path):
             yield
-        finally:
-            lock.release()
 
     def _check(self) -> None:
         with self.path.open("rb") as file:

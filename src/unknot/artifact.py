@@ -116,9 +116,9 @@ def _save_weights(model: nn.Module, path: Path) -> None:
     try:
         save_model(model, str(path))
     except SafetensorError as error:
-        if "Io" not in str(error):
+        if "I/O error" not in str(error) and "IoError" not in str(error):
             raise
-        raise OSError(f"file {path}: {error}") from None  # a full disk
+        raise OSError(f"file {path} ({error})") from None  # a full disk
 
 
 def _read_weights(model: nn.Module, path: Path) -> dict[str, Tensor]:

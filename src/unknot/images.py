@@ -18,6 +18,7 @@ from torch import Tensor
 from unknot.console import track
 from unknot.errors import InputError, require_count
 from unknot.files import DAMAGED
+from unknot.memory import require_memory
 
 EMBEDDED = "digits"
 DATA_SETS = (EMBEDDED, "fashion_mnist", "cifar10", "cats_vs_dogs")
@@ -175,6 +176,8 @@ def _decode(table: Any, name: str) -> Decoded:
     if image is None or label is None:
         raise InputError(f"image set {name} with columns {list(columns)}", "an Image and a ClassLabel",
                          "write it with the datasets library")  # fmt: skip
+    shape = np.shape(table[0][image]) if len(table) else (0,)
+    require_memory(len(table), 2 * len(table) * int(np.prod(shape)), f"image set {name}")
     modes = {picture.mode for picture in table[image][:100]}
     mode = "L" if modes <= {"L", "1"} else "RGB"
     pictures = [np.asarray(p.convert(mode)) for p in track(table[image], f"decoding {name}")]
@@ -196,14 +199,22 @@ def _keep(folder: Path, decoded: Decoded) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".decoding-") as temporary:
         made = Path(temporary) / "set"
         made.mkdir()
-        np.save(made / "pixels.npy", pixels)
-        np.save(made / "labels.npy", labels)
+        _save(made / "pixels.npy", pixels)
+        _save(made / "labels.npy", labels)
         (made / "classes.json").write_text(json.dumps(classes), encoding="utf-8")
         try:
             made.rename(folder)
         except OSError:
             if not folder.is_dir():  # else another process was first
                 raise
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    """As np.save, which on a full disk may lose the last bytes without an error (it ignores fclose's)."""
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
 
 
 def _subset(n: int, limit: int, seed: int) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from unknot.errors import InputError
 from unknot.files import DAMAGED, read_record, write_file, write_record, write_text
+from unknot.memory import require_memory
 from unknot.profile import TopologyProfile, parse_profile
 
 JOURNAL = "profile-journal"
@@ -230,6 +231,7 @@ def _earlier(path: Path, resume: bool) -> TopologyProfile | None:
     return read_profile(path)
 
 
+_ROW_BYTES = 1000  # of a row as Python objects
 _SCALE_COLUMNS = ("k", "hops", "radius", "determined")
 
 
@@ -251,6 +253,8 @@ def _write_parquet(path: Path, profile: TopologyProfile) -> None:
 
 def _read_parquet(path: Path) -> TopologyProfile:
     _, parquet = _pyarrow()
+    n_rows = parquet.read_metadata(path).num_rows
+    require_memory(n_rows, n_rows * _ROW_BYTES, f"file {path}")
     table = parquet.read_table(path)
     rest = json.loads((table.schema.metadata or {})[b"unknot"])
     scales = rest.pop("scales")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
+from pathlib import Path
 
 from unknot.errors import InputError, require_count
 
 LIMIT_VARIABLE = "UNKNOT_MEMORY_GB"
+# Of cgroup 2 and 1.
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 # Above this many points kNN-hop graphs are kept as neighbour lists: the packed rows of 8,192 points
 # take 8 MB, those of 60,000 take 450 MB.
 DENSE_POINTS = 8192
@@ -35,14 +39,17 @@ def estimate_memory(n_points: int, *, k: int | None = None, hops: int = 1) -> in
 
 
 def memory_limit() -> int:
-    """Bytes that one computation may take: ``$UNKNOT_MEMORY_GB``, or half of the machine's memory."""
+    """Bytes that one computation may take: ``$UNKNOT_MEMORY_GB``, or half of what this process may have.
+
+    That is the machine's memory, or what its container (cgroup) is allowed where that is less.
+    """
     text = os.environ.get(LIMIT_VARIABLE)
     if text is None:
         try:
             total: int = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         except (AttributeError, ValueError, OSError):  # Windows has no sysconf
             total = 16 << 30
-        return total // 2
+        return min([total, *_container_limits()]) // 2
     try:
         gigabytes = float(text)
     except ValueError:
@@ -50,6 +57,14 @@ def memory_limit() -> int:
     if not 0 < gigabytes < 1e9:
         raise InputError(f"{LIMIT_VARIABLE}={text}", "a number of gigabytes > 0", "set e.g. 8")
     return int(gigabytes * 1e9)
+
+
+def _container_limits() -> list[int]:
+    limits = []
+    for name in CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            limits.append(int(Path(name).read_text(encoding="ascii")))
+    return limits
 
 
 def require_memory(n_points: int, needed: int, what: str) -> None:

@@ -65,8 +65,13 @@ class Writer:
     read: Callable[[Path], object]
     absent: object = None  # what is read where there is no file
     limits: tuple[int, ...] = ()
-    once: bool = False  # it never writes over anything
+    starts: tuple[bool, ...] = (False, True)  # whether there is an earlier file
     slow: bool = False
+
+    @property
+    def once(self) -> bool:
+        """It never writes over anything."""
+        return True not in self.starts
 
 
 def digest(path: Path) -> object:
@@ -131,7 +136,12 @@ WRITERS = {
         Writer("plan.json", lambda p, v: plan(f"conv{v}").to_json(p), digest),
         Writer("outcome.json", lambda p, v: replace(outcome(), verdict=str(v)).to_json(p), digest),
         Writer("points.npz", save_points, digest),
-        Writer("report.html", lambda p, v: write_report(p, profile(), title=str(v)), whole_page),
+        Writer(
+            "report.html",
+            lambda p, v: write_report(p, profile(), title=str(v)),
+            whole_page,
+            starts=(True,),
+        ),
         Writer("model", lambda p, v: save_pruned(model(v), plan(), p), digest),
         Writer(
             "study.sqlite",
@@ -140,12 +150,12 @@ WRITERS = {
             absent=[],
             limits=(0, 50, 4095, 4096, 8192, 32768, 40000, 90000, 200000),
         ),
-        Writer("cache", keep_images, digest, once=True),
+        Writer("cache", keep_images, digest, starts=(False,)),
         Writer(
             "model.onnx",
             lambda p, v: export_onnx(model(v), torch.zeros(2, 1, 8, 8), p, repeats=1),
             lambda p: p.stat().st_size,
-            once=True,
+            starts=(False,),
             slow=True,
         ),
     )
@@ -226,7 +236,7 @@ def sizes(path: Path) -> tuple[int, ...]:
 def strikes(fault: str, writer: Writer, folder: Path, done: Path) -> Iterator[Callable[[], None]]:
     """The places at which the fault strikes; those of "kill" go on until the write has ended."""
     if fault == "kill":
-        yield from (die_before(number, folder) for number in ((4, 1000) if writer.slow else range(1000)))
+        yield from (die_before(number, folder) for number in ((4,) if writer.slow else range(1000)))
     elif fault in ("torn", "limit"):
         limits = writer.limits or sizes(done)
         yield from (end_at(n, killed=fault == "torn") for n in (limits[1:2] if writer.slow else limits))
@@ -279,7 +289,7 @@ def attempt(
             "state": state_of(writer, folder / writer.name, known),
             "left": sorted(p.name for p in folder.iterdir() if p.name not in before),
         }  # fmt: skip
-        if fault != "below" and not (writer.once and (folder / writer.name).exists()):
+        if fault != "below" and not ((writer.once and (folder / writer.name).exists()) or writer.slow):
             writer.write(folder / writer.name, 1)
             found["again"] = state_of(writer, folder / writer.name, known)
         yield found
@@ -291,9 +301,9 @@ def main(home: Path, faults: list[str]) -> None:
     torch.set_num_threads(1)
     for fault in faults:
         for writer in WRITERS.values():
-            if writer.slow and fault not in ("kill", "torn", "limit"):
+            if writer.slow and fault not in ("kill", "torn"):
                 continue
-            for earlier in (False,) if writer.once else (False, True):
+            for earlier in writer.starts:
                 for found in attempt(fault, writer, home / "folder", earlier, home):
                     print(json.dumps(found), flush=True)
 

@@ -318,7 +318,9 @@ def _refuse(message: Exception | str, arguments: list[str], error: Exception | N
     cause = message if isinstance(message, Exception) else error
     if "--debug" in arguments and cause is not None:
         raise cause
-    print(f"unknot: {' '.join(str(message).split())}", file=sys.stderr)
+    text = " ".join(str(message).split())
+    # What would move the cursor or change colours is no part of a name.
+    print("unknot:", "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text), file=sys.stderr)
     return 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import tokenize
 import warnings
@@ -190,8 +191,13 @@ def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
         members = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist()}
 
         def read(name: str) -> NDArray[Any]:
-            with archive.open(members[name]) as file:
-                return _read_array(file, members[name].file_size, path)
+            try:
+                with archive.open(members[name]) as file:
+                    return _read_array(file, members[name].file_size, path)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # an offset that no file has
+                    raise
+                raise ValueError("a damaged list of contents") from None
 
         for points, labels in (("points", "labels"), ("X", "y")):
             if points in members:

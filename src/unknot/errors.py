@@ -19,7 +19,8 @@ class InputError(ValueError):
     """
 
     def __init__(self, found: str, expected: str, remedy: str) -> None:
-        super().__init__(f"{found}: expected {expected}; {remedy}")
+        # Names and other libraries' messages may hold line breaks.
+        super().__init__(" ".join(f"{found}: expected {expected}; {remedy}".splitlines()))
         self._parts = found, expected, remedy
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:

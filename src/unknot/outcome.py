@@ -120,7 +120,7 @@ class PruningOutcome:
     @classmethod
     def from_json(cls, path: str | Path) -> PruningOutcome:
         """Read what `to_json` wrote."""
-        return read_record(path, "outcome", lambda record: typed(cls, record))
+        return read_record(path, "outcome", lambda record: _comparable(typed(cls, record)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,3 +229,10 @@ def _one_round(
         )  # fmt: skip
         done = replace(done, tuning=tuned, accuracy_tuned=hits())
     return slim, done
+
+
+def _comparable(outcome: PruningOutcome) -> PruningOutcome:
+    before, after = outcome.cost_before.latencies, outcome.cost_after.latencies
+    if [x.batch_size for x in before] != [x.batch_size for x in after]:
+        raise ValueError("latencies before and after at different batch sizes")
+    return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ from unknot.errors import InputError
 from unknot.guest import placed, unwrapped
 from unknot.layers import width_of
 from unknot.links import trace_links
+from unknot.memory import memory_limit
 from unknot.plan import PruningPlan, plan_pruning
 from unknot.probe import tensors_of
 from unknot.refit import refit as refit_weights
@@ -44,6 +46,12 @@ def prune(
     """
     model = unwrapped(model)
     _require_plan_of(model, plan)
+    if min(plan.input_shape, default=0) < 1 or 8 * math.prod(plan.input_shape) > memory_limit():
+        raise InputError(
+            f"plan for samples of shape {plan.input_shape}",
+            "the shape of one sample, which fits into memory",
+            "plan again with this model",
+        )
     (example,) = tensors_of(placed(torch.zeros(2, *plan.input_shape), model))
     linear = [n for n in plan.filters if isinstance(model.get_submodule(n), nn.Linear)]
     links = trace_links(model, example, linear)

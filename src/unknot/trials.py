@@ -182,16 +182,14 @@ class TrialFile:
             header = file.read(100)
         if not header:
             return  # a run was killed as it made the file
-        # Opened for writing only where it is ours: another program's log would be written into its file.
-        ours = header[68:72] == APPLICATION.to_bytes(4, "big")
-        with self._open("rw" if ours else "ro") as database:
-            application = database.execute("PRAGMA application_id").fetchone()[0]
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-        if ours and not tables:
-            return  # the same, a moment later
-        if application != APPLICATION or "trials" not in tables:
+        # SQLite opens none but ours: of another program's it would carry out or leave a log.
+        if header[:16] != b"SQLite format 3\0" or header[68:72] != APPLICATION.to_bytes(4, "big"):
             raise InputError(f"file {self.path}", "a study or a new file", "choose another path")
+        with self._open("rw") as database:
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            tables = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+        if not tables:
+            return  # killed a moment later, and taken back by SQLite
         if version != SCHEMA:
             raise InputError(
                 f"file {self.path}, a study of table version {version}",
@@ -205,7 +203,7 @@ class TrialFile:
         try:
             with closing(sqlite3.connect(address, timeout=30, uri=True)) as database:
                 yield database
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter of a damaged schema
             raise InputError(
                 f"file {self.path} ({error})",
                 "a study or a new file, on a disk with room",

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -432,3 +434,18 @@ def test_the_command_refuses_what_does_not_fit(tmp_path: Path, monkeypatch: pyte
                   env={**os.environ, "UNKNOT_MEMORY_GB": "0.001"})  # fmt: skip
     assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
     assert "UNKNOT_MEMORY_GB" in ran.stderr
+
+
+# ---- the page
+
+
+def test_every_test_that_the_page_names_exists() -> None:
+    text = (HERE.parent / "docs" / "faults.md").read_text()
+    rows = [
+        line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| fault")
+    ]
+    named = [re.findall(r"`(test_\w+\.py)::(test_\w+)`", row.rsplit("|", 2)[1]) for row in rows]
+    assert len(rows) > 25 and all(named)
+    for file, name in {pair for pairs in named for pair in pairs}:
+        tree = ast.parse((HERE / file).read_text())
+        assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, name

@@ -7,8 +7,9 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_D
 NATIVE := $(wildcard src/native/*) CMakeLists.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench bench-engine fuzz sanitize coverage clean
+.PHONY: help demo test lint docs bench bench-engine fuzz fuzz-readers sanitize coverage clean
 CASES ?= 20000
+RUNS ?= 20000
 NATIVE_TOOLS := .venv/.native-tools
 SITE = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 # A build of the extension alone; -S keeps the editable install of .venv from standing in for it.
@@ -28,6 +29,7 @@ help:
 	@echo "make bench   run the benchmarks into benchmarks/results/"
 	@echo "make bench-engine  the engine against ripser.py, GUDHI and giotto-ph"
 	@echo "make fuzz    the engine against ripser and GUDHI on CASES=20000 random cases; resumable"
+	@echo "make fuzz-readers  the file readers under atheris, RUNS=20000 inputs"
 	@echo "make sanitize, make coverage  the engine's tests under ASan and UBSan, or with gcov"
 	@echo "make clean   remove everything that was built"
 
@@ -71,6 +73,10 @@ bench-engine: $(INSTALLED)
 fuzz: $(INSTALLED)
 	mkdir -p build
 	$(BIN)/python fuzz/fuzz.py --cases $(CASES) --state build/fuzz.json
+
+fuzz-readers: $(INSTALLED)
+	$(PIP) install --quiet --group fuzz
+	$(BIN)/python fuzz/readers.py build/corpus -runs=$(RUNS)
 
 $(NATIVE_TOOLS): $(INSTALLED)
 	$(PIP) install --quiet --group native

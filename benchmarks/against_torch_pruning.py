@@ -3,9 +3,9 @@
 Nets: the small CNN (32-64-64) and the ResNet (16-32-64, one block a width), both with batch
 normalisation; 5,000 training images of Fashion-MNIST and of CIFAR-10, eight epochs of Adam, three
 training seeds. Half and three quarters of the MACs go, the same share of every layer's channels, met
-within two points: for torch-pruning by bisection of its ratio. Its group norm and BN scale are criteria,
-without the sparsity training that they can be combined with. Taylor sees the 400 images that score
-unknot's filters; the refit sees 256 images without labels; recalibration sees 2,048.
+within two points: for torch-pruning by bisection of its ratio. Its group norm and BN scale are used as
+criteria, without the sparsity training that they can be combined with. Taylor sees 400 images, as many
+as score unknot's filters; the refit sees 256 images without labels; recalibration sees 2,048.
 
 The processor time of a forward pass is measured in turns on one thread, not by the clock: it holds on a
 machine that does other work too.
@@ -13,7 +13,7 @@ machine that does other work too.
     UNKNOT_DATA=... python benchmarks/against_torch_pruning.py    # about 20 minutes on one core
 
 Nets that are done are kept in runs/against_torch_pruning.jsonl: run it again to go on, delete it to
-start anew.
+start anew. With --done no more nets are trained: the tables of those that are.
 (Not named torch_pruning.py: scripts in this folder would import it in place of the library.)
 """
 
@@ -23,8 +23,9 @@ import copy
 import json
 import platform
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -68,16 +69,17 @@ THEIRS = {
 }
 OURS = ("elder", "elder-taylor", "l1")
 Row = dict[str, Any]
+Table = tuple[str, list[str], list[tuple[str, ...]]]
 
 
 def main() -> None:
     rows = [json.loads(line) for line in PARTS.read_text().splitlines()] if PARTS.exists() else []
     done = {(r["set"], r["net"], r["seed"]) for r in rows}
     with one_thread():
-        for name in SETS:
-            for net in NETS:
-                for seed in SEEDS:
-                    if (name, net, seed) not in done:
+        for seed in SEEDS:
+            for name in SETS:
+                for net in NETS:
+                    if (name, net, seed) not in done and "--done" not in sys.argv:
                         new = trials(name, net, seed)
                         keep(new)
                         rows += new
@@ -90,8 +92,11 @@ def main() -> None:
         "rows": rows,
         "cases": cases,
     }
-    tell(rows, cases)
     write_text(RESULTS / "torch_pruning.json", json.dumps(record, indent=1))
+    found = list(tables(rows, cases))
+    for table in found:
+        print_table(*table)
+    write_text(RESULTS / "torch_pruning.md", markdown(found))
 
 
 def keep(rows: Iterable[Row]) -> None:
@@ -222,33 +227,54 @@ def time_ratio(before: nn.Module, after: nn.Module, batch: Tensor, repeats: int 
     return statistics.median(b / a for a, b in zip(*(t[2:] for t in times), strict=True))
 
 
-def tell(rows: list[Row], cases: list[dict[str, str]]) -> None:
-    for name in SETS:
-        for net in NETS:
-            of_net = [r for r in rows if (r["set"], r["net"]) == (name, net)]
-            base = statistics.mean(r["before"] for r in of_net)
-            cells = [cell(of_net, share, by, criterion) for share in SHARES for by, criterion in ways()]
-            print_table(
-                f"{name}, {net}, {base:.3f} before: points, mean ± sd of {len(SEEDS)} training seeds",
-                ["MACs", "by", "criterion", "removed", "raw", "recalibrated / refitted", "+ 1 epoch",
-                 "time at batch 1", "at 64"],
-                cells,
-            )  # fmt: skip
-    cells = [
-        (name, net, f"{share:.0%}", rival,
-         *(difference(rows, name, net, share, rival, mended) for mended in (True, False)))
-        for name in SETS for net in NETS for share in SHARES
-        for rival in ("group L1", "group Taylor", "the best of the four")
-    ]  # fmt: skip
-    print_table(
-        "Elder and refit, minus torch-pruning, in points: pairs of the same net, mean ± sd",
-        ["set", "net", "MACs", "against", "refitted - recalibrated", "both + 1 epoch"],
-        cells,
-    )
-    print_table(
-        "Hard cases", ["case", "torch-pruning", "unknot"],
-        [(c["case"], c["torch_pruning"], c["unknot"]) for c in cases],
+def tables(rows: list[Row], cases: list[dict[str, str]]) -> Iterator[Table]:
+    """Title, columns and cells; of the nets that are done."""
+    nets = [(name, net) for name in SETS for net in NETS if seeds_of(rows, name, net)]
+    for name, net in nets:
+        of_net = [r for r in rows if (r["set"], r["net"]) == (name, net)]
+        base, n = statistics.mean(r["before"] for r in of_net), len(seeds_of(rows, name, net))
+        yield (
+            f"{name}, {net}, {base:.3f} before: points lost, mean ± sd of {n} training seeds",
+            ["MACs", "by", "criterion", "removed", "raw", "recalibrated / refitted", "+ 1 epoch",
+             "time at batch 1", "at 64"],
+            [cell(of_net, share, by, criterion) for share in SHARES for by, criterion in ways()],
+        )  # fmt: skip
+    yield (
+        "elder and refit minus torch-pruning, in points: pairs of the same net, mean ± sd",
+        ["set", "net", "MACs", "against", "refitted - recalibrated", "both + 1 epoch", "pairs"],
+        [
+            (name, net, f"{share:.0%}", rival,
+             *(difference(rows, name, net, share, rival, mended) for mended in (True, False)),
+             str(len(seeds_of(rows, name, net))))
+            for name, net in nets for share in SHARES
+            for rival in ("group L1", "group Taylor", "the best of the four")
+        ],
     )  # fmt: skip
+    yield (
+        "Hard cases",
+        ["case", "torch-pruning", "unknot"],
+        [(c["case"], c["torch_pruning"], c["unknot"]) for c in cases],
+    )
+
+
+def seeds_of(rows: list[Row], name: str, net: str) -> list[int]:
+    return sorted({r["seed"] for r in rows if (r["set"], r["net"]) == (name, net)})
+
+
+def markdown(found: Iterable[Table]) -> str:
+    """The tables for the documentation, which takes them from this file."""
+    lines = []
+    for title, columns, cells in found:
+        lines += [
+            f"**{title[0].upper()}{title[1:]}**",
+            "",
+            f"| {' | '.join(columns)} |",
+            "|---" * len(columns) + "|",
+        ]
+        lines += [
+            f"| {' | '.join(c.replace('|', '/').replace('*', '&#42;') for c in row)} |" for row in cells
+        ] + [""]
+    return "\n".join(lines)
 
 
 def ways() -> list[tuple[str, str]]:
@@ -267,7 +293,7 @@ def cell(rows: list[Row], share: float, by: str, criterion: str) -> tuple[str, .
 def difference(rows: list[Row], name: str, net: str, share: float, rival: str, mended: bool) -> str:
     """Ours minus theirs on the same trained net; the best of theirs is chosen on the test images."""
     points = []
-    for seed in SEEDS:
+    for seed in seeds_of(rows, name, net):
         of_net = [
             r for r in rows if (r["set"], r["net"], r["seed"], r["macs"]) == (name, net, seed, share)
         ]
@@ -279,7 +305,8 @@ def difference(rows: list[Row], name: str, net: str, share: float, rival: str, m
 
 
 def spread(points: list[float]) -> str:
-    return f"{statistics.mean(points):+.1f} ± {statistics.stdev(points):.1f}"
+    deviation = f"{statistics.stdev(points):.1f}" if len(points) > 1 else "?"
+    return f"{statistics.mean(points):+.1f} ± {deviation}"
 
 
 if __name__ == "__main__":

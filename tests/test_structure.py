@@ -13,7 +13,6 @@ from nets import Net, lived_in
 from torch import Tensor, nn
 
 from unknot.errors import InputError
-from unknot.guest import float_tensors
 from unknot.masking import masked_outputs
 from unknot.pruning import plan_pruning, prune
 from unknot.scoring import score_filters
@@ -169,49 +168,6 @@ def test_a_model_that_does_not_take_the_example_is_told() -> None:
     net = Net(["conv"])
     with pytest.raises(InputError, match="example of shape"):
         find_structure(net, torch.randn(2, 5, 6, 6))
-
-
-def hugging_face(name: str) -> nn.Module:
-    t = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    small = {"hidden_sizes": [16, 32], "depths": [1, 2], "num_labels": 3}
-    configs = {
-        "ResNet": {**small, "embedding_size": 8, "layer_type": "bottleneck"},
-        "MobileNetV2": {"depth_multiplier": 0.1, "image_size": 32, "num_labels": 3},
-        "ConvNext": {**small, "num_stages": 2},
-        "RegNet": {**small, "embedding_size": 8, "groups_width": 4},
-        "EfficientNet": {"width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 128,
-                         "num_labels": 3},
-    }  # fmt: skip
-    config = getattr(t, f"{name}Config")(**configs[name])
-    return lived_in(getattr(t, f"{name}ForImageClassification")(config))
-
-
-@pytest.mark.parametrize(
-    ("name", "removes"),
-    [
-        ("ResNet", True),
-        ("MobileNetV2", True),
-        ("RegNet", True),
-        ("EfficientNet", True),
-        ("ConvNext", False),
-    ],
-)
-def test_hugging_face_nets_equal_the_masked_net_or_are_refused_by_name(name: str, removes: bool) -> None:
-    model = hugging_face(name)
-    inputs = torch.randn(2, 3, 32, 32)
-    plan = plan_pruning(model, score_filters(model, criterion="random"), inputs, ratio=0.4)
-    slim = prune(model, plan)
-    with torch.no_grad():
-        (found,) = float_tensors(slim(inputs))
-    torch.testing.assert_close(
-        found, masked_outputs(model, plan.removed, inputs)[0], rtol=1e-5, atol=1e-5
-    )
-    if removes:
-        assert plan.n_removed > 0.25 * plan.n_filters and not plan.kept_layers
-    else:  # its layer normalisations take every channel of every convolution together
-        assert not plan.removed and set(plan.kept_layers) == set(plan.filters)
-        assert all("normalised together by" in why for why in plan.kept_layers.values())
 
 
 def test_units_name_each_channel_once() -> None:

@@ -21,7 +21,7 @@ from unknot.scoring import FilterScores
 from unknot.structure import Pool, Structure, channels_of, disagreement, find_structure
 
 Allocation = Literal["auto", "uniform", "macs"]
-REMEDY = "see kept_layers of a plan by ratio; name linear layers to prune, e.g. linear=['*pwconv1']"
+REMEDY = "name linear layers to prune, e.g. linear=['*pwconv1'] or --linear '*pwconv1', if it has some"
 
 
 @dataclass(frozen=True)

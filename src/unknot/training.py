@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unknot.console import track
 from unknot.errors import InputError, require_count
+from unknot.guest import first_tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ def train(
         for batch in torch.split(torch.randperm(len(inputs), generator=order), batch_size):
             if len(batch) == 1 < len(inputs):
                 continue  # batch normalisation has no variance of one sample
-            loss = F.cross_entropy(model(inputs[batch]), labels[batch])
+            loss = F.cross_entropy(class_scores(model, inputs[batch]), labels[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -149,12 +150,25 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def class_scores(model: nn.Module, inputs: Tensor) -> Tensor:
+    """What the model returns; of a container the first tensor with one row a sample, the logits."""
+    output = model(inputs)
+    found = output if isinstance(output, Tensor) else first_tensor(output, len(inputs))
+    if found is None:
+        raise InputError(
+            f"an output of type {type(output).__name__} without scores",
+            "a classifier that returns [n, classes]",
+            "return logits",
+        )
+    return found
+
+
 def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int = 4096) -> float:
     """Share of samples classified rightly, in eval mode, where the model is left."""
     model.eval()
     with torch.no_grad():
         hits = sum(
-            int((model(x).argmax(1) == y).sum().item())
+            int((class_scores(model, x).argmax(1) == y).sum().item())
             for x, y in zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True)
         )
     return hits / len(inputs)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unknot.errors import InputError, require_count
-from unknot.training import LabelledData, accuracy, train
+from unknot.training import LabelledData, accuracy, class_scores, train
 
 SHARE = 0.1  # of the training samples, kept apart
 
@@ -120,5 +120,5 @@ def _mark(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, floa
     with torch.no_grad():
         share = accuracy(model, inputs, labels)
         batches = zip(torch.split(inputs, 4096), torch.split(labels, 4096), strict=True)
-        loss = sum(float(F.cross_entropy(model(x), y, reduction="sum")) for x, y in batches)
+        loss = sum(float(F.cross_entropy(class_scores(model, x), y, reduction="sum")) for x, y in batches)
     return share, -loss

@@ -1,8 +1,8 @@
 """unknot against torch-pruning's own pruners: accuracy at equal MACs, and what each does with hard cases.
 
 Nets: the small CNN (32-64-64) and the ResNet (16-32-64, one block a width), both with batch
-normalisation; 5,000 training images of Fashion-MNIST and of CIFAR-10, eight epochs of Adam, three
-training seeds. Half and three quarters of the MACs go, the same share of every layer's channels, met
+normalisation; 5,000 training images of Fashion-MNIST and of CIFAR-10, six epochs of Adam and two
+at a tenth of the rate, three training seeds. Half and three quarters of the MACs go, the same share of every layer's channels, met
 within two points: for torch-pruning by bisection of its ratio. Its group norm and BN scale are used as
 criteria, without the sparsity training that they can be combined with. Taylor sees 400 images, as many
 as score unknot's filters; the refit sees 256 images without labels; recalibration sees 2,048.
@@ -59,7 +59,7 @@ NETS: dict[str, Callable[[int], nn.Module]] = {
 }
 SEEDS = range(3)
 SHARES = (0.5, 0.75)
-EPOCHS = 8
+EPOCHS = ((6, 3e-3), (2, 3e-4))
 SCORED, RECALIBRATED, TESTED = 400, 2048, 2000
 THEIRS = {
     "group L1": (tp.pruner.BasePruner, partial(tp.importance.GroupMagnitudeImportance, p=1)),
@@ -118,11 +118,14 @@ class Trial:
         self.seed = seed
         torch.manual_seed(seed)
         self.model = NETS[net](SETS[name]).to(memory_format=torch.channels_last)
-        train(
-            self.model, self.train.images, self.train.labels, epochs=EPOCHS, learning_rate=3e-3, seed=seed
-        )
+        # Without the last epochs at a tenth of the rate one epoch of tuning gains up to 16 points alone.
+        for epochs, rate in EPOCHS:
+            train(self.model, *self.pairs(), epochs=epochs, learning_rate=rate, seed=seed)
         self.macs = count_macs(self.model, self.train.images[:1])
         self.about = {"set": name, "net": net, "seed": seed, "before": self.hits(self.model)}
+
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        return self.train.images, self.train.labels
 
     def hits(self, model: nn.Module) -> float:
         return accuracy(model, self.test.images, self.test.labels)
@@ -132,7 +135,7 @@ class Trial:
 
     def tuned(self, model: nn.Module) -> float:
         model = copy.deepcopy(model)
-        train(model, self.train.images, self.train.labels, epochs=1, learning_rate=1e-3, seed=self.seed)
+        train(model, *self.pairs(), epochs=1, learning_rate=3e-4, seed=self.seed)
         return self.hits(model)
 
     def recalibrated(self, model: nn.Module) -> nn.Module:
@@ -239,6 +242,8 @@ def tables(rows: list[Row], cases: list[dict[str, str]]) -> Iterator[Table]:
              "time at batch 1", "at 64"],
             [cell(of_net, share, by, criterion) for share in SHARES for by, criterion in ways()],
         )  # fmt: skip
+    if not nets:
+        yield ("Accuracy at equal MACs: not run yet", ["net"], [])
     yield (
         "elder and refit minus torch-pruning, in points: pairs of the same net, mean ± sd",
         ["set", "net", "MACs", "against", "refitted - recalibrated", "both + 1 epoch", "pairs"],

@@ -2,9 +2,10 @@
 
 Nets: the small CNN (32-64-64) and the ResNet (16-32-64, one block a width), both with batch
 normalisation; 5,000 training images of Fashion-MNIST and of CIFAR-10, six epochs of Adam and two
-at a tenth of the rate, three training seeds. Half and three quarters of the MACs go, the same share of every layer's channels, met
-within two points: for torch-pruning by bisection of its ratio. Its group norm and BN scale are used as
-criteria, without the sparsity training that they can be combined with. Taylor sees 400 images, as many
+at a tenth of the rate, three training seeds. Half and three quarters of the MACs go, the same share of
+every layer's channels, met within two points: for torch-pruning by bisection of its ratio. Its group norm
+and BN scale are used as criteria, without the sparsity training that they can be combined with. Taylor
+sees 400 images, as many
 as score unknot's filters; the refit sees 256 images without labels; recalibration sees 2,048.
 
 The processor time of a forward pass is measured in turns on one thread, not by the clock: it holds on a

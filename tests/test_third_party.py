@@ -20,11 +20,12 @@ from unknot.cost import count_macs
 from unknot.errors import InputError
 from unknot.export import export_onnx
 from unknot.guest import float_tensors
+from unknot.layers import width_of
 from unknot.masking import masked_outputs
 from unknot.plan import PruningPlan, plan_pruning
 from unknot.pruning import prune
 from unknot.refit import refit
-from unknot.scoring import score_filters, width_of
+from unknot.scoring import score_filters
 from unknot.training import train
 
 # Linear layers that are 1 x 1 convolutions: almost all that a ConvNeXt computes, and all that may go.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -16,12 +18,21 @@ from unknot.training import accuracy
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("demo") / "run"
-    with pytest.raises(SystemExit) as left:
+    with redirect_stdout(io.StringIO()) as told, pytest.raises(SystemExit) as left:
         main(["demo", "--quick", "--out", str(out)])
     assert not left.value.code
-    return out
+    return out, told.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(ran: tuple[Path, str]) -> Path:
+    return ran[0]
+
+
+def test_the_quick_demo_says_what_it_leaves_out(ran: tuple[Path, str]) -> None:
+    assert "seeds 2 of 5, epochs 40 of 60, pairs 4 of 9" in ran[1]
 
 
 def test_summary_has_the_promised_keys(folder: Path) -> None:

@@ -6,4 +6,17 @@ The public names are listed in ``__init__.pyi``. Each is imported when it is fir
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_import, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
+    try:
+        return _import(name)
+    except ModuleNotFoundError as error:
+        from unknot.errors import missing_package
+
+        raise missing_package(error) from error

@@ -19,7 +19,7 @@ import typer
 
 from unknot.cloud import load_points, make_cloud
 from unknot.console import print_json, print_table
-from unknot.errors import InputError
+from unknot.errors import InputError, missing_package
 from unknot.files import require_writable, write_file
 from unknot.graph import Scale, scale_graph
 from unknot.homology import betti_numbers
@@ -56,7 +56,7 @@ def demo(
 
       unknot demo --out runs/demo
     """
-    from unknot.demo import FULL, QUICK, print_story, run_demo
+    from unknot.demo import FULL, QUICK, left_out, print_story, run_demo
 
     require_writable(out, "--out")
     result = run_demo(out, QUICK if quick else FULL, seed=seed, progress=True)
@@ -64,6 +64,8 @@ def demo(
         print_json(result.summary)
     else:
         print_story(result)
+        if quick:
+            print(f"--quick, beside the whole demo: {left_out(QUICK)}")
 
 
 def betti(
@@ -206,23 +208,14 @@ def build(arguments: list[str]) -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    light: dict[str, Callable[..., None]] = {"betti": betti, "shape": shape, "doctor": doctor}
-    verbs: dict[str, Callable[..., None]] = {"demo": demo, **light, "report": report}
-    if not (arguments and arguments[0] in light):
-        from unknot.cli_measure import measure
-        from unknot.cli_models import prune
-        from unknot.cli_study import study
-
-        order: dict[str, Callable[..., None]] = {
-            "measure": measure,
-            "study": study,
-            "prune": prune,
-            "report": report,
-            "doctor": doctor,
-        }
-        verbs = {"demo": demo, "betti": betti, "shape": shape, **order}
+    light: dict[str, Callable[..., None]] = {"demo": demo, "betti": betti, "shape": shape}
+    last: dict[str, Callable[..., None]] = {"report": report, "doctor": doctor}
+    without_torch = arguments and arguments[0] in ("betti", "shape", "doctor")
+    verbs = light | ({} if without_torch else _verbs_of_models()) | last
     for name, verb in verbs.items():
-        extra = {"allow_extra_args": True, "ignore_unknown_options": True} if name == "shape" else {}
+        # The refusal takes any flags; --help of it too says what is missing.
+        loose = name == "shape" or verb.__name__ == "refuse"
+        extra = {"allow_extra_args": loose, "ignore_unknown_options": loose}
         app.command(name, context_settings=extra, help=_help(verb))(verb)
 
     @app.callback()
@@ -234,6 +227,23 @@ def build(arguments: list[str]) -> typer.Typer:
         """See, speed up and shrink neural networks by the topology of their data."""
 
     return app
+
+
+def _verbs_of_models() -> dict[str, Callable[..., None]]:
+    """The verbs that import torch; where a package is missing, verbs that say so."""
+    try:
+        from unknot.cli_measure import measure
+        from unknot.cli_models import prune
+        from unknot.cli_study import study
+    except ModuleNotFoundError as error:
+        refusal = missing_package(error)
+
+        def refuse() -> None:
+            raise refusal
+
+        refuse.__doc__ = f"Not here: {str(refusal).partition(':')[0]}."
+        return {"measure": refuse, "study": refuse, "prune": refuse}
+    return {"measure": measure, "study": study, "prune": prune}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -261,6 +271,8 @@ def _run(arguments: list[str]) -> int:
         sys.stdout.flush()  # here, where a full disk can still be told
     except (InputError, OSError) as error:  # TimeoutError, a missing file, a full disk: all OSError
         code = _refuse(error, arguments)
+    except ModuleNotFoundError as error:
+        code = _refuse(missing_package(error), arguments)
     except UsageError as error:
         code = _refuse(_usage_message(error, arguments), arguments)
     except (typer.Abort, KeyboardInterrupt):

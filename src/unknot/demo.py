@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,15 @@ class DemoSize:
 
 FULL = DemoSize(seeds=5, epochs=60, pairs=9, grid=9, digits_epochs=30, tune_epochs=5, repeats=50)
 QUICK = DemoSize(seeds=2, epochs=40, pairs=4, grid=5, digits_epochs=10, tune_epochs=2, repeats=20)
+
+
+def left_out(size: DemoSize) -> str:
+    """What a demo of this size does less of than the whole one."""
+    whole = asdict(FULL)
+    less = {name: value for name, value in asdict(size).items() if value != whole[name]}
+    return ", ".join(f"{name.replace('_', ' ')} {n} of {whole[name]}" for name, n in less.items())
+
+
 VIEWS = 300  # points of each layer that the report draws in three dimensions
 # At 400 samples and the layer's 2 % radius most filters of this net lie between 50 and 150. A threshold
 # means nothing without its sample size and scale: at another scale the same filters reach 380.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import operator
 from typing import SupportsIndex
 
+# Modules that pip knows by another name.
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "torch_pruning": "torch-pruning"}
+
 
 class InputError(ValueError):
     """Bad input, told in one line: the value, what was expected, and the remedy.
@@ -24,7 +27,20 @@ class InputError(ValueError):
         self._parts = found, expected, remedy
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
-        return InputError, self._parts  # else it could not come back from another process
+        return type(self), self._parts  # else it could not come back from another process
+
+
+class MissingPackage(InputError, ImportError):
+    """A package that is not installed; an ``ImportError`` too, for those who try and catch."""
+
+
+def missing_package(error: ModuleNotFoundError) -> MissingPackage:
+    """The import that failed, with what to install."""
+    module = (error.name or str(error)).partition(".")[0]
+    package = DISTRIBUTIONS.get(module, module)
+    return MissingPackage(
+        f"package {package} is missing", "what this needs to be installed", f"run: pip install {package}"
+    )
 
 
 def require_count(name: str, value: object, minimum: int = 1) -> int:

@@ -1,0 +1,91 @@
+"""What an installation needs, and what it does where something is missing."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unknot.errors import InputError, MissingPackage, missing_package
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "tests" / "install" / "without_torch.py"
+LIBRARIES = ("torch", "numpy", "scipy", "sklearn", "pandas", "ripser", "joblib", "plotly", "typer", "rich")
+
+
+def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def without_torch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return python(SCRIPT, *arguments, cwd=cwd)
+
+
+def test_import_loads_none_of_the_libraries(tmp_path: Path) -> None:
+    code = f"import sys, unknot; print([m for m in {LIBRARIES} if m in sys.modules], unknot.__version__)"
+    ran = python("-c", code, cwd=tmp_path)
+    assert ran.stdout.startswith("[] "), ran.stdout + ran.stderr
+
+
+def test_betti_numbers_load_numpy_and_scipy_only(tmp_path: Path) -> None:
+    code = (
+        "import sys, unknot as uk; uk.betti_numbers(uk.rips_graph([[0.], [1.]], radius=1))\n"
+        f"print([m for m in {LIBRARIES} if m in sys.modules])"
+    )
+    ran = python("-c", code, cwd=tmp_path)
+    assert ran.stdout.strip() == "['numpy', 'scipy']", ran.stdout + ran.stderr
+
+
+def test_topology_with_numpy_and_scipy_alone(tmp_path: Path) -> None:
+    ran = without_torch(cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("without torch: ok")
+
+
+def test_the_command_without_torch(tmp_path: Path) -> None:
+    made = without_torch("shape", "rings", "--pairs", "2", "--n", "600", "--out", "r.npz", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    counted = without_torch("betti", "r.npz", "--knn", "10", "--hops", "2", "--json", cwd=tmp_path)
+    assert counted.returncode == 0, counted.stderr
+    assert np.array_equal(np.load(tmp_path / "r.npz")["betti_0"][:2], [2, 2])
+    assert '"0": [\n   2,\n   2\n  ]' in counted.stdout
+    for verb in ((), ("betti",), ("shape",), ("doctor",)):
+        told = without_torch(*verb, "--help", cwd=tmp_path)
+        assert told.returncode == 0, told.stderr
+        assert "Usage" in told.stdout
+    listed = without_torch("--help", cwd=tmp_path).stdout
+    assert all(verb in listed for verb in ("betti", "measure", "study", "prune", "doctor"))
+    assert "package torch is missing" in listed
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("measure", "--model", "mlp", "--data", "rings"),
+        ("study", "--data", "rings"),
+        ("prune",),
+        ("demo", "--out", "d"),
+        ("report", "p.json", "--out", "r.html"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_verbs_that_need_torch_say_what_to_install(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    refused = without_torch(*arguments, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("unknot: package torch is missing: expected")
+    assert refused.stderr.endswith("pip install torch\n") and refused.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_both_errors_and_survives_a_process() -> None:
+    error = missing_package(ModuleNotFoundError("no sklearn.datasets", name="sklearn.datasets"))
+    assert isinstance(error, InputError) and isinstance(error, ImportError)
+    assert "pip install scikit-learn" in str(error)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is MissingPackage and str(again) == str(error)

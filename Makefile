@@ -7,7 +7,7 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_D
 NATIVE := $(wildcard src/native/*) CMakeLists.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench bench-engine fuzz fuzz-readers sanitize coverage clean
+.PHONY: help demo test lint docs wheel wheel-test bench bench-engine fuzz fuzz-readers sanitize coverage clean
 CASES ?= 20000
 RUNS ?= 20000
 NATIVE_TOOLS := .venv/.native-tools
@@ -26,6 +26,8 @@ help:
 	@echo "make test    install, then run the tests"
 	@echo "make lint    ruff, mypy and the import rules"
 	@echo "make docs    build the documentation into site/"
+	@echo "make wheel   build the sdist, and from it the wheel, into dist/, and check both"
+	@echo "make wheel-test  the wheel in a new environment without a compiler: doctor, demo --quick, the README"
 	@echo "make bench   run the benchmarks into benchmarks/results/"
 	@echo "make bench-engine  the engine against ripser.py, GUDHI and giotto-ph"
 	@echo "make fuzz    the engine against ripser and GUDHI on CASES=20000 random cases; resumable"
@@ -50,9 +52,23 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/python tests/install/version.py
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+wheel: $(INSTALLED)
+	$(PIP) install --quiet --group wheel
+	rm -rf dist
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist
+	$(BIN)/python tests/install/contents.py dist
+
+wheel-test: wheel
+	$(BIN)/python tests/install/wheel.py --constraint constraints.txt dist
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/scale.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -18,6 +19,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Decoded images go to a folder of this run, not to the user's."""
     os.environ.setdefault("UNKNOT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The Parquet cases of tests over formats need the extra data."""
+    if importlib.util.find_spec("pyarrow") is not None:
+        return
+    for item in items:
+        cases = getattr(item, "callspec", None)
+        if cases is not None and str(cases.params.get("suffix", "")).endswith("parquet"):
+            item.add_marker(pytest.mark.skip(reason="pyarrow is not installed"))
 
 
 def missing(reason: str) -> None:

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from unknot.errors import InputError
 from unknot.graph import Scale
 from unknot.images import load_images
 from unknot.measuring import measure
 from unknot.models import cnn
+
+Image = pytest.importorskip("PIL.Image")  # of the extra data
 
 
 def test_digits_are_embedded_and_split() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
 import sys
@@ -15,7 +14,18 @@ from unknot.errors import InputError, MissingPackage, missing_package
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tests" / "install" / "without_torch.py"
-LIBRARIES = ("torch", "numpy", "scipy", "sklearn", "pandas", "ripser", "joblib", "plotly", "typer", "rich")
+LIBRARIES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "pandas",
+    "ripser",
+    "joblib",
+    "plotly",
+    "typer",
+    "rich",
+)
 
 
 def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

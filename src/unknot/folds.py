@@ -34,7 +34,7 @@ def zfold(x: Tensor, slope: Parameter = 1.0, turn: Parameter = 1.0) -> Tensor:
     # Nested, because TorchScript skips only what stands below a question of its own.
     if not is_scripting():  # noqa: SIM102
         if type(slope) is float and type(turn) is float and fused.fits(x):
-            return fused.zfold(x, slope, turn)
+            return fused.zfold(slope, turn)(x)
     if isinstance(turn, Tensor):
         # softshrink takes no tensor for its bound, and clamp is slow with one.
         bound = turn.abs().to(x.dtype)  # else float32 parameters would widen half precision
@@ -66,7 +66,7 @@ def qfold(x: Tensor, frequency: float = 1.0) -> Tensor:
     """The quarter-phase fold f(x) = (sin(w x - pi/4) + sin(pi/4)) / w, w = ``frequency``. f(0) = 0."""
     if not is_scripting():  # noqa: SIM102
         if fused.fits(x):
-            return fused.qfold(x, frequency)
+            return fused.qfold(frequency)(x)
     phase = math.pi / 4
     angle = x - phase if frequency == 1.0 else (x * frequency).sub_(phase)
     # In place on a tensor that nothing else holds: sin keeps its input for backward, not its output.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from unknot import _native
 
 # Bound once: in a small net the checks are a sizeable part of an activation.
 _threads = torch.get_num_threads
+_recording = torch.is_grad_enabled
 _transforms = torch._C._are_functorch_transforms_active
 _wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _batched = torch._C._functorch.is_legacy_batchedtensor  # of torch.autograd.grad(is_grads_batched=True)
@@ -28,6 +30,7 @@ _modes = torch._C._len_torch_dispatch_stack
 _tracing = torch._C._is_tracing
 _compiling = torch.compiler.is_dynamo_compiling
 _float32, _strided, _channels_last = torch.float32, torch.strided, torch.channels_last
+_ONE_THREAD = 1 << 15  # elements; so torch does
 
 
 def fits(x: Tensor) -> bool:
@@ -51,71 +54,52 @@ def fits(x: Tensor) -> bool:
     )
 
 
-def _is_plain(grad: Tensor) -> bool:
-    """Whether a gradient of a result of the engine can be given to the engine."""
-    return (
-        type(grad) is Tensor
-        and not _transforms()
-        and not _batched(grad)
-        and not _modes()
-        and not grad.is_neg()
-    )
-
-
 def _sides(y: Tensor) -> Tensor:
     """The bits that the engine left in a result, as booleans."""
     return (y.detach().view(torch.int32) & 1).bool()
 
 
-class _ZFold(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, slope: float, turn: float) -> Tensor:
-        y = torch.empty_like(x)
-        _native.zfold(x.data_ptr(), y.data_ptr(), x.numel(), slope, turn, _threads())
-        ctx.save_for_backward(y)
-        ctx.slope = slope
-        return y
+def _fused(kernel: _native.Fold, derivative: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A fold as autograd knows it.
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (y,) = ctx.saved_tensors
-        if torch.is_grad_enabled() or not _is_plain(grad):  # a derivative of this derivative may follow
-            return _steps(y, ctx.slope) * grad, None, None
-        out = torch.empty_like(y)
-        if grad.stride() != y.stride():
-            grad = torch.empty_like(y).copy_(grad)
-        _native.zfold_backward(
-            grad.data_ptr(), y.data_ptr(), out.data_ptr(), y.numel(), ctx.slope, _threads()
-        )
-        return out, None, None
+    Args:
+        kernel: with the fold's numbers inside; sent through autograd they would cost as much as `fits`.
+        derivative: of the fold, from its result; itself differentiable.
+    """
+    run, run_backward, empty_like = kernel.forward, kernel.backward, torch.empty_like
 
+    class Fold(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            y, n = empty_like(x), x.numel()
+            run(x.data_ptr(), y.data_ptr(), n, _threads() if n > _ONE_THREAD else 1)
+            ctx.save_for_backward(y)
+            return y
 
-class _QFold(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, frequency: float) -> Tensor:
-        y = torch.empty_like(x)
-        _native.qfold(x.data_ptr(), y.data_ptr(), x.numel(), frequency, _threads())
-        ctx.save_for_backward(y)
-        ctx.frequency = frequency
-        return y
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Tensor:
+            (y,) = ctx.saved_tensors
+            if (
+                _recording()  # a derivative of this derivative may follow
+                or type(grad) is not Tensor
+                or _transforms()
+                or _modes()
+                or _batched(grad)
+                or grad.is_neg()
+            ):
+                return derivative(y) * grad
+            out, n = empty_like(y), y.numel()
+            # The strides are two tuples each time; most tensors need no look at them.
+            if not (grad.is_contiguous() and y.is_contiguous()) and grad.stride() != y.stride():
+                grad = empty_like(y).copy_(grad)
+            threads = _threads() if n > _ONE_THREAD else 1
+            run_backward(grad.data_ptr(), y.data_ptr(), out.data_ptr(), n, threads)
+            return out
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (y,) = ctx.saved_tensors
-        if torch.is_grad_enabled() or not _is_plain(grad):
-            return _cosine(y, ctx.frequency) * grad, None
-        out = torch.empty_like(y)
-        if grad.stride() != y.stride():
-            grad = torch.empty_like(y).copy_(grad)
-        _native.qfold_backward(
-            grad.data_ptr(),
-            y.data_ptr(),
-            out.data_ptr(),
-            y.numel(),
-            ctx.frequency,
-            torch.get_num_threads(),
-        )
-        return out, None
+    # What autograd would call in its place only looks whether there is such a function.
+    Fold._backward_cls.apply = Fold.backward  # type: ignore[attr-defined]
+    # Function.apply only looks for transforms before it calls this; `fits` has looked.
+    return super(torch.autograd.Function, Fold).apply  # type: ignore[no-any-return, misc]
 
 
 class _Steps(torch.autograd.Function):
@@ -145,11 +129,16 @@ class _Cosine(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (y,) = ctx.saved_tensors
         sine = ctx.frequency * y - math.sin(math.pi / 4)
-        return grad * (-ctx.frequency * sine / _cosine(y, ctx.frequency)), None
+        return grad * (-ctx.frequency * sine / _Cosine.apply(y, ctx.frequency)), None
 
 
-# Function.apply only looks for transforms before it calls this; `fits` has looked.
-zfold: Callable[[Tensor, float, float], Tensor] = super(torch.autograd.Function, _ZFold).apply
-qfold: Callable[[Tensor, float], Tensor] = super(torch.autograd.Function, _QFold).apply
-_steps: Callable[[Tensor, float], Tensor] = _Steps.apply
-_cosine: Callable[[Tensor, float], Tensor] = _Cosine.apply
+@lru_cache(maxsize=256)
+def zfold(slope: float, turn: float) -> Callable[[Tensor], Tensor]:
+    """`unknot.folds.zfold` of tensors that `fits`."""
+    return _fused(_native.ZFold(slope, turn), lambda y: _Steps.apply(y, slope))
+
+
+@lru_cache(maxsize=256)
+def qfold(frequency: float) -> Callable[[Tensor], Tensor]:
+    """`unknot.folds.qfold` of tensors that `fits`."""
+    return _fused(_native.QFold(frequency), lambda y: _Cosine.apply(y, frequency))

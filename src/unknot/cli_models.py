@@ -135,7 +135,7 @@ def prune(
 
     recipe = Recipe(
         Budget(max_betti, ratio, macs, parameters, latency_ms),
-        criterion=criterion or ("elder" if max_betti is None else "betti"),
+        criterion=criterion or ("elder-surgeon" if max_betti is None else "betti"),
         allocation=allocation,
         ignored=tuple(ignore or ()),
         min_filters=min_filters,

@@ -188,13 +188,13 @@ class _Reader:
     Attributes:
         entries: int64 ``[units, e]``: which rows of the covariance go with a unit.
         inverse: ``[d, d]`` of the covariance of what is left.
-        weight: ``[out, d, taps]``, refitted to what is left.
+        weights: ``[d, d]``: W^T W of the weights, refitted to what is left; the costs need no more.
         variance: of its outputs at the start.
     """
 
     entries: Tensor
     inverse: Tensor
-    weight: Tensor
+    weights: Tensor
     variance: float
 
     @classmethod
@@ -208,37 +208,39 @@ class _Reader:
             weight = weight.flatten(1).unsqueeze(2)
             entries = [[i * taps + t for i in of_unit for t in range(taps)] for of_unit in entries]
         columns = weight.transpose(0, 1).flatten(1)  # [d, out * taps]
-        variance = float((columns * (covariance @ columns)).sum())
+        weights = columns @ columns.T
+        variance = float((covariance * weights).sum())
         inverse = torch.linalg.inv(covariance)
         # Units that lose fewer entries than others lose some that nothing is made of.
         size = max(map(len, entries))
         spare = max(size - len(of_unit) for of_unit in entries)
         d = len(inverse)
         if spare:
-            inverse = F.pad(inverse, (0, spare, 0, spare))
+            inverse, weights = (F.pad(m, (0, spare, 0, spare)) for m in (inverse, weights))
             inverse.diagonal()[d:] = 1.0
-            weight = F.pad(weight, (0, 0, 0, spare))
             entries = [e + list(range(d, d + size - len(e))) for e in entries]
-        return cls(torch.tensor(entries), inverse, weight, max(variance, 1e-30))
+        return cls(torch.tensor(entries), inverse, weights, max(variance, 1e-30))
 
     def costs(self, units: Tensor) -> Tensor:
         """float64 ``[u]`` of ``units [u]``."""
         at = self.entries[units]
-        blocks = torch.linalg.inv(self.inverse[at[:, :, None], at[:, None, :]])  # [u, e, e]
-        weights = self.weight[:, at]  # [out, u, e, taps]
-        squares = torch.einsum("ouet,ouft->uef", weights, weights)
-        found: Tensor = (blocks * squares).sum((1, 2)) / self.variance
-        return found
+        rows, columns = at[:, :, None], at[:, None, :]
+        blocks = torch.linalg.inv(self.inverse[rows, columns])  # [u, e, e]
+        found: Tensor = (blocks * self.weights[rows, columns]).sum((1, 2)).clamp(min=0)
+        return found / self.variance
 
     def remove(self, unit: int) -> None:
         at = self.entries[unit]
         share = torch.linalg.solve(self.inverse[at][:, at], self.inverse[at])  # [e, d]
-        self.weight -= torch.einsum("oet,ed->odt", self.weight[:, at], share)
+        # W becomes W - W_u share; what follows is W^T W of that.
+        half = (self.weights[:, at] - 0.5 * share.T @ self.weights[at][:, at]) @ share
+        self.weights -= half
+        self.weights -= half.T
         self.inverse -= self.inverse[:, at] @ share
-        self.inverse[:, at] = 0.0
-        self.inverse[at] = 0.0
-        self.inverse[at, at] = 1.0
-        self.weight[:, at] = 0.0
+        for matrix_left, own in ((self.inverse, 1.0), (self.weights, 0.0)):
+            matrix_left[:, at] = 0.0
+            matrix_left[at] = 0.0
+            matrix_left[at, at] = own
 
 
 def _weights(module: nn.Module) -> Tensor:

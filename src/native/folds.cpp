@@ -103,6 +103,8 @@ void backward(const Fold& fold, Address grad, Address y, Address to, std::int64_
 }  // namespace
 
 void bind_folds(nb::module_& m) {
+  // torch keeps the classes of its autograd functions until the end, and these keep their folds.
+  nb::set_leak_warnings(false);
   nb::class_<Fold>(m, "Fold")
       .def("forward", &forward, "x"_a, "y"_a, "n"_a, "threads"_a)
       .def("backward", &backward, "grad"_a, "y"_a, "out"_a, "n"_a, "threads"_a);

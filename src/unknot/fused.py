@@ -99,7 +99,7 @@ def _fused(kernel: _native.Fold, derivative: Callable[[Tensor], Tensor]) -> Call
     # What autograd would call in its place only looks whether there is such a function.
     Fold._backward_cls.apply = Fold.backward  # type: ignore[attr-defined]
     # Function.apply only looks for transforms before it calls this; `fits` has looked.
-    return super(torch.autograd.Function, Fold).apply  # type: ignore[no-any-return, misc]
+    return super(torch.autograd.Function, Fold).apply
 
 
 class _Steps(torch.autograd.Function):
@@ -129,16 +129,20 @@ class _Cosine(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (y,) = ctx.saved_tensors
         sine = ctx.frequency * y - math.sin(math.pi / 4)
-        return grad * (-ctx.frequency * sine / _Cosine.apply(y, ctx.frequency)), None
+        return grad * (-ctx.frequency * sine / _cosine(y, ctx.frequency)), None
+
+
+_steps: Callable[[Tensor, float], Tensor] = _Steps.apply
+_cosine: Callable[[Tensor, float], Tensor] = _Cosine.apply
 
 
 @lru_cache(maxsize=256)
 def zfold(slope: float, turn: float) -> Callable[[Tensor], Tensor]:
     """`unknot.folds.zfold` of tensors that `fits`."""
-    return _fused(_native.ZFold(slope, turn), lambda y: _Steps.apply(y, slope))
+    return _fused(_native.ZFold(slope, turn), lambda y: _steps(y, slope))
 
 
 @lru_cache(maxsize=256)
 def qfold(frequency: float) -> Callable[[Tensor], Tensor]:
     """`unknot.folds.qfold` of tensors that `fits`."""
-    return _fused(_native.QFold(frequency), lambda y: _Cosine.apply(y, frequency))
+    return _fused(_native.QFold(frequency), lambda y: _cosine(y, frequency))

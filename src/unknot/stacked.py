@@ -313,7 +313,7 @@ class _Stack:
         with torch.no_grad():
             for part in self._parts():
                 parameters = self.parameters[part]
-                for x, y in zip(inputs.split(size), labels.split(size), strict=True):
+                for x, y in zip(torch.split(inputs, size), torch.split(labels, size), strict=True):
                     logits = self._forward(parameters, x.expand(len(parameters), *x.shape))
                     hits[part] += (predicted(logits) == y).sum(1)
         return [hit / max(len(inputs), 1) for hit in hits.tolist()]
@@ -334,10 +334,10 @@ class _Stack:
             stacked: Tensor = vmap(self._alone, randomness="different")(parameters, inputs)
             return stacked
         # Samples last: the matrix product is a fifth faster than with narrow layers last.
-        left, x = iter(parameters.split(self._sizes, dim=1)), inputs.flatten(2).transpose(1, 2)
+        left, x = iter(torch.split(parameters, self._sizes, dim=1)), inputs.flatten(2).transpose(1, 2)
         for module in self._plain[1:]:
             if isinstance(module, nn.Linear):
-                weight = next(left).unflatten(1, module.weight.shape)
+                weight = next(left).view(len(parameters), *module.weight.shape)
                 if module.bias is None:
                     x = torch.bmm(weight, x)
                 else:
@@ -362,7 +362,8 @@ def _plain_layers(net: nn.Module) -> list[nn.Module] | None:
     if type(net) is not nn.Sequential or _hooked(net):
         return None
     layers = list(net)
-    if not layers or type(layers[0]) is not nn.Flatten or layers[0].start_dim != 1:
+    first = layers[0] if layers else None
+    if type(first) is not nn.Flatten or (first.start_dim, first.end_dim) != (1, -1):
         return None
     if not all(type(layer) in (nn.Linear, *ELEMENTWISE) for layer in layers[1:]):
         return None

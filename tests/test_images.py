@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from unknot import images
 from unknot.errors import InputError
 from unknot.graph import Scale
 from unknot.images import load_images
@@ -91,14 +92,14 @@ def test_a_changed_file_is_decoded_again(small_set: Path) -> None:
 def test_an_interrupted_decoding_leaves_no_set_behind(
     small_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = np.save
+    save = images._save
 
     def interrupted(path: Path, array: np.ndarray) -> None:
         if path.name == "labels.npy":
             raise KeyboardInterrupt
         save(path, array)
 
-    monkeypatch.setattr(np, "save", interrupted)
+    monkeypatch.setattr(images, "_save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load_images("tiny")
     assert list((small_set / "cache" / "images").iterdir()) == []

@@ -224,7 +224,7 @@ SCORES = FilterScores((), "l1", remove_high=False)
         (lambda m, x: score_filters(m), "loader = None"),
         (lambda m, x: score_filters(m, criterion="magic"), "'betti', 'l1', 'random'"),
         (lambda m, x: score_filters(m, criterion=lambda _, c: np.ones(1)), "gave shape"),
-        (lambda m, x: score_filters(mlp(2, 2), x), "without two-dimensional convolutions"),
+        (lambda m, x: score_filters(mlp(2, 2), x), "without convolutions"),
         (lambda m, x: plan_pruning(m, SCORES, x), "no budget: expected exactly one"),
         (lambda m, x: plan_pruning(m, SCORES, x, ratio=0.5, macs=0.5), "ratio = 0.5, macs = 0.5"),
         (lambda m, x: plan_pruning(m, SCORES, x, macs=-1), "macs = -1"),

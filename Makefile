@@ -7,7 +7,8 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_D
 NATIVE := $(wildcard src/native/*) CMakeLists.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs wheel wheel-test bench bench-engine fuzz fuzz-readers sanitize coverage clean
+.PHONY: help demo test lint docs notebooks figures wheel wheel-test bench bench-engine fuzz fuzz-readers \
+  sanitize coverage clean
 CASES ?= 20000
 RUNS ?= 20000
 NATIVE_TOOLS := .venv/.native-tools
@@ -24,10 +25,11 @@ endef
 help:
 	@echo "make demo    install, then run the whole story into runs/demo (under 3 minutes)"
 	@echo "make test    install, then run the tests"
-	@echo "make lint    ruff, mypy and the import rules"
+	@echo "make lint    ruff, mypy and the spelling"
 	@echo "make docs    build the documentation into site/"
 	@echo "make wheel   build the sdist, and from it the wheel, into dist/, and check both"
 	@echo "make wheel-test  the wheel in a new environment without a compiler: doctor, demo --quick, the README"
+	@echo "make notebooks, make figures  run the tutorials, draw the pictures of the engine"
 	@echo "make bench   run the benchmarks into benchmarks/results/"
 	@echo "make bench-engine  the engine against ripser.py, GUDHI and giotto-ph"
 	@echo "make fuzz    the engine against ripser and GUDHI on CASES=20000 random cases; resumable"
@@ -55,6 +57,7 @@ lint: $(INSTALLED)
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	$(BIN)/python tests/install/version.py
+	$(BIN)/typos
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -69,6 +72,12 @@ wheel: $(INSTALLED)
 
 wheel-test: wheel
 	$(BIN)/python tests/install/wheel.py --constraint constraints.txt dist
+
+notebooks: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python docs/notebooks.py
+
+figures: $(INSTALLED)
+	$(BIN)/python docs/figures/engine.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/scale.py

@@ -1,4 +1,4 @@
-"""The writers against real event files and a real MLflow store, by the code of docs/integrations.md."""
+"""The writers against real event files and a real MLflow store, by the code of their pages in docs/howto."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from unknot.integrations import scalars
 from unknot.profile import EpochAccuracy
 
 SCALE = uk.Scale(k=8, hops=2)
-PAGE = Path(__file__).parents[1] / "docs" / "integrations.md"
+PAGES = Path(__file__).parents[1] / "docs" / "howto"
 
 
-def run_the_page(title: str) -> uk.TopologyProfile:
-    """Run the example under a heading of the page; what its Monitor recorded."""
-    section = PAGE.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+def run_the_page(name: str) -> uk.TopologyProfile:
+    """Run the short example of a page, not the one from examples/; what its Monitor recorded."""
+    blocks = re.findall(r"```python\n(.*?)```", (PAGES / f"{name}.md").read_text(), re.DOTALL)
+    (code,) = (block for block in blocks if "--8<--" not in block)
     shape = uk.make_shape("rings", pairs=1, n=200, seed=0)
     points, labels = torch.from_numpy(shape.points).float(), torch.from_numpy(shape.labels)
     torch.manual_seed(0)
@@ -86,7 +86,7 @@ class TestTensorBoard:
     def test_event_file_holds_the_profile(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         before = threading.active_count()
-        profile = run_the_page("TensorBoard")
+        profile = run_the_page("tensorboard")
         assert threading.active_count() == before
         found, expected = self.read(tmp_path / "runs" / "rings"), scalars(profile)
         assert set(found) == {0, 1, 2, 3} == set(expected)
@@ -126,7 +126,7 @@ class TestMlflow:
         import mlflow
 
         before = threading.active_count()
-        profile = run_the_page("MLflow")
+        profile = run_the_page("mlflow")
         assert threading.active_count() == before
         client = mlflow.MlflowClient()
         (run,) = client.search_runs(["0"])

@@ -1,0 +1,158 @@
+# %% [markdown]
+# # See your own model
+#
+# A classifier is trained on linked rings, and after every layer we count how many pieces (b0) and loops (b1) are left
+# of each class. Takes half a minute on a laptop; [all options](../howto/measure.md) are on a page of their own, and
+# [this notebook](see.ipynb) can be downloaded.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+import unknot as uk
+
+torch.set_num_threads(1)
+BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"  # told apart by colour-blind readers
+plt.rcParams |= {"figure.dpi": 120, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+
+# %% [markdown]
+# ## Data whose answer is known
+#
+# Three pairs of linked rings; in each pair one ring is of class 0, the other of class 1. So each class truly has
+# b0 = 3 and b1 = 3. As data come, the points are a random part of the rings, with noise.
+
+# %%
+shape = uk.make_shape("rings", pairs=3, n=1500, noise=0.04, seed=0)
+kept = np.random.default_rng(0).choice(1500, 900, replace=False)
+points, labels = torch.from_numpy(shape.points[kept]).float(), torch.from_numpy(shape.labels[kept])
+print("true (b0, b1) by class:", dict(shape.betti))
+
+# %% alt="Three pairs of linked rings in space, one ring of each pair in blue, the other in orange."
+figure = plt.figure(figsize=(4.5, 3.4), layout="constrained")
+axes = figure.add_subplot(projection="3d")
+for label, colour, mark in ((0, BLUE, "o"), (1, ORANGE, "^")):
+    x, y, z = points[labels == label].T
+    axes.scatter(x, y, z, s=3, color=colour, marker=mark, label=f"class {label}")
+axes.set(xlabel="x", ylabel="y", zlabel="z")
+axes.set_aspect("equal")
+axes.view_init(elev=18, azim=-35)
+axes.legend(markerscale=3, loc="upper left", frameon=False)
+axes.tick_params(labelsize=6)
+axes.locator_params(nbins=3)
+plt.show()
+
+# %% [markdown]
+# ## At which scale?
+#
+# A Betti number is a number at a scale: how near two points must be to count as neighbours. `calibrate` looks for a
+# scale at which no class changes its numbers while the scale varies, and knows nothing of the true answer.
+
+# %%
+scale = uk.calibrate(points, labels)
+print(scale, "|", scale.note)
+
+# %% [markdown]
+# `sensitivity` measures a grid of scales around it. The plateau is what makes the scale trustworthy: over it, k can be
+# nearly tripled without a change of the answer. To its left loops of noise open and rings stay open, to its right rings
+# merge and fill up.
+
+# %% alt="b0 and b1 of class 0 against k at one, two and three hops, with a plateau at the true value 3 around the chosen k."
+found = uk.sensitivity(points, labels, scale=scale)
+figure, both = plt.subplots(1, 2, figsize=(6.5, 2.6), layout="constrained", sharex=True)
+for axes, number in zip(both, ("b0", "b1"), strict=True):
+    grid = found.as_grid(0, number)
+    for hops, values, colour, mark in zip(grid.y, grid.values, (BLUE, GREEN, ORANGE), "os^", strict=True):
+        axes.plot(grid.x, values, color=colour, marker=mark, markersize=3, label=f"{hops} hop{'s' * (hops > 1)}")
+    axes.axhline(3, color="0.5", linestyle=":", linewidth=1)
+    axes.axvline(scale.k, color="0.5", linestyle="--", linewidth=1)
+    axes.set(xscale="log", xlabel="k nearest neighbours", ylabel=f"{number} of class 0")
+    axes.set_xticks([5, 10, 20, 40], ["5", "10", "20", "40"], minor=False)
+    axes.minorticks_off()
+both[0].set(ylim=(0, 4.2), yticks=range(5))
+both[1].set_yscale("symlog", linthresh=10)
+both[1].set_yticks([0, 3, 6, 10, 30], ["0", "3", "6", "10", "30"], minor=False)
+both[1].minorticks_off()
+both[1].legend(frameon=False, fontsize=8)
+plt.show()
+
+# %% [markdown]
+# *Dashed: the chosen k. Dotted: the true number.*
+#
+# ## After every layer, before and after training
+#
+# A `Monitor` draws the samples and the scale once, so that the epochs differ by the model alone. Epoch 0 is the
+# untrained net: a wide net with random weights can merge components too, and only what differs from it was learnt.
+
+# %%
+model = uk.init_by_gain(uk.mlp(3, 2), torch.nn.ReLU(), seed=0)  # six hidden layers of 50
+with uk.Monitor(model, [(points, labels)], layers=["act*", "out"], max_points=900, scale=scale) as monitor:
+    curve = uk.train(model, points, labels, epochs=60, learning_rate=3e-3, stop_at=0.999)
+    monitor.record(len(curve.train_accuracy))
+profile = monitor.profile
+for accuracy in profile.accuracy:
+    print(f"epoch {accuracy.epoch}: {accuracy.probe:.1%} of the samples classified rightly")
+
+# %% alt="b0 and b1 of both classes after each layer, dashed before training, solid after it."
+figure, both = plt.subplots(1, 2, figsize=(6.5, 2.8), layout="constrained")
+for axes, number in zip(both, ("b0", "b1"), strict=True):
+    for epoch, line in zip(profile.epochs(), ("--", "-"), strict=True):
+        for label, colour, mark in ((0, BLUE, "o"), (1, ORANGE, "^")):
+            rows = [row for row in profile.rows if (row.epoch, row.label) == (epoch, label)]
+            axes.plot(
+                [row.layer for row in rows],
+                [getattr(row, number) for row in rows],
+                color=colour,
+                linestyle=line,
+                marker=mark,
+                markersize=4,
+                label=f"class {label}, epoch {epoch}",
+            )
+    axes.set(ylabel=number, ylim=(0, 6.5))
+    axes.tick_params(axis="x", rotation=45)
+both[0].legend(frameon=False, fontsize=8)
+plt.show()
+
+# %% [markdown]
+# The untrained net keeps three pieces a class up to the last layers. The trained one merges them earlier, layer by layer,
+# down to one; b1 *rises* while it does, because pieces that touch at their ends close new loops, and one loop may be left
+# at the end: the scale was right at the input, and a layer stretches. Read [what a Betti number means here](../meaning.md) before you
+# publish such a curve.
+#
+# ## How sure is a number?
+#
+# `repeats` measures random subsamples of 80 % as well; a row's interval is their range.
+
+# %%
+measured = uk.measure(
+    model, [(points, labels)], layers=["act3", "act5", "out"], max_points=900, scale=scale, repeats=20
+)
+for row in measured.rows:
+    if row.label == 0:
+        (low0, high0), (low1, high1) = row.intervals
+        print(f"{row.layer:5} b0 = {row.b0} [{low0}, {high0}]   b1 = {row.b1} [{low1}, {high1}]")
+
+# %% [markdown]
+# ## Where there is no answer
+#
+# Handwritten digits, as pixels: at every k each class is one blob, as noise would be. unknot says so, and what it then
+# measures compares layers at one arbitrary scale, no more.
+
+# %%
+digits = uk.load_images("digits")
+doubtful = uk.calibrate(digits.images.flatten(1), digits.labels)
+print(doubtful, "|", doubtful.note)
+
+# %% [markdown]
+# ## As a page
+#
+# One file that opens from disk, with an epoch slider, accuracy beside complexity and every row's scale.
+
+# %%
+path = uk.write_report("report.html", profile)
+print("report.html written")
+
+# %% [markdown]
+# For a model and data of your own, name a function that returns each: `unknot measure --model mine:net --data
+# mine:data --report report.html`. [How to measure a model](../howto/measure.md) has the rest: layers, filters, sequences,
+# loaders, memory, watching a training.

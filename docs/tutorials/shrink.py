@@ -1,0 +1,161 @@
+# %% [markdown]
+# # Shrink a network
+#
+# A convolution net that reads handwritten digits loses half of its multiply-accumulates (MACs): the filters that its
+# later layers can best do without go, what is left is refitted in closed form, and the result is saved, loaded and run
+# in ONNX Runtime. [All options](../howto/prune.md) are on a page of their own, and [this notebook](shrink.ipynb) can be
+# downloaded.
+
+# %%
+import copy
+
+import matplotlib.pyplot as plt
+import numpy as np
+import onnxruntime
+import torch
+
+import unknot as uk
+from unknot.budget import Budget
+from unknot.recipe import Recipe
+from unknot.rivals import compare_criteria
+from unknot.training import LabelledData, accuracy
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+plt.rcParams |= {"figure.dpi": 120, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+
+# %%
+digits, test = uk.load_images("digits"), uk.load_images("digits", split="test")
+
+
+def net():
+    return uk.cnn(1, 10, widths=(32, 64, 64), batch_norm=True)
+
+
+model = net()
+uk.train(model, digits.images, digits.labels, epochs=8, learning_rate=3e-3)
+before = accuracy(model, test.images, test.labels)
+print(f"{before:.2%} of {len(test.labels)} test images read rightly")
+
+# %% [markdown]
+# ## Which filters can be spared?
+#
+# `elder-surgeon` asks of each filter what the layers that read it lose once they are refitted to do without it, times its
+# distance to the nearest dearer filter. It needs samples, no labels and no gradients.
+# [All criteria](../criteria.md).
+
+# %%
+loader = [(digits.images, digits.labels)]
+scores = uk.score_filters(model, loader, criterion="elder-surgeon")
+plan = uk.plan_pruning(model, scores, digits.images[:2], macs=0.5)
+print(plan.budget)
+for layer, filters in plan.filters.items():
+    print(f"{layer}: {len(plan.removed.get(layer, []))} of {filters} filters go")
+
+# %% alt="Every filter of three layers as a square coloured by its score, sorted; crosses mark those that go."
+figure, axes = plt.subplots(figsize=(6.5, 1.9), layout="constrained")
+layers = scores.by_layer()
+values = np.full((len(layers), max(map(len, layers.values()))), np.nan)
+for at, (layer, rows) in enumerate(layers.items()):
+    ranked = sorted(rows, key=lambda row: row.score)
+    values[at, : len(ranked)] = [np.log10(max(row.score, 1e-12)) for row in ranked]
+    gone = [i for i, row in enumerate(ranked) if row.filter in plan.removed.get(layer, [])]
+    axes.scatter(gone, [at] * len(gone), marker="x", color="white", s=9, linewidths=1)
+low = np.nanpercentile(values, 3)  # a dead filter would take the whole colour scale
+drawn = axes.imshow(values, aspect="auto", cmap="cividis", vmin=low)
+axes.set_yticks(range(len(layers)), list(layers))
+axes.set_xlabel("filters, cheapest first; those with a cross go")
+figure.colorbar(drawn, label="log10 of the score")
+plt.show()
+
+# %% [markdown]
+# The scores of different layers are shares of an error, so one budget is spent where it costs least, and the layers lose
+# unequal shares.
+#
+# ## Prune, refit
+#
+# The model gets physically smaller; the original stays untouched. Without labels or training, the refit then gives each
+# layer that lost inputs the weights with which it best reproduces what it returned before.
+
+# %%
+pruned = uk.prune(model, plan)
+slim = uk.prune(model, plan, refit=loader)
+tuned = copy.deepcopy(slim)
+uk.train(tuned, digits.images, digits.labels, epochs=2)
+stages = {"before": model, "as pruned": pruned, "refitted": slim, "two epochs more": tuned}
+hits = {name: accuracy(stage, test.images, test.labels) for name, stage in stages.items()}
+for name, share in hits.items():
+    print(f"{name:16} {share:.2%}")
+
+# %% [markdown]
+# ## What was saved
+#
+# Parameters, MACs (of the 64 images) and bytes are counted on the models; the latency is measured, the two taking turns. The verdict says
+# whether the smaller model is faster *on this machine*, and says so where it is not: half of the MACs are not half of the
+# time where the time goes into calling many small operations.
+
+# %%
+cost = uk.compare_cost(model, slim, test.images[:64])
+for what in ("parameters", "macs", "bytes"):
+    a, b = getattr(cost.before, what), getattr(cost.after, what)
+    print(f"{what:11} {a:9,} -> {b:8,}  ({b / a:.0%})")
+print(cost.verdict)
+
+# %% [markdown]
+# ## Against other criteria
+#
+# No criterion wins everywhere, so compare on your own net, `random` among them. All are pruned at the same budgets and
+# refitted alike.
+
+# %% alt="Test accuracy against the share of MACs left for elder-surgeon, taylor, l1 and random, each refitted."
+data = LabelledData("digits", digits.images, digits.labels, test.images, test.labels)
+rivals = compare_criteria(
+    model, data, Recipe(Budget(macs=0.5), criterion="elder-surgeon"), shares=(0.5, 0.75, 0.9, 0.95), seconds=600,
+)  # fmt: skip
+figure, axes = plt.subplots(figsize=(4.8, 2.9), layout="constrained")
+axes.axhline(before, color="0.5", linestyle=":", linewidth=1)
+for name, colour, mark in (
+    ("elder-surgeon", "#d55e00", "o"), ("taylor", "#009e73", "s"), ("l1", "#0072b2", "^"), ("random", "0.45", "x"),
+):  # fmt: skip
+    found = sorted((1 - r.removed, r.accuracy) for r in rivals if r.criterion == name)
+    axes.plot(*zip(*found, strict=True), color=colour, marker=mark, markersize=5, label=name)
+axes.set(xlabel="share of the multiply-accumulates left", ylabel="test accuracy, refitted", xscale="log")
+axes.set_xticks([0.05, 0.1, 0.25, 0.5], ["5 %", "10 %", "25 %", "50 %"])
+axes.minorticks_off()
+axes.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# *Dotted: the original. One net and one seed; `random` is one draw. Several nets and sets are in [pruning](../pruning.md).*
+#
+# ## The artifact
+#
+# Weights as safetensors, the plan with a reason for each filter, and a card for people; nothing is pickled. Loading prunes
+# what the factory makes by the plan and reads the weights into it.
+
+# %%
+uk.save_pruned(slim, plan, "model/")
+loaded = uk.load_pruned(net, "model/")
+same = torch.equal(loaded(test.images), slim(test.images))
+print("the loaded model computes the same:", same)
+first = next(iter(plan.removed))
+print(f"why filter {plan.removed[first][0]} of {first} went: {plan.reasons[first][0]}")
+
+# %% [markdown]
+# ## In ONNX Runtime
+#
+# `export_onnx` writes one file with a free batch size, and puts it in place only where ONNX Runtime agrees with torch on
+# fresh inputs.
+
+# %%
+report = uk.export_onnx(slim, test.images[:2], "model.onnx")
+for parity in report.parity:
+    print(f"batch {parity.batch_size:2}: outputs differ by at most {parity.relative:.1e} of the largest")
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+(outputs,) = session.run(None, {session.get_inputs()[0].name: test.images.numpy()})
+print(f"{(outputs.argmax(1) == test.labels.numpy()).mean():.2%} of the test images read rightly by {report.file}")
+
+# %% [markdown]
+# The command does all of this, with fine-tuning and a report around it: `unknot prune --model mine:net --data mine:data
+# --criterion elder-surgeon --macs 0.5 --finetune 3 --onnx --out pruned/`. See [how to prune](../howto/prune.md), and
+# [what a threshold on Betti numbers means](../howto/prune.md#what-a-threshold-means) before you use one.

@@ -18,7 +18,11 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 # What is asked, the page with the table, and the command where the file does not name it.
 PAGES = {
     "activation": ("epochs to 99 %, thirteen activations on eight sets", "convergence.md", ""),
-    "activation_cost": ("what a fold costs a training step, in time and memory", "which_activation.md", ""),
+    "activation_cost": (
+        "what a fold costs a training step, in time and memory",
+        "which_activation.md",
+        "",
+    ),
     "engine": ("the engine against ripser.py, GUDHI and giotto-ph", "engine.md", "make bench-engine"),
     "images": ("folds in convolution nets, three image sets", "research/cnn_folds.md", ""),
     "jmlr": ("the experiment of Naitzat, Zhitnikov and Lim, 1,050 nets", "jmlr.md", ""),

@@ -2,8 +2,8 @@
 
     python docs/notebooks.py [NAME ...]
 
-The scripts are the sources (jupytext's percent format); the notebooks hold their outputs, so that the site
-is built without running them. Each runs in an empty folder.
+The scripts are the sources (jupytext's percent format); the notebooks hold their outputs, so that the
+site is built without running them. Each runs in an empty folder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The writers against real event files and a real MLflow store, by the code of their pages in docs/howto."""
+"""The writers against real event files and a real MLflow store, by the code of docs/howto."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
     python docs/figures/engine.py [FOLDER]
 
 Writes scale.png, collapse.png and closure.png into FOLDER (docs/assets) and prints what each shows. The
-graphs that are drawn between the steps come from the engine's own classes, by trace.cpp, which is compiled
-with $CXX (c++); the Betti numbers of each are those of `betti_numbers`.
+graphs that are drawn between the steps come from the engine's own classes, by trace.cpp, compiled with
+$CXX (c++); the Betti numbers of each are those of `betti_numbers`.
 """
 
 from __future__ import annotations
@@ -131,11 +131,21 @@ def trace(graph: uk.NeighborGraph) -> tuple[Edges, Edges, int]:
         program = Path(folder) / "trace"
         compiler = os.environ.get("CXX", "c++")
         native = HERE.parents[1] / "src" / "native"
-        command = [compiler, "-std=c++20", "-O1", f"-I{native}", str(HERE / "trace.cpp"), "-o", str(program)]
+        command = [
+            compiler,
+            "-std=c++20",
+            "-O1",
+            f"-I{native}",
+            str(HERE / "trace.cpp"),
+            "-o",
+            str(program),
+        ]
         subprocess.run(command, check=True)
         told = subprocess.run([program], input=given, capture_output=True, text=True, check=True).stdout
     collapsed, passed, change = told.splitlines()
-    return *(np.array(line.split(), dtype=np.int64).reshape(-1, 2) for line in (collapsed, passed)), int(change)
+    return *(np.array(line.split(), dtype=np.int64).reshape(-1, 2) for line in (collapsed, passed)), int(
+        change
+    )
 
 
 def draw_closure(path: Path) -> None:
@@ -146,7 +156,9 @@ def draw_closure(path: Path) -> None:
     edges = graph.edges()
     closed, open_ = edges[zero & ~forest], edges[~zero]
     figure, axes = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
-    draw_edges(axes, points, closed, GREY, linewidths=0.4, alpha=0.7, label=f"{len(closed)} settled by closing")
+    draw_edges(
+        axes, points, closed, GREY, linewidths=0.4, alpha=0.7, label=f"{len(closed)} settled by closing"
+    )
     draw_edges(axes, points, edges[forest], BLUE, linewidths=1.2, label=f"{forest.sum()} of the forest")
     draw_edges(axes, points, open_, ORANGE, linewidths=1.8, label=f"{len(open_)} left open")
     axes.scatter(*points.T, s=4, color="black", zorder=3)

@@ -63,7 +63,9 @@ figure, both = plt.subplots(1, 2, figsize=(6.5, 2.6), layout="constrained", shar
 for axes, number in zip(both, ("b0", "b1"), strict=True):
     grid = found.as_grid(0, number)
     for hops, values, colour, mark in zip(grid.y, grid.values, (BLUE, GREEN, ORANGE), "os^", strict=True):
-        axes.plot(grid.x, values, color=colour, marker=mark, markersize=3, label=f"{hops} hop{'s' * (hops > 1)}")
+        axes.plot(
+            grid.x, values, color=colour, marker=mark, markersize=3, label=f"{hops} hop{'s' * (hops > 1)}"
+        )
     axes.axhline(3, color="0.5", linestyle=":", linewidth=1)
     axes.axvline(scale.k, color="0.5", linestyle="--", linewidth=1)
     axes.set(xscale="log", xlabel="k nearest neighbours", ylabel=f"{number} of class 0")
@@ -86,7 +88,9 @@ plt.show()
 
 # %%
 model = uk.init_by_gain(uk.mlp(3, 2), torch.nn.ReLU(), seed=0)  # six hidden layers of 50
-with uk.Monitor(model, [(points, labels)], layers=["act*", "out"], max_points=900, scale=scale) as monitor:
+with uk.Monitor(
+    model, [(points, labels)], layers=["act*", "out"], max_points=900, scale=scale
+) as monitor:
     curve = uk.train(model, points, labels, epochs=60, learning_rate=3e-3, stop_at=0.999)
     monitor.record(len(curve.train_accuracy))
 profile = monitor.profile
@@ -115,9 +119,9 @@ plt.show()
 
 # %% [markdown]
 # The untrained net keeps three pieces a class up to the last layers. The trained one merges them earlier, layer by layer,
-# down to one; b1 *rises* while it does, because pieces that touch at their ends close new loops, and one loop may be left
-# at the end: the scale was right at the input, and a layer stretches. Read [what a Betti number means here](../meaning.md) before you
-# publish such a curve.
+# down to one. b1 *rises* while it does, because pieces that touch close new loops, and some are left at the logits: a scale
+# that is right at the input is not thereby right where a layer has stretched the points. Read
+# [what a Betti number means here](../meaning.md) before you publish such a curve.
 #
 # ## How sure is a number?
 #

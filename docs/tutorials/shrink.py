@@ -153,7 +153,9 @@ for parity in report.parity:
     print(f"batch {parity.batch_size:2}: outputs differ by at most {parity.relative:.1e} of the largest")
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 (outputs,) = session.run(None, {session.get_inputs()[0].name: test.images.numpy()})
-print(f"{(outputs.argmax(1) == test.labels.numpy()).mean():.2%} of the test images read rightly by {report.file}")
+print(
+    f"{(outputs.argmax(1) == test.labels.numpy()).mean():.2%} of the test images read rightly by {report.file}"
+)
 
 # %% [markdown]
 # The command does all of this, with fine-tuning and a report around it: `unknot prune --model mine:net --data mine:data

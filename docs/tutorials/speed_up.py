@@ -28,7 +28,12 @@ LINES = {"relu": "-", "tanh": "--", "hardtanh": ":", "zfold": "-"}
 
 # %% alt="The four activation functions as curves: ReLU, tanh and hardtanh are monotone, ZFold turns back at -1 and 1."
 x = torch.linspace(-3, 3, 301)
-modules = {"relu": torch.nn.ReLU(), "tanh": torch.nn.Tanh(), "hardtanh": torch.nn.Hardtanh(), "zfold": uk.ZFold()}
+modules = {
+    "relu": torch.nn.ReLU(),
+    "tanh": torch.nn.Tanh(),
+    "hardtanh": torch.nn.Hardtanh(),
+    "zfold": uk.ZFold(),
+}
 figure, axes = plt.subplots(figsize=(4.2, 2.6), layout="constrained")
 for name, module in modules.items():
     axes.plot(x, module(x), label=name, color=COLOURS[name], linestyle=LINES[name], linewidth=2)
@@ -70,9 +75,17 @@ for at, (name, row) in enumerate(rows.items()):
     missing = row.seeds - len(arrived)
     height = row.cap if row.median is None else row.median
     axes.bar(at, height, color=COLOURS[name], alpha=0.35, hatch="//" if row.median is None else None)
-    axes.scatter(at + np.linspace(-0.2, 0.2, row.seeds)[: len(arrived)], arrived, color=COLOURS[name], s=14, zorder=3)
+    axes.scatter(
+        at + np.linspace(-0.2, 0.2, row.seeds)[: len(arrived)],
+        arrived,
+        color=COLOURS[name],
+        s=14,
+        zorder=3,
+    )
     if missing:
-        axes.annotate(f"{missing} of {row.seeds}\nnot reached", (at, row.cap), ha="center", va="bottom", fontsize=8)
+        axes.annotate(
+            f"{missing} of {row.seeds}\nnot reached", (at, row.cap), ha="center", va="bottom", fontsize=8
+        )
 axes.set_xticks(range(len(rows)), list(rows))
 axes.set(ylabel="epochs to 99 % train accuracy", ylim=(0, 7.5))
 plt.show()
@@ -105,7 +118,9 @@ plt.show()
 for baseline in ("relu", "hardtanh"):
     for row in study.compare(baseline, [0.99]):
         if row.activation == "zfold":
-            print(f"zfold against {baseline}: {ratio_text(row.result)} times fewer epochs, p = {row.result.p_holm:.3f}")
+            print(
+                f"zfold against {baseline}: {ratio_text(row.result)} times fewer epochs, p = {row.result.p_holm:.3f}"
+            )
 
 # %% [markdown]
 # Five seeds and one selection seed are few; ten seeds on eight sets, with nine rivals, are in

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +101,54 @@ def test_a_missing_package_is_both_errors_and_survives_a_process() -> None:
     assert "pip install scikit-learn" in str(error)
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is MissingPackage and str(again) == str(error)
+
+
+def workflows() -> list[Path]:
+    return sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", workflows(), ids=lambda path: path.stem)
+def test_workflows_run_what_there_is(path: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    jobs = yaml.safe_load(path.read_text())["jobs"]
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for name, job in jobs.items():
+        assert set([job["needs"]] if "needs" in job else []) <= set(jobs), name
+        for step in job.get("steps", []):
+            command = step.get("run", "")
+            for script in re.findall(r"[\w/.]+\.py", command):
+                assert (ROOT / script).is_file(), command
+            for target in re.findall(r"make ([\w-]+)", command):
+                assert target in targets, command
+
+
+def test_every_python_that_is_promised_is_tested_and_built() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    promised = re.findall(r"Programming Language :: Python :: (3\.\d+)", project)
+    assert promised[0] == "3.10"
+    tests = (ROOT / ".github" / "workflows" / "tests.yml").read_text()
+    for version in promised:
+        assert f'"{version}"' in tests
+        assert f'"cp{version.replace(".", "")}-*"' in project
+
+
+def test_the_version_is_one(tmp_path: Path) -> None:
+    script = ROOT / "tests" / "install" / "version.py"
+    assert python(script, cwd=tmp_path).returncode == 0
+    assert python(script, "v9.9.9", cwd=tmp_path).returncode == 1
+
+
+def test_the_citation_can_be_read() -> None:
+    yaml = pytest.importorskip("yaml")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors", "version", "license"} <= set(citation)
+    for reference in citation["references"]:
+        assert {"type", "title", "authors", "year", "url"} <= set(reference)
+
+
+def test_distributions_with_strays_are_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "unknot-0.1.0.tar.gz", "w:gz") as archive:
+        archive.add(ROOT / "LICENSE", "unknot-0.1.0/data/train.parquet")
+    refused = python(ROOT / "tests" / "install" / "contents.py", tmp_path, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "data/train.parquet" in refused.stderr

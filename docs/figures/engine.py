@@ -124,11 +124,9 @@ def sphere_and_ring() -> NDArray[np.float64]:
 
 
 def trace(graph: uk.NeighborGraph) -> tuple[Edges, Edges, int]:
-    """The edges after the strong collapse and after the edge pass, each vertex left also as (v, v); and
-    what the edge pass has added to b0 - b1 + b2.
-    """
-    edges = "\n".join(f"{u} {v}" for u, v in graph.edges())
-    given = f"{graph.n_points} {graph.n_edges}\n{edges}"
+    """The edges after the strong collapse and the edge pass, each vertex left also as a pair (v, v);
+    and what the edge pass has added to b0 - b1 + b2."""
+    given = f"{graph.n_points} {graph.n_edges}\n" + "\n".join(f"{u} {v}" for u, v in graph.edges())
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "trace"
         compiler = os.environ.get("CXX", "c++")

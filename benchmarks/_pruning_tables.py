@@ -21,9 +21,17 @@ RIVALS = ("l1", "taylor")
 
 def summary(records: Iterable[Record]) -> list[Record]:
     """One row for each set, net and question: accuracies of all seeds, points against the original."""
+    records = list(records)
+    # The last question asked of a net: without it the net is not done, and stays out.
+    done = {
+        (r["set"], r["net"], r["seed"])
+        for r in records
+        if r["kind"] == "variant" and (r["layers"], r["criterion"]) == ("last", "elder-surgeon")
+    }
     of_net: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda r: r["seed"]):
-        of_net[record["set"], record["net"]].append(record)
+        if (record["set"], record["net"], record["seed"]) in done:
+            of_net[record["set"], record["net"]].append(record)
     rows: list[Record] = []
     for (name, net), found in of_net.items():
         kinds: defaultdict[str, list[Record]] = defaultdict(list)
@@ -38,6 +46,8 @@ def summary(records: Iterable[Record]) -> list[Record]:
         })  # fmt: skip
         rows += [here | row for row in _pruned(base, kinds["pruned"])]
         for share, of_share in _grouped(kinds["scratch"], "share").items():
+            if len(of_share) < len(base):
+                continue
             rows.append({"kind": "scratch", **here, "share": share,
                          "accuracy": _points(base, of_share, "accuracy")})  # fmt: skip
         rows += [here | row for row in _threshold(base, kinds["threshold"])]
@@ -155,7 +165,8 @@ def show(rows: Sequence[Record]) -> None:
             f"half of the filters of {layers} layers, refitted: points", ["criterion", *titles],
             variant_table(rows, layers),
         )  # fmt: skip
-    print_table("half of the filters of every layer", ["", *titles], latency_table(rows))
+    if of_cell(rows, "latency"):
+        print_table("half of the filters of every layer", ["", *titles], latency_table(rows))
 
 
 def stage_table(rows: Sequence[Record], share: float, stage: str) -> list[tuple[str, ...]]:
@@ -174,7 +185,8 @@ def stage_table(rows: Sequence[Record], share: float, stage: str) -> list[tuple[
             "the original, as long",
             *(told(of_cell(rows, "original", set=s, net=n)[0][stage]) for s, n in nets_of(rows)),
         ))  # fmt: skip
-    if stage == "tuned_3" and of_cell(rows, "scratch", share=share):
+    scratch = of_cell(rows, "scratch", share=share)
+    if stage == "tuned_3" and len(scratch) == len(nets_of(rows)):
         table.append((
             "the small net from scratch",
             *(told(of_cell(rows, "scratch", share=share, set=s, net=n)[0]["accuracy"])

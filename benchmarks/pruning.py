@@ -260,6 +260,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--net", choices=NETS, help="this net alone, without tables")
+    parser.add_argument("--tables", action="store_true", help="of the seeds that are done, no new ones")
     asked = parser.parse_args()
     name, size = "pruning", Size()
     if asked.quick:
@@ -269,13 +270,14 @@ def main() -> None:
         size = Size(10**9, 30, 10**9, (64, 128, 128), (64, 128, 256, 512), 2, 128)
     log = Log(RUNS / f"{name}.jsonl")
     with one_thread():
-        for net in nets(asked, size, log):
-            net.run()
-        log.refresh()
-        if asked.net:
-            return
-        for net in nets(asked, size, log):  # by itself, last: other work would disturb it
-            log({"kind": "latency", **net.here}, net.latency)
+        if not asked.tables:
+            for net in nets(asked, size, log):
+                net.run()
+            log.refresh()
+            if asked.net:
+                return
+            for net in nets(asked, size, log):  # by itself, last: other work would disturb it
+                log({"kind": "latency", **net.here}, net.latency)
     log.refresh()
     rows = summary(list(log.found.values()))
     show(rows)

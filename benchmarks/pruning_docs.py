@@ -60,9 +60,10 @@ def main() -> None:
         table(["criterion", *titles(rows)], variant_table(rows, "all")),
         "### Half of the filters of the last layers alone, refitted",
         table(["criterion", *titles(rows)], variant_table(rows, "last")),
-        "### Half of the filters of every layer: time and memory, of the original's",
-        table(["", *titles(rows)], latency_table(rows)),
     ]
+    if of_cell(rows, "latency"):
+        parts += ["### Half of the filters of every layer: time and memory, of the original's",
+                  table(["", *titles(rows)], latency_table(rows))]  # fmt: skip
     page = ROOT / "docs/pruning.md"
     text = page.read_text()
     before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
@@ -80,6 +81,7 @@ def originals(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
             f"{statistics.median(r['accuracy']):.3f} [{min(r['accuracy']):.3f}, {max(r['accuracy']):.3f}]"
             for r in found
         )),
+        ("training seeds", *(str(len(r["accuracy"])) for r in found)),
         ("million MACs", *(f"{r['macs'] / 1e6:.1f}" for r in found)),
     ]  # fmt: skip
 

@@ -4,6 +4,7 @@
 
 Case i depends on the seed and i alone. The state file holds the next case and the counts, so a
 stopped run goes on where it was; a mismatch is printed with its number and ends the run with 1.
+--jobs and --cluster spread the cases; the counts stay the same.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import json
 import sys
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from unknot import _native
+from unknot.workforce import Workforce
 
+# Cases that are one task.
+TOGETHER = 50
 warnings.filterwarnings("ignore")
 
 
@@ -264,17 +269,43 @@ def run_case(seed, i, variants):
     return family.__name__, max_dim, "gudhi" in answers
 
 
+def run_cases(seed, first, end):
+    """Counts over the cases from ``first`` to before ``end``, and the first mismatch, if there is one."""
+    warnings.filterwarnings("ignore")  # of the oracles; a worker has filters of its own
+    variants = _native.engine_info()["variants"]
+    found = {"next": first, "families": Counter(), "gudhi": 0, "b2": 0, "mismatch": ""}
+    for i in range(first, end):
+        try:
+            family, max_dim, gudhi = run_case(seed, i, variants)
+        except AssertionError as error:
+            return {**found, "mismatch": f"seed={seed} case={i}: {error}"}
+        found["families"][family] += 1
+        found["gudhi"] += gudhi
+        found["b2"] += max_dim == 2
+        found["next"] = i + 1
+    return found
+
+
+def add(state, found):
+    for family, count in found["families"].items():
+        state["families"][family] = state["families"].get(family, 0) + count
+    for key in ("gudhi", "b2"):
+        state[key] += found[key]
+    state["next"] = found["next"]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=2000, help="stop at this case number")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--state", type=Path, help="JSON file to resume from and to keep")
+    parser.add_argument("--jobs", type=int, default=1, help="processes of this machine")
+    parser.add_argument("--cluster", help="a Dask scheduler, as tcp://host:8786 or its .json file")
     args = parser.parse_args()
     state = {"seed": args.seed, "next": args.first, "families": {}, "gudhi": 0, "b2": 0, "seconds": 0.0}
     if args.state and args.state.exists():
         state = json.loads(args.state.read_text())
-    variants = _native.engine_info()["variants"]
     began = time.monotonic() - state["seconds"]
 
     def save():
@@ -282,25 +313,22 @@ def main():
         if args.state:
             args.state.write_text(json.dumps(state, indent=1))
 
-    while state["next"] < args.cases:
-        i = state["next"]
-        try:
-            family, max_dim, gudhi = run_case(state["seed"], i, variants)
-        except AssertionError as error:
+    starts = range(state["next"], args.cases, TOGETHER)
+    calls = [(state["seed"], first, min(first + TOGETHER, args.cases)) for first in starts]
+    with Workforce(args.jobs, args.cluster) as workforce:
+        # In order, so that the state is one number: all cases below it have been run.
+        for found in workforce.run(run_cases, calls, ordered=True):
+            add(state, found)
             save()
-            print(f"MISMATCH seed={state['seed']} case={i}: {error}", flush=True)
-            sys.exit(1)
-        state["families"][family] = state["families"].get(family, 0) + 1
-        state["gudhi"] += gudhi
-        state["b2"] += max_dim == 2
-        state["next"] = i + 1
-        if (i + 1) % 500 == 0:
-            save()
-            print(
-                f"{i + 1} cases, {state['gudhi']} also with GUDHI, {state['b2']} with b2, "
-                f"{state['seconds']} s, no mismatch",
-                flush=True,
-            )
+            if found["mismatch"]:
+                print(f"MISMATCH {found['mismatch']}", flush=True)
+                sys.exit(1)
+            if state["next"] % (10 * TOGETHER) == 0:
+                print(
+                    f"{state['next']} cases, {state['gudhi']} also with GUDHI, {state['b2']} with b2, "
+                    f"{state['seconds']} s, no mismatch",
+                    flush=True,
+                )
     save()
     print(json.dumps(state))
 

@@ -72,11 +72,11 @@ def test_resume_runs_only_what_is_missing_and_gives_the_same_table(
     ran: list[str] = []
     interrupted = True
 
-    def counted(task: Task) -> list[Trial]:
+    def counted(task: Task, data: LabelledData) -> list[Trial]:
         if len(ran) == 1 and interrupted:
             raise KeyboardInterrupt
         ran.append(task.activation)
-        return run_task(task)
+        return run_task(task, data)
 
     monkeypatch.setattr(convergence, "run_task", counted)
     study = Study(tmp_path / "s.sqlite")
@@ -118,11 +118,11 @@ def test_giving_up_cells_that_cannot_win_does_not_change_the_choice(tmp_path: Pa
     assert {t.curve.ended for t in early} >= {"given up", "done"}
     settings = early[0].settings
     task = Task(
-        halves()["halves"], "tanh", nn.Tanh, convergence.partial(convergence._mlp, width=12, depth=1),
+        "halves", "tanh", nn.Tanh, convergence.partial(convergence._mlp, width=12, depth=1),
         tuple((r, g) for r in rates for g in gains), tuple(range(SELECTION_SEED, SELECTION_SEED + 3)),
         replace(settings, train_target=0.99), choosing=False,
     )  # fmt: skip
-    whole = run_task(task)
+    whole = run_task(task, halves()["halves"])
     assert not {t.curve.ended for t in whole} & {"given up"}
 
     def best(trials: list[Trial]) -> tuple[float, float]:

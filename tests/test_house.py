@@ -14,7 +14,7 @@ PACKAGE = SOURCE / "unknot"
 
 # A module imports only from those above it.
 ORDER = [
-    "errors", "console", "files",
+    "errors", "console", "files", "workforce",
     "synthetic", "memory", "cloud", "graph", "homology", "scale", "sensitivity", "stability",
     "projection", "counting", "doctor",
     "probe", "guest", "following", "capture",

@@ -40,7 +40,7 @@ class Task:
     """What one worker trains.
 
     Attributes:
-        data: the set.
+        set: name of the data.
         activation, new_activation: its name, and what makes one.
         new_net: makes a net for the data.
         cells: (learning rate, gain) pairs.
@@ -51,7 +51,7 @@ class Task:
         scale: at which they are.
     """
 
-    data: LabelledData
+    set: str
     activation: str
     new_activation: NewActivation
     new_net: NewNet
@@ -66,35 +66,35 @@ class Task:
         return [(cell, seed) for cell in self.cells for seed in self.seeds]
 
 
-def run_task(task: Task) -> list[Trial]:
-    """Train every net of the task; a net that diverges is a result."""
+def run_task(task: Task, data: LabelledData) -> list[Trial]:
+    """Train every net of the task on its set; a net that diverges is a result."""
     with one_thread(), torch.random.fork_rng(devices=[]):
-        models = [_new_model(task, gain, seed) for (_, gain), seed in task.nets()]
-        watch = _Watch(task, models)
+        models = [_new_model(task, data, gain, seed) for (_, gain), seed in task.nets()]
+        watch = _Watch(task, data, models)
         if next(models[0].buffers(), None) is None:
             curves = train_stack(
                 models,
-                task.data,
+                data,
                 learning_rates=[rate for (rate, _), _ in task.nets()],
                 seeds=[seed for _, seed in task.nets()],
                 epochs=task.settings.epochs,
                 batch_size=task.settings.batch_size,
-                is_done=_is_done(task),
+                is_done=_is_done(task, data),
                 give_up=_GiveUp(task) if task.choosing else lambda progress: (),
                 on_checkpoint=watch.look,
             )
         else:
             curves = tuple(
                 train_alone(
-                    model, task.data, learning_rate=rate, seed=seed, epochs=task.settings.epochs,
-                    batch_size=task.settings.batch_size, is_done=_is_done(task),
+                    model, data, learning_rate=rate, seed=seed, epochs=task.settings.epochs,
+                    batch_size=task.settings.batch_size, is_done=_is_done(task, data),
                     on_checkpoint=partial(watch.look_at, net),
                 )
                 for net, (model, ((rate, _), seed)) in enumerate(zip(models, task.nets(), strict=True))
             )  # fmt: skip
         topologies = watch.finish(curves)
     return [
-        Trial(task.data.name, task.activation, rate, gain, seed, task.settings, curve, tuple(topology))
+        Trial(task.set, task.activation, rate, gain, seed, task.settings, curve, tuple(topology))
         for ((rate, gain), seed), curve, topology in zip(task.nets(), curves, topologies, strict=True)
     ]
 
@@ -107,17 +107,17 @@ def rank_cell(curves: Sequence[Curve]) -> tuple[float, float, float]:
     return sum(t is None for t in found), median(times), -final
 
 
-def _new_model(task: Task, gain: float, seed: int) -> nn.Module:
+def _new_model(task: Task, data: LabelledData, gain: float, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    model = task.new_net(task.data, task.new_activation)
+    model = task.new_net(data, task.new_activation)
     return init_by_gain(model, task.new_activation(), multiplier=gain, seed=seed)
 
 
-def _is_done(task: Task) -> Callable[[float, float], bool]:
+def _is_done(task: Task, data: LabelledData) -> Callable[[float, float], bool]:
     settings = task.settings
     if task.choosing:
         return lambda train, test: train >= CHOOSE_BY
-    if settings.test_target is None or not len(task.data.test_inputs):
+    if settings.test_target is None or not len(data.test_inputs):
         return lambda train, test: train >= settings.train_target
     goal = settings.test_target
     return lambda train, test: train >= settings.train_target and test >= goal
@@ -156,15 +156,15 @@ def measured_samples(data: LabelledData) -> tuple[Tensor, Tensor]:
 class _Watch:
     """The Betti numbers of some nets of a task along their training."""
 
-    def __init__(self, task: Task, models: list[nn.Module]) -> None:
+    def __init__(self, task: Task, data: LabelledData, models: list[nn.Module]) -> None:
         self._models = models
-        self._batches = batches_an_epoch(len(task.data.inputs), task.settings.batch_size)
+        self._batches = batches_an_epoch(len(data.inputs), task.settings.batch_size)
         first = set(task.seeds[: task.watched])
         self._monitors: dict[int, Monitor] = {}
         self._next = 0.0
         if task.scale is None:
             return
-        probe = [measured_samples(task.data)]
+        probe = [measured_samples(data)]
         for i, (_, seed) in enumerate(task.nets()):
             if seed in first:
                 self._monitors[i] = Monitor(

@@ -19,6 +19,7 @@ from unknot.measuring import measure as measure_model
 from unknot.monitor import Monitor
 from unknot.options import (
     Activation,
+    Cluster,
     Data,
     Debug,
     Hops,
@@ -36,6 +37,7 @@ from unknot.profile import ProfileRow, TopologyProfile
 from unknot.report import write_report
 from unknot.sources import load_batches, load_data, load_model
 from unknot.training import LabelledData, train, train_first
+from unknot.workforce import Workforce
 
 
 def measure(
@@ -67,6 +69,7 @@ def measure(
         Path | None, typer.Option("--out", help="Write the profile to FILE.json, .jsonl or .parquet.")
     ] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write a page to FILE.html.")] = None,
+    cluster: Cluster = None,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
@@ -97,17 +100,23 @@ def measure(
         raise InputError(f"--out {out}", f"a name that ends in {', '.join(FORMATS)}", "rename it")
     if every and not train_epochs:
         raise InputError(f"--every {every} without --train", "epochs to watch", "pass e.g. --train 10")
+    if every and cluster is not None:
+        raise InputError(
+            f"--cluster {cluster} with --every",
+            "one of them",
+            "drop one: it is measured here as it trains",
+        )
     for path, name in ((out, "--out"), (report, "--report")):
         if path is not None:
             require_writable(path, name)
     loaded = load_data(data, seed=seed) if train_epochs else load_batches(data, seed=seed)
     net = load_model(model, loaded, activation=activation, seed=seed)
     if not isinstance(loaded, LabelledData):
-        profile = measure_model(net, loaded, progress=True, **settings)
+        profile = measure_model(net, loaded, cluster=cluster, progress=True, **settings)
     elif every:
         profile = _watched(net, loaded, train_epochs, every, settings)
     else:
-        profile = _trained(net, loaded, train_epochs, settings)
+        profile = _trained(net, loaded, train_epochs, cluster, settings)
     if out is not None:
         write_profile(out, profile)
     if report is not None:
@@ -131,16 +140,17 @@ def _scale(knn: int | None, hops: int | None, radius: float | None) -> Any:
 
 
 def _trained(
-    net: nn.Module, data: LabelledData, epochs: int, settings: dict[str, Any]
+    net: nn.Module, data: LabelledData, epochs: int, cluster: str | None, settings: dict[str, Any]
 ) -> TopologyProfile:
     """Everything is checked before the training, and measured after it."""
     how = {key: value for key, value in settings.items() if key != "max_points"}
     batches = [(data.inputs, data.labels)]
     probe = probe_samples(batches, max_points=settings["max_points"], seed=settings["seed"])
     meter = Meter(net, probe, **how)
-    train_first(net, data, epochs, settings["seed"])
-    outputs = track(meter.outputs(), "Betti numbers of layers", total=meter.n_outputs)
-    return meter.profile([meter.read(outputs, epoch=None)])
+    with Workforce(cluster=cluster) as workforce:
+        train_first(net, data, epochs, settings["seed"])
+        outputs = track(meter.outputs(), "Betti numbers of layers", total=meter.n_outputs)
+        return meter.profile([meter.read(outputs, epoch=None, workforce=workforce)])
 
 
 def _watched(

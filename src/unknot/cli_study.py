@@ -12,7 +12,7 @@ from unknot.console import print_json, print_table
 from unknot.convergence import GAINS, LEARNING_RATES, Study, StudyComparison, StudyRow
 from unknot.errors import InputError
 from unknot.files import require_writable
-from unknot.options import Debug, Json, Seed
+from unknot.options import Cluster, Debug, Json, Seed
 from unknot.sources import load_data, study_activation, study_net
 from unknot.survival import ratio_text, times_text
 from unknot.untangling import prediction, untangling
@@ -82,7 +82,10 @@ def study(
     topology: Annotated[
         int, typer.Option("--topology", min=0, help="Seeds whose Betti numbers are measured on the way.")
     ] = 0,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes.")] = os.cpu_count() or 1,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Processes of this machine.")
+    ] = os.cpu_count() or 1,
+    cluster: Cluster = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an existing file.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -101,7 +104,8 @@ def study(
       unknot study --data rings --activations relu,gelu,zfold --out study.sqlite
       unknot report study.sqlite --out report.html
 
-    Killed at any moment, it goes on with --resume as if nothing had happened.
+    Killed at any moment, it goes on with --resume as if nothing had happened. One process, or one worker
+    of a --cluster, trains one activation on one set at a time.
     """
 
     names = [name.strip() for name in activations.split(",") if name.strip()]
@@ -128,7 +132,7 @@ def study(
         loaded, factories, seeds=seeds, epochs=epochs, learning_rates=rates, gains=multiples,
         selection_seeds=selection_seeds, net=study_net(net), width=width, depth=depth,
         batch_size=batch_size, stop_at=max(goals), test_target=test_target, topology=topology,
-        jobs=jobs, progress=True,
+        jobs=jobs, cluster=cluster, progress=True,
     )  # fmt: skip
     rows, on_test = trials.summary(goals), trials.summary([test_target], split="test")
     against = [*trials.compare(base, goals), *trials.compare(base, [test_target], split="test")]

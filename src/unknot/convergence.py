@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 
 import torch
-from joblib import Parallel, delayed
 from torch import Tensor, nn
 
 from unknot.activations import ACTIVATIONS
@@ -31,6 +30,7 @@ from unknot.scale import calibrate
 from unknot.survival import Comparison, censored_median, compare, correct
 from unknot.training import LabelledData
 from unknot.trials import SELECTION_SEED, Trial, TrialFile, TrialSettings
+from unknot.workforce import Workforce
 
 TARGETS = (0.95, 0.99, 0.999)
 LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
@@ -118,6 +118,7 @@ class Study:
         test_target: float | None = 0.99,
         topology: int = 0,
         jobs: int = 1,
+        cluster: str | None = None,
         progress: bool = False,
     ) -> None:
         """Train every missing trial: one net a set, activation, learning rate, gain and seed.
@@ -142,9 +143,12 @@ class Study:
             topology: of so many seeds of each chosen cell Betti numbers are measured along the training,
                 on at most 10,000 samples, at the scale that `calibrate` finds for them.
             jobs: processes; each trains one activation on one set at a time.
+            cluster: a Dask scheduler whose workers do so instead, while this process alone writes the
+                file; see `Workforce`.
 
         Raises:
-            InputError: an unknown activation, bad numbers, data that cannot be trained on.
+            InputError: an unknown activation, bad numbers, data that cannot be trained on, a cluster that
+                is not there or goes (what is done is in the file).
         """
         factories = _factories(activations)
         cells = _grid(learning_rates, gains)
@@ -162,19 +166,19 @@ class Study:
         )
         settings = {name: replace(shared, data=_digest(found)) for name, found in data.items()}
         require_count("seeds", seeds)
-        for count, least in (("topology", 0), ("jobs", 1)):
-            require_count(count, topology if count == "topology" else jobs, minimum=least)
+        require_count("topology", topology, minimum=0)
+        workforce = Workforce(jobs, cluster)
         pairs = [
-            Task(data[name], activation, factory, new_net, cells, (), settings[name], choosing=True)
+            Task(name, activation, factory, new_net, cells, (), settings[name], choosing=True)
             for name, (activation, factory) in product(data, factories.items())
         ]
         for task in pairs:
-            _try_net(task)
-        with self._file.claimed():
+            _try_net(task, data[task.set])
+        with self._file.claimed(), workforce:
             if len(cells) > 1:
                 numbers = tuple(range(SELECTION_SEED, SELECTION_SEED + shared.selection_seeds))
                 tasks = [replace(task, seeds=numbers) for task in pairs]
-                self._run_missing(tasks, "choosing cells", jobs, progress)
+                self._run_missing(tasks, data, "choosing cells", workforce, progress)
             scales = {}
             if topology:
                 for name, found in data.items():
@@ -190,11 +194,11 @@ class Study:
                     seeds=tuple(range(seeds)),
                     choosing=False,
                     watched=topology,
-                    scale=scales.get(task.data.name),
+                    scale=scales.get(task.set),
                 )
                 for task in pairs
             ]
-            self._run_missing(final, "trials", jobs, progress)
+            self._run_missing(final, data, "trials", workforce, progress)
 
     def trials(self) -> tuple[Trial, ...]:
         """Everything that was run, sorted."""
@@ -263,7 +267,14 @@ class Study:
                 corrected.append(replace(item, result=replace(item.result, p_holm=p)))
         return tuple(corrected)
 
-    def _run_missing(self, tasks: list[Task], label: str, jobs: int, progress: bool) -> None:
+    def _run_missing(
+        self,
+        tasks: list[Task],
+        data: Mapping[str, LabelledData],
+        label: str,
+        workforce: Workforce,
+        progress: bool,
+    ) -> None:
         """Run the tasks of which a trial is missing; each is committed when it is done.
 
         A task is always run whole: its result is then the same bit for bit, whatever an interruption
@@ -271,13 +282,7 @@ class Study:
         """
         done = {_key(trial) for trial in self._file.read()}
         missing = [task for task in tasks if not _keys(task) <= done]
-        workers = min(jobs, len(missing))
-        results: Iterator[list[Trial]] = iter(())
-        if workers > 1:
-            parallel = Parallel(n_jobs=workers, return_as="generator_unordered")
-            results = parallel(delayed(run_task)(task) for task in missing)
-        elif missing:
-            results = map(run_task, missing)
+        results = workforce.run(run_task, [(task, data[task.set]) for task in missing])
         for trials in track(results, label, show=progress, total=len(missing)):
             self._file.add(trials)
 
@@ -287,7 +292,7 @@ def _key(trial: Trial) -> tuple[str, str, float, float, int, TrialSettings]:
 
 
 def _keys(task: Task) -> set[tuple[str, str, float, float, int, TrialSettings]]:
-    return {(task.data.name, task.activation, *cell, seed, task.settings) for cell, seed in task.nets()}
+    return {(task.set, task.activation, *cell, seed, task.settings) for cell, seed in task.nets()}
 
 
 def _best_cell(trials: Iterable[Trial], task: Task) -> tuple[float, float]:
@@ -299,7 +304,7 @@ def _best_cell(trials: Iterable[Trial], task: Task) -> tuple[float, float]:
             for trial in trials
             if not trial.reported
             and (trial.data, trial.activation, trial.settings, trial.cell)
-            == (task.data.name, task.activation, task.settings, cell)
+            == (task.set, task.activation, task.settings, cell)
         ]
         for cell in task.cells
     }
@@ -326,16 +331,16 @@ def _grid(rates: Sequence[float], gains: Sequence[float]) -> tuple[tuple[float, 
     return cells
 
 
-def _try_net(task: Task) -> None:
+def _try_net(task: Task, data: LabelledData) -> None:
     """Refuse a net that cannot be trained here and now, rather than in a process and later."""
-    model = task.new_net(task.data, task.new_activation)
+    model = task.new_net(data, task.new_activation)
     with torch.no_grad():
-        out = model.eval()(task.data.inputs[:2])
-    classes = task.data.n_classes
+        out = model.eval()(data.inputs[:2])
+    classes = data.n_classes
     if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[1] < classes:
         shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise InputError(
-            f"net {task.settings.net} returning {shape} on set {task.data.name}",
+            f"net {task.settings.net} returning {shape} on set {task.set}",
             f"scores [n, at least {classes}]",
             "end it with a linear layer of one unit a class",
         )

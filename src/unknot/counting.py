@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +13,11 @@ from unknot.cloud import make_cloud
 from unknot.graph import Scale, scale_graph
 from unknot.homology import BettiNumbers, betti_numbers, betti_numbers_batch
 from unknot.stability import Interval, betti_interval
+from unknot.workforce import Workforce
 
 FloatArray = NDArray[np.floating[Any]]
+# Clouds that travel to a cluster together: fewer would take longer on the way than on arrival.
+SENT_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class CountSettings:
     seed: int = 0
 
 
-def count_clouds(clouds: Sequence[FloatArray], settings: CountSettings) -> list[CloudCount]:
+def count_clouds(
+    clouds: Sequence[FloatArray], settings: CountSettings, workforce: Workforce | None = None
+) -> list[CloudCount]:
     """Betti numbers of clouds of samples ``[n, ...]``, the duplicates of each dropped.
 
     Where k is not smaller than the number of distinct points of a cloud it is lowered to one less, and
@@ -56,10 +61,14 @@ def count_clouds(clouds: Sequence[FloatArray], settings: CountSettings) -> list[
 
     Args:
         clouds: at least one sample each.
+        workforce: that counts them, if it is a cluster; on this machine the engine's threads do.
 
     Raises:
-        InputError: NaN or infinity, no sample.
+        InputError: NaN or infinity, no sample, a cluster that went.
     """
+    if workforce is not None and workforce.remote:
+        calls = [(part, settings) for part in _parts(clouds)]
+        return [count for part in workforce.run(count_clouds, calls, ordered=True) for count in part]
     scale, max_dim = settings.scale, settings.max_dim
     points = [make_cloud(cloud).points for cloud in clouds]
     least = 1 if scale.k is None else scale.k
@@ -80,6 +89,18 @@ def count_clouds(clouds: Sequence[FloatArray], settings: CountSettings) -> list[
         else:
             found[i] = betti_numbers(scale_graph(points[i], at), max_dim=max_dim)
     return [CloudCount(found[i], _intervals(cloud, found[i], settings)) for i, cloud in enumerate(clouds)]
+
+
+def _parts(clouds: Sequence[FloatArray]) -> Iterator[list[FloatArray]]:
+    """The clouds in order, some megabytes together."""
+    part: list[FloatArray] = []
+    for cloud in clouds:
+        if part and sum(c.nbytes for c in part) + cloud.nbytes > SENT_BYTES:
+            yield part
+            part = []
+        part.append(cloud)
+    if part:
+        yield part
 
 
 def warm_up() -> None:

@@ -30,9 +30,10 @@ from unknot.projection import CloudView, project
 from unknot.scale import calibrate
 from unknot.sensitivity import Sensitivity
 from unknot.sensitivity import sensitivity as scan_scales
+from unknot.workforce import Workforce
 
 
-def measure(
+def measure(  # noqa: PLR0913 (each is one decision of the user's)
     model: nn.Module,
     loader: Iterable[Any] | Tensor,
     *,
@@ -47,6 +48,7 @@ def measure(
     views: int = 0,
     sensitivity: bool = False,
     seed: int = 0,
+    cluster: str | None = None,
     progress: bool = False,
 ) -> TopologyProfile:
     """Betti numbers of what the layers of ``model`` return, one row a cloud.
@@ -68,6 +70,8 @@ def measure(
         repeats: 0, or how many subsamples give each row an interval; see `betti_interval`.
         views: 0, or how many samples of each layer are kept in three dimensions for the report.
         sensitivity: also measure the input over a grid of scales, for the report.
+        cluster: a Dask scheduler whose workers count the clouds; see `Workforce`. It pays where counting
+            takes long: b2, intervals, thousands of samples.
         progress: a bar on stderr.
 
     Returns:
@@ -83,7 +87,8 @@ def measure(
         sensitivity=sensitivity,
     )  # fmt: skip
     outputs = track(meter.outputs(), "Betti numbers of layers", show=progress, total=meter.n_outputs)
-    return meter.profile([meter.read(outputs, epoch=None)])
+    with Workforce(cluster=cluster) as workforce:
+        return meter.profile([meter.read(outputs, epoch=None, workforce=workforce)])
 
 
 # Layer outputs that are measured in one call: few calls leave Python's lock to the training.
@@ -211,12 +216,18 @@ class Meter:
         return self.recording.outputs()
 
     def read(
-        self, outputs: Iterable[LayerOutput], *, epoch: int | None, given: float | None = None
+        self,
+        outputs: Iterable[LayerOutput],
+        *,
+        epoch: int | None,
+        given: float | None = None,
+        workforce: Workforce | None = None,
     ) -> Snapshot:
         """Measure what the model returned, a portion at a time; needs the model no more."""
         reading = Reading(epoch, given)
         counted = [
-            self.rows(part, self.count(part, epoch), epoch) for part in self.portions(outputs, reading)
+            self.rows(part, self.count(part, epoch, workforce), epoch)
+            for part in self.portions(outputs, reading)
         ]
         return self.snapshot(reading, counted)
 
@@ -241,10 +252,12 @@ class Meter:
         if held:
             yield self._portion(held)
 
-    def count(self, portion: Portion, epoch: int | None) -> list[CloudCount]:
-        """The engine's part, here and now."""
+    def count(
+        self, portion: Portion, epoch: int | None, workforce: Workforce | None = None
+    ) -> list[CloudCount]:
+        """The engine's part, now."""
         try:
-            return count_clouds(portion.samples(), self.counting)
+            return count_clouds(portion.samples(), self.counting, workforce)
         except InputError:
             portion.require_finite(epoch)
             raise

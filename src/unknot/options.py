@@ -25,6 +25,15 @@ Activation = Annotated[
 TrainEpochs = Annotated[
     int, typer.Option("--train", min=0, help="Train the model on the data for so many epochs first.")
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Work on a Dask cluster: its scheduler, as tcp://host:8786 or its .json file. Workers: dask "
+        "worker ADDRESS --nworkers -1 --nthreads 1.",
+    ),
+]
 K = Annotated[int | None, typer.Option("--knn", min=1, help="Join each point to its K nearest.")]
 Hops = Annotated[
     int | None,

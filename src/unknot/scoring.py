@@ -23,6 +23,7 @@ from unknot.links import Channel
 from unknot.probe import Probe, probe_samples
 from unknot.surgeon import removal_costs
 from unknot.tangles import Clouds, Number, ScaleRule, TangleRule, measure_tangles
+from unknot.workforce import Workforce
 
 Criterion = Callable[[str, Any], "NDArray[Any]"]
 CRITERIA = (
@@ -111,6 +112,7 @@ def score_filters(
     classes: tuple[int, int] | None = None,
     max_points: int = 400,
     seed: int = 0,
+    cluster: str | None = None,
     progress: bool = False,
 ) -> FilterScores:
     """Score every filter of every convolution, and every output of the linear layers asked for.
@@ -143,6 +145,7 @@ def score_filters(
             samples of a "pair" of ``classes`` as one cloud.
         max_points: samples, stratified by class and seeded.
         seed: of the samples, of "random", and of what is drawn from layer outputs.
+        cluster: for "betti": a Dask scheduler whose workers count; see `Workforce`.
 
     Raises:
         InputError: no convolution, a glob that matches no linear layer, an unknown criterion, no samples
@@ -160,10 +163,14 @@ def score_filters(
     rows: list[FilterScore] = []
     if name == "betti" and probe is not None:
         ran = [layer for layer in convolutions if layer in seen]
-        rows = [
-            FilterScore(t.layer, t.filter, t.value(number), name, t.n_points, t.scale, t.betti)
-            for t in measure_tangles(model, ran, probe, rule, seed=seed, progress=progress)
-        ]
+        with Workforce(cluster=cluster) as workforce:
+            tangles = measure_tangles(
+                model, ran, probe, rule, seed=seed, workforce=workforce, progress=progress
+            )
+            rows = [
+                FilterScore(t.layer, t.filter, t.value(number), name, t.n_points, t.scale, t.betti)
+                for t in tangles
+            ]
     else:
         samples = len(probe) if probe is not None and name in _OF_SAMPLES else None
         costs = {}

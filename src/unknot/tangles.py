@@ -18,6 +18,7 @@ from unknot.errors import InputError
 from unknot.graph import Scale
 from unknot.probe import Probe, map_tensors
 from unknot.scale import calibrate
+from unknot.workforce import Workforce
 
 Number = Literal["b0", "b1", "sum"]
 Clouds = Literal["all", "class", "pair"]
@@ -76,6 +77,7 @@ def measure_tangles(
     rule: TangleRule,
     *,
     seed: int = 0,
+    workforce: Workforce | None = None,
     progress: bool = False,
 ) -> Iterator[Tangle]:
     """The Betti numbers of every filter of ``layers``, layer by layer.
@@ -83,6 +85,7 @@ def measure_tangles(
     Args:
         probe: with labels unless ``rule.clouds`` is "all".
         seed: of the distances from which "auto" takes its radius, and of "calibrate".
+        workforce: see `count_clouds`.
 
     Raises:
         InputError: NaN (the layer is named), labels missing, a class without samples.
@@ -96,7 +99,7 @@ def measure_tangles(
             scale = _calibrated(output, probe.labels if rule.clouds == "class" else None, seed)
         else:
             scale = rule.scale
-        found = [_of_group(output, group, scale) for group in groups]
+        found = [_of_group(output, group, scale, workforce) for group in groups]
         for i, of_classes in enumerate(zip(*found, strict=True)):
             yield _together(output.layer, i, of_classes, scale)
 
@@ -171,11 +174,11 @@ def _groups(probe: Probe, rule: TangleRule) -> tuple[Probe, list[Tensor]]:
 
 
 def _of_group(
-    output: LayerOutput, rows: Tensor, scale: Scale
+    output: LayerOutput, rows: Tensor, scale: Scale, workforce: Workforce | None
 ) -> list[tuple[tuple[int, ...], int, Scale]]:
     part = LayerOutput(output.layer, output.call, output.values[rows])
     clouds: list[FloatArray] = [cloud.samples for cloud in layer_clouds(part, [], "filter")]
-    found = [count.betti for count in count_clouds(clouds, CountSettings(scale))]
+    found = [count.betti for count in count_clouds(clouds, CountSettings(scale), workforce)]
     return [(betti.values, betti.n_points, betti.scale) for betti in found]
 
 

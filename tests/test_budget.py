@@ -26,7 +26,10 @@ ONE_OF = (
         ({"ratio": 0.5, "latency_ms": 2}, f"ratio = 0.5, latency_ms = 2: {ONE_OF}"),
         ({"ratio": 1}, "ratio = 1: expected a share in [0, 1); pass e.g. ratio=0.5"),
         ({"macs": -0.5}, "macs = -0.5: expected a share in [0, 1); pass e.g. macs=0.5"),
-        ({"parameters": math.nan}, "parameters = nan: expected a share in [0, 1); pass e.g. parameters=0.5"),
+        (
+            {"parameters": math.nan},
+            "parameters = nan: expected a share in [0, 1); pass e.g. parameters=0.5",
+        ),
         ({"latency_ms": 0}, "latency_ms = 0: expected a number > 0; pass e.g. 1.0"),
         ({"latency_ms": math.nan}, "latency_ms = nan: expected a number > 0; pass e.g. 1.0"),
     ],

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from unknot.errors import InputError
-from unknot.graph import NeighborGraph, knn_graph, rips_graph
-from unknot.homology import betti_numbers, betti_numbers_batch, persistence
+from unknot.graph import NeighborGraph, Scale, knn_graph, rips_graph
+from unknot.homology import PersistenceDiagram, betti_numbers, betti_numbers_batch, persistence
 
 
 def random_graph(n: int, density: float, seed: int) -> NeighborGraph:
@@ -147,18 +147,129 @@ def test_persistence_of_a_circle() -> None:
     assert death == pytest.approx(np.sqrt(3), abs=1e-5)  # Adamaszek and Adams, 2017
 
 
+def circle(n: int) -> np.ndarray:
+    turns = np.linspace(0, 2 * np.pi, n, endpoint=False)
+    return np.stack([np.cos(turns), np.sin(turns)], axis=1)
+
+
+def test_results_of_a_batch_carry_scale_and_size() -> None:
+    clouds = [circle(5), circle(12)]
+    by_radius = betti_numbers_batch(clouds, radius=0.6)
+    assert [(b.scale, b.n_points) for b in by_radius] == [(Scale(radius=0.6), 5), (Scale(radius=0.6), 12)]
+    assert [b.values for b in by_radius] == [(5, 0), (1, 1)]
+    one, two = (betti_numbers_batch(clouds, k=2, hops=hops, max_dim=2) for hops in (1, 2))
+    assert [b.scale for b in one + two] == [Scale(k=2, hops=1)] * 2 + [Scale(k=2, hops=2)] * 2
+    for found, hops in ((one, 1), (two, 2)):
+        alone = [betti_numbers(knn_graph(c, k=2, hops=hops), max_dim=2).values for c in clouds]
+        assert [b.values for b in found] == alone
+    assert [b.values for b in two] != [b.values for b in one]
+    assert betti_numbers_batch(clouds, k=2)[0].scale.hops == 1
+
+
+def test_every_cloud_of_a_batch_has_more_points_than_k() -> None:
+    assert betti_numbers_batch([circle(4), circle(9)], k=3)[0].values == (1, 0)
+    with pytest.raises(InputError) as caught:
+        betti_numbers_batch([circle(9), circle(4)], k=4)
+    assert str(caught.value) == "k = 4 with a cloud of 4 points: expected more points than k; lower k"
+    assert betti_numbers_batch([], k=5) == []
+
+
+def test_without_a_budget_nothing_is_given_up() -> None:
+    """The engine takes zero seconds for no limit."""
+    from unknot.homology import _limits
+
+    assert _limits(1, None)["time_budget_s"] == 0.0
+    assert _limits(1, 0.25)["time_budget_s"] == 0.25
+    assert betti_numbers_batch([circle(9)], k=2, time_budget=60)[0].values == (1, 1)
+
+
+def test_a_spent_budget_of_a_batch_is_an_error() -> None:
+    clouds = np.random.default_rng(0).normal(size=(4, 400, 12))
+    with pytest.raises(TimeoutError):
+        betti_numbers_batch(clouds, radius=4.5, max_dim=2, threads=1, time_budget=1e-9)
+
+
+def test_more_memory_than_allowed_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = random_graph(300, 0.5, 0)
+    cloud = np.random.default_rng(0).normal(size=(300, 4))
+    monkeypatch.setenv("UNKNOT_MEMORY_GB", "0.00001")
+    says = (
+        r"homology of 300 points \(.+\): expected at most 1e-05 GB; "
+        r"take a subsample, a smaller scale or max_dim, or raise UNKNOT_MEMORY_GB$"
+    )
+    with pytest.raises(InputError, match=says):
+        betti_numbers(graph, max_dim=2)
+    with pytest.raises(InputError, match=says):
+        betti_numbers_batch([cloud[:5], cloud, cloud[:7]], radius=2.0)
+    with pytest.raises(InputError, match=says):
+        betti_numbers_batch([cloud[:9], cloud], k=8, hops=2)
+
+
+def test_a_bar_counts_from_its_birth_until_before_its_death() -> None:
+    bars = (np.array([[0.0, np.inf], [0.0, 1.0]]), np.array([[1.0, 2.0]]))
+    diagram = PersistenceDiagram(bars, 3)
+    radii = (-0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
+    assert [diagram.betti_at(r) for r in radii] == [(0, 0), (2, 0), (2, 0), (1, 1), (1, 1), (1, 0)]
+
+
+def test_persistence_goes_as_far_as_asked() -> None:
+    octahedron = np.concatenate([np.eye(3), -np.eye(3)])
+    assert len(persistence(octahedron).bars) == 2
+    whole = persistence(octahedron, max_dim=2)
+    assert [len(b) for b in whole.bars] == [6, 0, 1] and whole.n_points == 6
+    assert whole.bars[2][0] == pytest.approx([np.sqrt(2), 2.0])
+    assert whole.bars[2].dtype == np.float64
+    near = persistence(octahedron, max_dim=2, max_radius=1.5)
+    assert near.bars[2][0] == pytest.approx([np.sqrt(2), np.inf])
+    pair = persistence([[0.0, 0.0], [3.0, 4.0]])
+    assert sorted(pair.bars[0].ravel()) == pytest.approx([0, 0, 5, np.inf])
+    with pytest.raises(InputError, match="max_dim = 3"):
+        persistence(octahedron, max_dim=3)
+
+
+ONE_RULE = "expected exactly one rule; pass radius=... or k=..., hops=..."
+DIMENSIONS = "expected 0, 1 or 2; pass max_dim=1 for b0 and b1"
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: betti_numbers(cross_polytope(2), max_dim=3), "max_dim = 3"),
-        (lambda: betti_numbers(cross_polytope(2), max_dim=True), "max_dim = True"),
-        (lambda: betti_numbers_batch([np.eye(2)]), "exactly one rule"),
-        (lambda: betti_numbers_batch([np.eye(2)], radius=1.0, k=1), "exactly one rule"),
-        (lambda: betti_numbers_batch([np.eye(2)], k=2), "more points than k"),
-        (lambda: betti_numbers(cross_polytope(2), time_budget=0), "time_budget = 0"),
-        (lambda: persistence([[0.0, 0.0]]), "at least 2"),
+        (lambda: betti_numbers(cross_polytope(2), max_dim=3), f"max_dim = 3: {DIMENSIONS}"),
+        (lambda: betti_numbers(cross_polytope(2), max_dim=-1), f"max_dim = -1: {DIMENSIONS}"),
+        (lambda: betti_numbers(cross_polytope(2), max_dim=True), f"max_dim = True: {DIMENSIONS}"),
+        (lambda: betti_numbers_batch([np.eye(2)]), f"radius = None, k = None: {ONE_RULE}"),
+        (
+            lambda: betti_numbers_batch([np.eye(2)], radius=1.0, k=1),
+            f"radius = 1.0, k = 1: {ONE_RULE}",
+        ),
+        (
+            lambda: betti_numbers_batch([np.eye(2)], k=2),
+            "k = 2 with a cloud of 2 points: expected more points than k; lower k",
+        ),
+        (
+            lambda: betti_numbers_batch([np.eye(3)], k=0),
+            "k = 0: expected a whole number >= 1; pass e.g. k=1",
+        ),
+        (
+            lambda: betti_numbers_batch([np.eye(3)], k=1, hops=0),
+            "hops = 0: expected a whole number >= 1; pass e.g. hops=1",
+        ),
+        (
+            lambda: betti_numbers_batch([np.eye(3)], k=1, threads=-1),
+            "threads = -1: expected a whole number >= 0; pass e.g. threads=1",
+        ),
+        (
+            lambda: betti_numbers(cross_polytope(2), time_budget=0),
+            "time_budget = 0: expected seconds > 0; pass e.g. time_budget=60",
+        ),
+        (
+            lambda: betti_numbers(cross_polytope(2), time_budget=float("nan")),
+            "time_budget = nan: expected seconds > 0; pass e.g. time_budget=60",
+        ),
+        (lambda: persistence([[0.0, 0.0]]), "1 point(s): expected at least 2; pass more points"),
     ],
 )
 def test_bad_input(call: object, says: str) -> None:
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError) as caught:
         call()  # type: ignore[operator]
+    assert str(caught.value) == says

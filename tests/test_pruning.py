@@ -215,6 +215,126 @@ def test_plans_of_an_earlier_version_are_read(tmp_path: Path) -> None:
     assert PruningPlan.from_json(tmp_path / "plan.json").removed == plan.removed
 
 
+def test_a_plan_tells_what_it_was_made_of() -> None:
+    model = built("cnn")
+    scores = with_scores(model, {"conv1": [4.0, 1.0, 2.0, 3.0], "conv2": [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]})
+    plan = plan_pruning(model, scores, EXAMPLE, ratio=0.5, ignored=["conv3"])
+    assert plan == PruningPlan(
+        removed={"conv1": [1, 2], "conv2": [3, 4, 5]},
+        reasons={
+            "conv1": ["mine 1, rank 1 of 4", "mine 2, rank 2 of 4"],
+            "conv2": ["mine 3, rank 3 of 6", "mine 2, rank 2 of 6", "mine 1, rank 1 of 6"],
+        },
+        kept_layers={"conv3": "ignored by 'conv3'"},
+        filters={"conv1": 4, "conv2": 6, "conv3": 5},
+        criterion="mine",
+        input_shape=(1, 8, 8),
+        shared={},
+        budget="33.3% of 15 filters, 50.0% asked",
+    )
+    assert (plan.n_removed, plan.n_filters) == (5, 15)
+
+
+def test_unless_told_otherwise_one_filter_may_be_all_that_stays() -> None:
+    model = built("cnn")
+    plan = plan_pruning(model, score_filters(model, criterion=by_index), EXAMPLE, ratio=0.99)
+    assert plan.removed == {"conv1": [0, 1, 2], "conv2": [0, 1, 2, 3, 4], "conv3": [0, 1, 2, 3]}
+    assert plan_pruning(model, score_filters(model, criterion=by_index), EXAMPLE, ratio=0).removed == {}
+
+
+@pytest.mark.parametrize(("least", "left"), [(0, 1), (1, 1), (3, 3)])
+def test_a_threshold_below_all_scores_leaves_the_minimum(least: int, left: int) -> None:
+    model = built("cnn")
+    rows = [FilterScore("conv2", i, v, "betti") for i, v in enumerate([5.0, 9.0, 4.0, 3.0, 8.0, 7.0])]
+    scores = FilterScores(tuple(rows), "betti", remove_high=True)
+    plan = plan_pruning(model, scores, EXAMPLE, max_betti=0, min_filters=least)
+    assert plan.removed == {"conv2": sorted([1, 4, 5, 0, 2, 3][: 6 - left])}
+    assert plan.budget == "Betti numbers above 0"
+    assert plan.reasons["conv2"][plan.removed["conv2"].index(1)] == "Betti number 9 > 0"
+    exact = plan_pruning(model, scores, EXAMPLE, max_betti=7)
+    assert exact.removed == {"conv2": [1, 4]} and exact.budget == "Betti numbers above 7"
+
+
+def by_price(model: nn.Module, scores: FilterScores) -> list[tuple[str, int]]:
+    """Filters of unshared layers, the lowest score for the MACs of the lower half of its layer first."""
+    empty = plan_pruning(model, scores, EXAMPLE, ratio=0)
+    whole, found = count_macs(model, EXAMPLE[:1]), []
+    for layer, rows in scores.by_layer().items():
+        lowest = [r.filter for r in sorted(rows, key=lambda r: r.score)]
+        half = sorted(lowest[: max(1, len(lowest) // 2)])
+        slim = prune(model, replace(empty, removed={layer: half}, reasons={layer: ["tried"] * len(half)}))
+        price = (whole - count_macs(slim, EXAMPLE[:1])) / len(half)
+        mean = 1.0 if scores.comparable else float(np.mean([r.score for r in rows]))
+        found += [(r.score / mean / price, layer, r.filter) for r in rows]
+    return [(layer, i) for _, layer, i in sorted(found)]
+
+
+@pytest.mark.parametrize("comparable", [True, False])
+def test_by_macs_the_lowest_score_for_its_price_goes_first(comparable: bool) -> None:
+    model = built("cnn")
+    rng = np.random.default_rng(0)
+    sizes = {"conv1": (4, 2.0), "conv2": (6, 1.0), "conv3": (5, 0.5)}
+    values = {layer: list(top * rng.random(n)) for layer, (n, top) in sizes.items()}
+    scores = replace(with_scores(model, values), comparable=comparable)
+    asked = by_price(model, scores)
+    for ratio in (0.2, 0.34, 0.47):
+        plan = plan_pruning(model, scores, EXAMPLE, ratio=ratio, allocation="macs")
+        expected = asked[: int(15 * ratio)]
+        assert {(layer, i) for layer, gone in plan.removed.items() for i in gone} == set(expected)
+        assert plan.budget == f"{len(expected) / 15:.1%} of 15 filters, {ratio:.1%} asked"
+    # "auto" goes by the scores: over all layers where they can be compared.
+    one, other = (
+        plan_pruning(model, scores, EXAMPLE, macs=0.5, allocation=a) for a in ("macs", "uniform")
+    )
+    assert one.removed != other.removed
+    assert plan_pruning(model, scores, EXAMPLE, macs=0.5) == (one if comparable else other)
+
+
+@pytest.mark.parametrize("what", ["macs", "parameters"])
+def test_a_uniform_share_takes_as_much_of_every_layer(what: str) -> None:
+    torch.manual_seed(0)
+    model = cnn(1, 3, widths=(8, 16, 24)).eval()
+    plan = plan_pruning(model, score_filters(model, criterion="l1"), EXAMPLE, **{what: 0.5})
+    shares = [len(plan.removed[f"conv{i + 1}"]) / n for i, n in enumerate((8, 16, 24))]
+    assert max(shares) - min(shares) <= 1 / 8
+    before, after = (
+        count_macs(m, EXAMPLE[:1]) if what == "macs" else sum(p.numel() for p in m.parameters())
+        for m in (model, prune(model, plan))
+    )
+    unit = "MACs" if what == "macs" else "parameters"
+    assert plan.budget == f"{1 - after / before:.1%} of {before:,} {unit}, 50.0% asked"
+
+
+class Fickle(nn.Module):
+    """Computes something else without some of its channels, but only while a bias is zero: the copy that
+    is tried out before the plan has jittered parameters.
+    """
+
+    def __init__(self, together: bool) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.out = nn.Linear(8, 3)
+        self.together = together
+        nn.init.zeros_(self.b.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x).relu()
+        y = self.b(x).relu().mean((2, 3))
+        fewer = x.shape[1] < 8 and (y.shape[1] < 8 or not self.together)
+        return self.out(y * 2 if fewer and not bool(self.b.bias.any()) else y)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("together", "left"), [(False, {"b": [0, 1, 2, 3]}), (True, {})])
+def test_what_harms_after_all_is_kept(together: bool, left: dict[str, list[int]]) -> None:
+    torch.manual_seed(0)
+    model = Fickle(together).eval()
+    scores = score_filters(model, criterion=by_index)
+    plan = plan_pruning(model, scores, EXAMPLE, ratio=0.5)
+    assert plan.removed == left
+    why = "the model would compute something else than without them"
+    assert plan.kept_layers == dict.fromkeys({"a", "b"} - left.keys(), why)
+
+
 SCORES = FilterScores((), "l1", remove_high=False)
 
 
@@ -225,23 +345,43 @@ SCORES = FilterScores((), "l1", remove_high=False)
         (lambda m, x: score_filters(m, criterion="magic"), "'betti', 'l1', 'random'"),
         (lambda m, x: score_filters(m, criterion=lambda _, c: np.ones(1)), "gave shape"),
         (lambda m, x: score_filters(mlp(2, 2), x), "without convolutions"),
-        (lambda m, x: plan_pruning(m, SCORES, x), "no budget: expected exactly one"),
+        (lambda m, x: plan_pruning(m, SCORES, x), "^no budget: expected exactly one"),
         (lambda m, x: plan_pruning(m, SCORES, x, ratio=0.5, macs=0.5), "ratio = 0.5, macs = 0.5"),
         (lambda m, x: plan_pruning(m, SCORES, x, macs=-1), "macs = -1"),
         (lambda m, x: plan_pruning(m, SCORES, x, macs=0.5), "at most 0, all that may go"),
         (lambda m, x: plan_pruning(m, SCORES, x, latency_ms=0), "latency_ms = 0"),
-        (lambda m, x: plan_pruning(m, SCORES, x, ratio=0.5, round_to=0), "round_to = 0"),
-        (lambda m, x: plan_pruning(m, SCORES, x, ratio=0.5, allocation="best"), "allocation = 'best'"),
+        (lambda m, x: plan_pruning(m, SCORES, x, ratio=0.5, round_to=0), "^round_to = 0: .* >= 1; "),
+        (
+            lambda m, x: plan_pruning(m, SCORES, x, ratio=0.5, min_filters=-1),
+            "^min_filters = -1: .* >= 0; ",
+        ),
+        (
+            lambda m, x: plan_pruning(m, SCORES, x, ratio=0.5, allocation="best"),
+            "^allocation = 'best': expected 'auto', 'uniform' or 'macs'; pass 'auto'$",
+        ),
         (lambda m, x: plan_pruning(m, SCORES, x, ratio=0.5, ignored=["z"]), "ignored = 'z'"),
         (lambda m, x: plan_pruning(m, SCORES, x[0, 0], ratio=0.5), "example of shape"),
         (
             lambda m, x: plan_pruning(
                 cnn(1, 3, widths=(9, 9)), score_filters(m, criterion="l1"), x, ratio=0.5
             ),
-            "scores of 4 filters of layer conv1",
+            "^scores of 4 filters of layer conv1: expected 9 as in the model; "
+            "score the filters of this model$",
+        ),
+        (
+            lambda m, x: plan_pruning(m, with_scores(m, {"conv9": [1.0]}), x, ratio=0.5),
+            "^scores of 1 filters of layer conv9: expected no such layer as in the model; ",
         ),
         (lambda m, x: plan_pruning(m, SCORES, x, ratio=1.0), "ratio = 1"),
-        (lambda m, x: plan_pruning(m, SCORES, x, max_betti=3), "criterion='betti'"),
+        (
+            lambda m, x: plan_pruning(m, SCORES, x, max_betti=3),
+            "^max_betti = 3 with criterion 'l1': expected a number >= 0 and the criterion 'betti'; "
+            "score with criterion='betti', or pass ratio=0.5$",
+        ),
+        (
+            lambda m, x: plan_pruning(m, replace(SCORES, criterion="betti"), x, max_betti=-1),
+            "^max_betti = -1 with criterion 'betti': expected a number >= 0",
+        ),
         (lambda m, x: score_filters(m, x * float("nan")), "finite outputs"),
         (lambda m, x: plan_pruning(m, SCORES, x * float("nan"), ratio=0.5), "returns NaN"),
     ],

@@ -55,7 +55,10 @@ def test_high_scores_go_first_where_they_are_bad() -> None:
     (found,) = rank_units([pool(3, "a")], scored({"a": [10.0, 40.0, 25.0]}, "betti", high=True))
     assert order(found) == [1, 2, 0]
     assert [c.importance for c in found] == [0.0, 0.6, 1.2]
-    assert [c.reason for c in found][1:] == ["Betti number 25, rank 2 of 3", "Betti number 10, rank 3 of 3"]
+    assert [c.reason for c in found][1:] == [
+        "Betti number 25, rank 2 of 3",
+        "Betti number 10, rank 3 of 3",
+    ]
 
 
 def test_scores_that_can_be_compared_are_taken_as_they_are() -> None:
@@ -143,7 +146,9 @@ def test_a_threshold_is_exceeded_from_above_only() -> None:
 
 
 def test_the_threshold_of_shared_channels_names_them() -> None:
-    (found,) = rank_units([pool(2, "a", "b")], scored({"a": [3.0, 1.0], "b": [4.0, 1.0]}, "betti", high=True))
+    (found,) = rank_units(
+        [pool(2, "a", "b")], scored({"a": [3.0, 1.0], "b": [4.0, 1.0]}, "betti", high=True)
+    )
     assert found[0].told(2.0).reason == "Betti number 3.5 > 2, the mean of a, b"
 
 

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from unknot.errors import InputError
-from unknot.graph import Scale, knn_graph, scale_graph
+from unknot.graph import Scale, knn_graph, rips_graph, scale_graph
 from unknot.homology import betti_numbers
-from unknot.scale import K_LADDER, RankedNeighbours, Run, calibrate, class_clouds
+from unknot.scale import K_LADDER, RankedNeighbours, Run, _squared_distances, calibrate, class_clouds
 from unknot.synthetic import SHAPES, Shape, make_shape
 
 RULES: tuple[Literal["knn", "radius"], ...] = ("knn", "radius")
@@ -183,7 +183,11 @@ def test_duplicates_count_once() -> None:
 @pytest.mark.parametrize(
     ("points", "labels", "said"),
     [
-        ([[1.0, 2.0]] * 9, None, "one distinct point a class: expected at least 2"),
+        (
+            [[1.0, 2.0]] * 9,
+            None,
+            "^one distinct point a class: expected at least 2 distinct points in a class; add samples$",
+        ),
         ([[1.0, 2.0]] * 4 + [[0.0, 0.0]], [0, 0, 0, 0, 1], "one distinct point a class"),
         ([[0.0], [math.nan]], None, "nan.*finite"),
         (np.empty((0, 3)), None, "0 rows"),
@@ -197,16 +201,229 @@ def test_bad_points_are_refused(points: object, labels: object, said: str) -> No
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [{"rule": "rips"}, {"max_points": 1}, {"max_points": 2.5}, {"max_dim": 3}, {"max_dim": -1}],
+    ("arguments", "said"),
+    [
+        ({"rule": "rips"}, "rule = 'rips': expected 'knn' or 'radius'; pick one"),
+        ({"max_points": 1}, "max_points = 1: expected a whole number >= 2; pass e.g. max_points=2"),
+        ({"max_points": 2.5}, "max_points = 2.5: expected a whole number >= 2; pass e.g. max_points=2"),
+        ({"max_dim": 3}, "max_dim = 3: expected 0, 1 or 2; pass max_dim=1 for b0 and b1"),
+        ({"max_dim": -1}, "max_dim = -1: expected 0, 1 or 2; pass max_dim=1 for b0 and b1"),
+    ],
 )
-def test_bad_arguments_are_refused(arguments: dict[str, object]) -> None:
+def test_bad_arguments_are_refused(arguments: dict[str, object], said: str) -> None:
     points = np.random.default_rng(0).normal(size=(30, 2))
-    with pytest.raises(InputError, match=f"{next(iter(arguments))} = "):
+    with pytest.raises(InputError) as caught:
         calibrate(points, **arguments)  # type: ignore[arg-type]
+    assert str(caught.value) == said
 
 
 def test_class_clouds_are_by_label() -> None:
     clouds = class_clouds([[0.0], [1.0], [1.0], [2.0]], [3, 5, 5, 3])
     assert {label: cloud.ravel().tolist() for label, cloud in clouds.items()} == {3: [0, 2], 5: [1]}
     assert list(class_clouds([[0.0], [1.0]])) == [None]
+
+
+def test_class_clouds_take_as_many_points_as_they_are_told() -> None:
+    points = np.random.default_rng(0).normal(size=(50, 2))
+    assert len(class_clouds(points, max_points=2)[None]) == 2
+    plain, other = (class_clouds(points, max_points=20, seed=seed)[None] for seed in (0, 1))
+    np.testing.assert_array_equal(class_clouds(points, max_points=20)[None], plain)
+    assert not np.array_equal(plain, other)
+    assert len(class_clouds(np.arange(10_100.0)[:, None])[None]) == 10_000
+
+
+def widest_runs(rungs: list[float], answers: list[object]) -> dict[object, list[float]]:
+    """{answer: the first of its widest stretches}, in the order of the ladder."""
+    widest: dict[object, list[float]] = {}
+    start = 0
+    for end in range(1, len(rungs) + 1):
+        if end == len(rungs) or answers[end] != answers[start]:
+            run, held = rungs[start:end], widest.get(answers[start])
+            if held is None or run[-1] / run[0] > held[-1] / held[0]:
+                widest[answers[start]] = run
+            start = end
+    return widest
+
+
+def middle(run: list[float]) -> float:
+    return min(run, key=lambda r: abs(math.log(r) - math.log(run[0] * run[-1]) / 2))
+
+
+def one_blob(answer: object) -> bool:
+    return all(values[0] == 1 and not any(values[1:]) for values in answer)  # type: ignore[attr-defined]
+
+
+def by_k(clouds: list[NDArray[np.float64]]) -> Scale:
+    """What `calibrate` says, from graphs that are made one by one."""
+    sizes = [len(c) for c in clouds]
+    ladder = [float(k) for k in K_LADDER if k < max(sizes)]
+    runs = {}
+    for hops in (1, 2, 3):
+        answers = [
+            tuple(
+                betti_numbers(knn_graph(c, k=min(int(k), len(c) - 1), hops=hops)).values for c in clouds
+            )
+            for k in ladder
+        ]
+        runs[hops] = widest_runs(ladder, list(answers))
+    totals: dict[object, float] = {}
+    for of_hops in (runs[2], runs[3], runs[1]):
+        for answer, run in of_hops.items():
+            totals[answer] = totals.get(answer, 0) + math.log(run[-1] / run[0])
+    n = sum(sizes)
+    shaped = [answer for answer in totals if not one_blob(answer)]
+    best = max(shaped, key=lambda a: totals[a], default=None)
+    if best is None or totals[best] < math.log(4):
+        blobs = next((run for answer, run in runs[2].items() if one_blob(answer)), None)
+        why = "no answer is stable over k; more points may settle it"
+        if blobs:
+            why = f"nothing is stable but one blob a class (from k = {blobs[0]:.4g}), as in noise"
+        k = min(14, max(sizes) - 1)
+        return Scale(k=k, hops=2, determined=False, note=f"{why}, n = {n}")
+    held = {hops: runs[hops][best] for hops in (1, 2, 3) if best in runs[hops]}
+    widths = {hops: math.log(run[-1] / run[0]) for hops, run in held.items()}
+    hops = next(h for h in (2, 3, 1) if h in held and widths[h] >= 0.75 * max(widths.values()))
+    told = ", ".join(
+        f"{run[0]:.4g} to {run[-1]:.4g} at {h} {'hop' if h == 1 else 'hops'}" for h, run in held.items()
+    )
+    return Scale(k=int(middle(held[hops])), hops=hops, note=f"stable for k = {told}, n = {n}")
+
+
+def by_radius(clouds: list[NDArray[np.float64]]) -> Scale:
+    def spacing(cloud: NDArray[np.float64]) -> float:
+        i, j = knn_graph(cloud, k=min(3, len(cloud) - 1)).edges().T
+        return math.sqrt(float(np.median(((cloud[i] - cloud[j]) ** 2).sum(1))))
+
+    start = min(spacing(c) for c in clouds if len(c) > 1)
+    ladder, answers = [], []
+    for step in range(64):
+        ladder.append(start * (2 ** (1 / 8)) ** step)
+        answers.append(tuple(betti_numbers(rips_graph(c, radius=ladder[-1])).values for c in clouds))
+        if one_blob(answers[-1]):
+            break
+    n = sum(map(len, clouds))
+    runs = widest_runs(ladder, list(answers))
+    shaped = [run for answer, run in runs.items() if not one_blob(answer)]
+    best = max(shaped, key=lambda run: run[-1] / run[0], default=None)
+    if best is None or math.log(best[-1] / best[0]) < math.log(2) * 17 / 16:
+        why = "no answer is stable over radius; more points may settle it"
+        if one_blob(answers[-1]):
+            why = f"nothing is stable but one blob a class (from radius = {ladder[-1]:.4g}), as in noise"
+        k = min(14, max(map(len, clouds)) - 1)
+        return Scale(k=k, hops=2, determined=False, note=f"{why}, n = {n}")
+    told = f"stable for radius = {best[0]:.4g} to {best[-1]:.4g}, n = {n}"
+    return Scale(radius=middle(best), note=told)
+
+
+def small_clouds(seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """One to three classes, each of one or two noisy rings, a blob or a few points."""
+    rng = np.random.default_rng(seed)
+    parts: list[NDArray[np.float64]] = []
+    labels: list[int] = []
+    for label in range(int(rng.integers(1, 4))):
+        for _ in range(int(rng.integers(1, 3))):
+            n = int(rng.integers(3, 50))
+            turns = rng.uniform(0, 2 * np.pi, n) if rng.random() < 0.5 else np.arange(n) * 2 * np.pi / n
+            ring = np.stack([np.cos(turns), np.sin(turns)], axis=1) * (rng.random() < 0.8)
+            parts.append(ring + rng.normal(size=2) * 3 + rng.uniform(0.02, 0.2) * rng.normal(size=(n, 2)))
+            labels += [label] * n
+    return np.concatenate(parts), np.array(labels)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_agrees_with_a_search_without_short_cuts(seed: int) -> None:
+    points, labels = small_clouds(seed)
+    clouds = [points[labels == label] for label in np.unique(labels)]
+    assert calibrate(points, labels) == by_k(clouds)
+    found, expected = calibrate(points, labels, rule="radius"), by_radius(clouds)
+    assert (found.note, found.determined) == (expected.note, expected.determined)
+    assert (found.k, found.hops) == (expected.k, expected.hops)
+    # Of two rungs as near to the middle rounding decides; a rung is nine per cent.
+    assert (found.radius or 0.0) == pytest.approx(expected.radius or 0.0, rel=0.1)
+
+
+def test_the_sample_and_the_dimensions_are_those_asked_for() -> None:
+    shape = make_shape("rings", pairs=2, n=400, seed=0)
+    plain = calibrate(shape.points, shape.labels, max_points=300)
+    assert plain == calibrate(shape.points, shape.labels, max_points=300, max_dim=1, seed=0)
+    assert plain.note.endswith("n = 300")
+    others = [calibrate(shape.points, shape.labels, max_points=300, seed=seed) for seed in range(1, 5)]
+    assert any(other != plain for other in others)
+    turns = np.arange(60) * 2 * np.pi / 60
+    ring = np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    for rule in RULES:  # a ring is one component: nothing to tell from a blob where loops do not count
+        assert calibrate(ring, rule=rule).determined
+        assert not calibrate(ring, rule=rule, max_dim=0).determined
+
+
+def test_voids_end_the_search_at_the_first_blob() -> None:
+    """For b2 the ladder is left where every class is one blob, so a thin ring is cut off there."""
+    rng = np.random.default_rng(3)
+    cube = rng.normal(size=(40, 3))
+    loops, voids = calibrate(cube), calibrate(cube, max_dim=2)
+    assert not loops.determined and not voids.determined
+    assert "(from k = " in voids.note
+
+
+def test_distances_that_are_no_numbers_are_told() -> None:
+    points = 1e250 * np.random.default_rng(0).normal(size=(60, 2))
+    assert calibrate(points, rule="radius") == Scale(
+        k=14,
+        hops=2,
+        determined=False,
+        note="the distances are beyond what a float64 can hold when squared, n = 60",
+    )
+
+
+def test_squared_distances_are_taken_in_blocks_in_float64() -> None:
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 100, (5, 1 << 19)).astype(np.float32) + np.float32(0.125)
+    rows, columns = np.array([0, 1, 1, 4, 3]), np.array([1, 0, 2, 2, 3], np.int32)
+    whole = wide.astype(np.float64)
+    expected = ((whole[rows] - whole[columns]) ** 2).sum(1)
+    np.testing.assert_array_equal(_squared_distances(wide, rows, columns), expected)
+    assert _squared_distances(np.array([[0.0], [3.0]]), np.array([0]), columns[:1]).tolist() == [9.0]
+
+
+def test_the_spacing_is_the_median_distance_of_neighbours() -> None:
+    line = np.array([[0.0], [1.0], [3.0], [7.0], [15.0]])
+    assert RankedNeighbours(line, 1).spacing == math.sqrt((4 + 16) / 2)  # of squares 1, 4, 16, 64
+    assert RankedNeighbours(line[:1], 3).spacing == 0.0
+
+
+def test_one_point_has_no_neighbours() -> None:
+    alone = RankedNeighbours(np.zeros((1, 2)), 42)
+    assert (alone.n, alone.most, len(alone.indices)) == (1, 0, 0)
+    assert betti_numbers(alone.graph(4, 2)).values == (1, 0)
+
+
+@pytest.mark.parametrize(("limit", "packed"), [(60, True), (59, False)])
+def test_large_clouds_are_kept_as_neighbour_lists(
+    limit: int, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unknot.scale.DENSE", limit)
+    points = np.random.default_rng(0).normal(size=(60, 2))
+    neighbours = RankedNeighbours(points, 9)
+    for k, hops in product((1, 4, 9), (1, 2, 3)):
+        graph = neighbours.graph(k, hops)
+        assert (graph.rows is not None) == packed and (graph.indptr is None) == packed
+        np.testing.assert_array_equal(graph.edges(), knn_graph(points, k=k, hops=hops).edges())
+        assert graph.scale == Scale(k=k, hops=hops) and graph.n_points == 60
+
+
+@pytest.mark.parametrize(("n", "most", "needed"), [(150, 9, 150 * 3 * 8), (8193, 1, 8193 * 8 * 4)])
+def test_graphs_beyond_the_memory_limit_are_refused(
+    n: int, most: int, needed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = np.random.default_rng(0).random((n, 1))
+    monkeypatch.setenv("UNKNOT_MEMORY_GB", str((needed + 9) / 1e9))
+    assert RankedNeighbours(points, most).most == most
+    monkeypatch.setenv("UNKNOT_MEMORY_GB", str((needed - 9) / 1e9))
+    with pytest.raises(InputError, match=f"^kNN-hop graphs of {n} points"):
+        RankedNeighbours(points, most)
+
+
+def test_a_run_is_told_from_its_first_rung_to_its_last() -> None:
+    assert str(Run(((1, 1),), (0.123456, 2.0, 1234567.0))) == "0.1235 to 1.235e+06"
+    assert Run((), (3.0,)).width == 0.0
+    assert Run((), (2.0, 8.0)).middle == 2.0  # as near as 8: the first

@@ -30,6 +30,7 @@ PAGES = {
     "pruning_digits": ("filters with a high Betti number, on digits", "results.md", ""),
     "refit": ("pruning with and without the refit", "results.md", ""),
     "scale": ("how often the scale is right, undetermined, wrong", "scale.md", ""),
+    "scaling": ("studies, counting and fuzzing on more workers", "howto/dask.md", ""),
     "see": ("a Monitor's share of a training; every filter of a ResNet-18", "index.md", ""),
     "shrink_time": ("how long a ResNet-18 takes to score, plan and refit", "criteria.md", ""),
     "stacked": ("many nets trained as one stack, against one after another", "howto/study.md", ""),

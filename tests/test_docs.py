@@ -52,7 +52,7 @@ def test_a_readme_that_fails_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
 def test_examples_run(path: Path, tmp_path: Path) -> None:
-    for package in ("lightning", "transformers"):
+    for package in ("lightning", "transformers", "distributed"):
         if f"import {package}" in path.read_text() or f"from {package}" in path.read_text():
             pytest.importorskip(package)
     assert run([str(path)], tmp_path).strip()

@@ -17,7 +17,7 @@ from unknot.workforce import Workforce
 
 FloatArray = NDArray[np.floating[Any]]
 # Clouds that travel to a cluster together: fewer would take longer on the way than on arrival.
-SENT_BYTES = 1 << 22
+SENT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)

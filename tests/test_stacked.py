@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from unknot.activations import ACTIVATIONS, init_by_gain
+from unknot.activations import ACTIVATIONS, ZFold, init_by_gain
 from unknot.errors import InputError
 from unknot.models import cnn, mlp
 from unknot.stacked import (
     TOGETHER,
     Progress,
+    _plain_layers,
+    _Stack,
     batches_an_epoch,
     checkpoints,
     train_alone,
@@ -50,6 +52,49 @@ def test_a_stack_trains_each_net_as_alone(activation: str) -> None:
         torch.testing.assert_close(curve.train_accuracy, curves[seed].train_accuracy, atol=0.02, rtol=0)
         for a, b in zip(alone.parameters(), together[seed].parameters(), strict=True):
             torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("activation", ["relu", "zfold", "qfold2", "sine"])
+def test_a_plain_net_goes_through_matrix_products_as_through_vmap(activation: str) -> None:
+    stack = _Stack(nets(activation, range(4)), [1e-3] * 4)
+    inputs = torch.randn(4, 30, 2, generator=torch.Generator().manual_seed(0))
+    assert stack._plain is not None
+    plain = stack._forward(stack.parameters, inputs)
+    stack._plain = None
+    torch.testing.assert_close(plain, stack._forward(stack.parameters, inputs))
+
+
+class Doubled(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+def hooked() -> nn.Sequential:
+    net = mlp(2, 2)
+    net[1].register_forward_hook(lambda module, inputs, output: output + 1)
+    return net
+
+
+def shared() -> nn.Sequential:
+    layer = nn.Linear(2, 2)
+    return nn.Sequential(nn.Flatten(), layer, nn.ReLU(), layer)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        hooked(),
+        shared(),
+        mlp(2, 2, activation=lambda: ZFold(learnable=True)),
+        nn.Sequential(nn.Flatten(), Doubled(2, 2)),
+        nn.Sequential(nn.Linear(2, 2)),
+        nn.Sequential(nn.Flatten(), nn.Linear(2, 4), nn.LayerNorm(4), nn.Linear(4, 2)),
+        cnn(1, 2),
+    ],
+    ids=["hook", "shared", "learnable", "subclass", "unflattened", "norm", "convolution"],
+)
+def test_any_other_net_goes_through_vmap(net: nn.Module) -> None:
+    assert _plain_layers(net) is None
 
 
 def test_a_stack_trains_convolution_nets() -> None:

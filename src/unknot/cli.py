@@ -215,7 +215,7 @@ def build(arguments: list[str]) -> typer.Typer:
     for name, verb in verbs.items():
         # The refusal takes any flags; --help of it too says what is missing.
         loose = name == "shape" or verb.__name__ == "refuse"
-        extra = {"allow_extra_args": loose, "ignore_unknown_options": loose}
+        extra = {"allow_extra_args": loose, "ignore_unknown_options": loose, "max_content_width": 100}
         app.command(name, context_settings=extra, help=_help(verb))(verb)
 
     @app.callback()
@@ -308,8 +308,9 @@ def _ending_in_order() -> Iterator[None]:
 
 
 def _help(verb: Callable[..., None]) -> str:
-    """The docstring of a verb; for shape with what there is to make."""
-    text = inspect.getdoc(verb) or ""
+    """The docstring of a verb, commands on lines of their own; for shape with what there is to make."""
+    parts = (inspect.getdoc(verb) or "").split("\n\n")
+    text = "\n\n".join(f"\b\n  {p.strip()}" if p.strip().startswith("unknot ") else p for p in parts)
     if verb is not shape:
         return text
     lines = []

@@ -100,8 +100,8 @@ def study(
     medians as longer than the cap. Ratios of medians come with a 95 % interval (bootstrap over seeds) and
     a log-rank test corrected for all comparisons.
 
-      \b
       unknot study --data rings --activations relu,gelu,zfold --out study.sqlite
+
       unknot report study.sqlite --out report.html
 
     Killed at any moment, it goes on with --resume as if nothing had happened. One process, or one worker

@@ -8,7 +8,7 @@ NATIVE := $(wildcard src/native/*) CMakeLists.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint docs notebooks figures wheel wheel-test bench bench-engine fuzz fuzz-readers \
-  sanitize coverage clean
+  mutants sanitize coverage coverage-python clean
 CASES ?= 20000
 RUNS ?= 20000
 NATIVE_TOOLS := .venv/.native-tools
@@ -34,7 +34,9 @@ help:
 	@echo "make bench-engine  the engine against ripser.py, GUDHI and giotto-ph"
 	@echo "make fuzz    the engine against ripser and GUDHI on CASES=20000 random cases; resumable"
 	@echo "make fuzz-readers  the file readers under atheris, RUNS=20000 inputs"
+	@echo "make mutants  the tests against faults put into the code, by mutmut; resumable"
 	@echo "make sanitize, make coverage  the engine's tests under ASan and UBSan, or with gcov"
+	@echo "make coverage-python  the lines and branches that the tests run, other processes included"
 	@echo "make clean   remove everything that was built"
 
 $(INSTALLED): pyproject.toml constraints.txt $(NATIVE)
@@ -103,6 +105,16 @@ fuzz-readers: $(INSTALLED)
 	$(PIP) install --quiet --group fuzz
 	$(BIN)/python fuzz/readers.py build/corpus -runs=$(RUNS)
 
+# Without -S the editable install would stand in for the mutants. One after the other, as time is a verdict.
+# What was run stays as it is, except for the MODULES that are named: MODULES="scale plan".
+MODULES ?=
+MUTMUT = PYTHONPATH="$(abspath $(SITE))" OMP_NUM_THREADS=1 $(BIN)/python -S
+mutants: $(INSTALLED)
+	$(PIP) install --quiet --group mutants
+	mkdir -p mutants/src/unknot && cp $(SITE)/unknot/_native*.so mutants/src/unknot/
+	$(MUTMUT) $(BIN)/mutmut run --max-children 1 $(MODULES:%='unknot.%.*')
+	$(MUTMUT) fuzz/mutants.py
+
 $(NATIVE_TOOLS): $(INSTALLED)
 	$(PIP) install --quiet --group native
 	touch $@
@@ -120,6 +132,9 @@ coverage: $(NATIVE_TOOLS)
 	# gcov 12 counts some inlined branches below zero (GCC bug 68080).
 	$(BIN)/gcovr --root . --filter src/native --object-directory build/coverage --gcov-ignore-parse-errors negative_hits.warn_once_per_file --merge-lines --print-summary --sort uncovered-percent
 
+coverage-python: $(INSTALLED)
+	$(BIN)/pytest -n 2 --cov --cov-report=term-missing:skip-covered
+
 clean:
-	rm -rf .venv build dist runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .coverage* build dist mutants runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

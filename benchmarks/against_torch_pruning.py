@@ -68,6 +68,7 @@ THEIRS = {
     "BN scale": (tp.pruner.BNScalePruner, tp.importance.BNScaleImportance),
     "group Taylor": (tp.pruner.BasePruner, tp.importance.GroupTaylorImportance),
 }
+SHOWN = {"fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cnn": "CNN", "resnet": "ResNet"}
 OURS = ("elder", "elder-taylor", "l1")
 Row = dict[str, Any]
 Table = tuple[str, list[str], list[tuple[str, ...]]]
@@ -238,7 +239,7 @@ def tables(rows: list[Row], cases: list[dict[str, str]]) -> Iterator[Table]:
         of_net = [r for r in rows if (r["set"], r["net"]) == (name, net)]
         base, n = statistics.mean(r["before"] for r in of_net), len(seeds_of(rows, name, net))
         yield (
-            f"{name}, {net}, {base:.3f} before: points lost, mean ± sd of {n} training seeds",
+            f"{SHOWN[name]}, {SHOWN[net]}, {base:.3f} before: points lost, mean ± sd of {n} training seeds",
             ["MACs", "by", "criterion", "removed", "raw", "recalibrated / refitted", "+ 1 epoch",
              "time at batch 1", "at 64"],
             [cell(of_net, share, by, criterion) for share in SHARES for by, criterion in ways()],
@@ -249,7 +250,7 @@ def tables(rows: list[Row], cases: list[dict[str, str]]) -> Iterator[Table]:
         "elder and refit minus torch-pruning, in points: pairs of the same net, mean ± sd",
         ["set", "net", "MACs", "against", "refitted - recalibrated", "both + 1 epoch", "pairs"],
         [
-            (name, net, f"{share:.0%}", rival,
+            (SHOWN[name], SHOWN[net], f"{share:.0%}", rival,
              *(difference(rows, name, net, share, rival, mended) for mended in (True, False)),
              str(len(seeds_of(rows, name, net))))
             for name, net in nets for share in SHARES

@@ -239,7 +239,7 @@ def tables(rows: list[Row], cases: list[dict[str, str]]) -> Iterator[Table]:
         of_net = [r for r in rows if (r["set"], r["net"]) == (name, net)]
         base, n = statistics.mean(r["before"] for r in of_net), len(seeds_of(rows, name, net))
         yield (
-            f"{SHOWN[name]}, {SHOWN[net]}, {base:.3f} before: points lost, mean ± sd of {n} training seeds",
+            f"{SHOWN[name]}, {SHOWN[net]}, {base:.3f} before: points lost, mean ± sd of {n} seeds",
             ["MACs", "by", "criterion", "removed", "raw", "recalibrated / refitted", "+ 1 epoch",
              "time at batch 1", "at 64"],
             [cell(of_net, share, by, criterion) for share in SHARES for by, criterion in ways()],

@@ -45,6 +45,7 @@ WORKERS = (1, 2)
 BEYOND = (4, 8, 16)
 SETS = ("rings", "checker")
 CLOUDS = 60
+EPOCHS = 30
 NAMES = ("relu", "gelu", "silu", "tanh", "hardtanh", "zfold")
 Way = tuple[str, int, str | None]  # name, jobs, address
 
@@ -73,35 +74,42 @@ def cluster(workers: int, folder: Path) -> Iterator[str]:
             process.wait()
 
 
-def run_study(way: Way, folder: Path) -> None:
+def run_study(way: Way, folder: Path, light: bool) -> None:
     _, jobs, address = way
     path = folder / "study.sqlite"
     path.unlink(missing_ok=True)
     sets = {name: load_data(name) for name in SETS}
     chosen = {name: ACTIVATIONS[name] for name in NAMES}
     Study(path).run(
-        sets, chosen, seeds=5, epochs=60, learning_rates=[3e-3], gains=[1.0], jobs=jobs, cluster=address
+        sets,
+        chosen,
+        seeds=5,
+        epochs=1 if light else EPOCHS,
+        learning_rates=[3e-3],
+        gains=[1.0],
+        jobs=jobs,
+        cluster=address,
     )
 
 
-def run_counting(way: Way, folder: Path) -> None:
+def run_counting(way: Way, folder: Path, light: bool) -> None:
     _, _, address = way
     rng = np.random.default_rng(0)
-    clouds = [rng.normal(size=(2000, 16)) for _ in range(CLOUDS)]
+    clouds = [rng.normal(size=(2000, 16)) for _ in range(2 if light else CLOUDS)]
     # One thread everywhere: what is compared is one worker with several.
     settings = CountSettings(Scale(k=14, hops=1), threads=1, repeats=20)
     with Workforce(cluster=address) as workforce:
         count_clouds(clouds, settings, workforce)
 
 
-def run_fuzz(way: Way, folder: Path) -> None:
+def run_fuzz(way: Way, folder: Path, light: bool) -> None:
     _, jobs, address = way
     flags = ["--jobs", str(jobs)] if address is None else ["--cluster", address]
-    command = [sys.executable, str(ROOT / "fuzz/fuzz.py"), "--cases", "6000", *flags]
+    command = [sys.executable, str(ROOT / "fuzz/fuzz.py"), "--cases", "50" if light else "6000", *flags]
     subprocess.run(command, check=True, capture_output=True)
 
 
-WORK: dict[str, Callable[[Way, Path], None]] = {
+WORK: dict[str, Callable[[Way, Path, bool], None]] = {
     "study": run_study, "counting": run_counting, "fuzzing": run_fuzz,
 }  # fmt: skip
 
@@ -129,7 +137,7 @@ def study_tasks(folder: Path) -> list[float]:
             data = load_data(name)
             start = time.perf_counter()
             Study(path).run(
-                {name: data}, {activation: ACTIVATIONS[activation]}, seeds=5, epochs=60,
+                {name: data}, {activation: ACTIVATIONS[activation]}, seeds=5, epochs=EPOCHS,
                 learning_rates=[3e-3], gains=[1.0],
             )  # fmt: skip
             found.append(time.perf_counter() - start)
@@ -169,9 +177,9 @@ def measure(folder: Path) -> dict[str, dict[str, list[float]]]:
                 for name, work in WORK.items():
                     if name == "counting" and way[1] > 1:
                         continue  # on this machine the engine's threads count
-                    work(way, place)  # imports are done, data are there
+                    work(way, place, True)  # imports are done, data are there
                     start = time.perf_counter()
-                    work(way, place)
+                    work(way, place, False)
                     seconds[name].setdefault(way[0], []).append(time.perf_counter() - start)
                     print(f"{name}, {way[0]}: {seconds[name][way[0]][-1]:.1f} s", flush=True)
     return seconds

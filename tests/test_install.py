@@ -152,3 +152,15 @@ def test_distributions_with_strays_are_refused(tmp_path: Path) -> None:
     refused = python(ROOT / "tests" / "install" / "contents.py", tmp_path, cwd=tmp_path)
     assert refused.returncode == 1
     assert "data/train.parquet" in refused.stderr
+
+
+def test_every_extra_is_in_the_readme_and_all_holds_them_all() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    section = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    extras = dict(re.findall(r"^(\w+) = \[(.*)\]$", section, re.MULTILINE))
+    everything = re.search(r"unknot\[([\w,]+)\]", extras.pop("all"))
+    assert everything is not None
+    assert set(everything[1].split(",")) == set(extras)
+    readme = (ROOT / "README.md").read_text()
+    for name in (*extras, "all"):
+        assert f"`{name}`" in readme, name

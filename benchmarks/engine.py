@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 import warnings
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -465,6 +466,8 @@ def main():
         args.out.write_text(
             json.dumps(
                 {
+                    "command": "make bench-engine",
+                    "date": date.today().isoformat(),
                     "engine": _native.engine_info(),
                     "python": platform.python_version(),
                     "machine": platform.machine(),

@@ -72,6 +72,12 @@ class ExportReport:
     threads: int
     versions: dict[str, str]
 
+    def __post_init__(self) -> None:
+        if not self.parity or len(self.torch) != len(self.onnx):  # of a damaged file
+            raise ValueError(
+                f"{len(self.torch)} and {len(self.onnx)} latencies, {len(self.parity)} parities"
+            )
+
     @property
     def worst(self) -> float:
         """The largest relative difference."""

@@ -32,6 +32,10 @@ class CloudView:
     points: tuple[tuple[float, float, float], ...]
     explained: float
 
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.points).all():  # of a damaged file
+            raise ValueError(f"a view of layer {self.layer} with coordinates that are not finite")
+
 
 def project(samples: FloatArray, before: FloatArray | None = None) -> tuple[FloatArray, float]:
     """The first three principal components of ``samples``, and the variance that they hold.

@@ -17,6 +17,7 @@ from unknot.criteria import DEAD
 from unknot.errors import InputError
 from unknot.graph import Scale
 from unknot.models import cnn, mlp, resnet
+from unknot.plan import why_nothing_goes
 from unknot.pruning import PruningPlan, plan_pruning, prune
 from unknot.scoring import FilterScore, FilterScores, score_filters
 
@@ -409,3 +410,24 @@ def test_counting_macs_times_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = built("cnn")
     scores = score_filters(model, criterion="l1")
     assert plan_pruning(model, scores, EXAMPLE, macs=0.5, allocation="macs").removed
+
+
+def test_why_nothing_goes_counts_the_other_layers() -> None:
+    assert why_nothing_goes({"a": "x"}, {"a": 4, "b": 4}) == ""
+    assert why_nothing_goes({"a": "x"}, {"a": 4}) == "no filter of a may go (x)"
+    assert why_nothing_goes({"a": "x", "b": "y"}, {"a": 4, "b": 4}) == (
+        "no filter of a may go (x), nor may those of 1 other layers"
+    )
+
+
+@pytest.mark.parametrize("budget", ["macs", "parameters"])
+def test_a_share_of_a_net_of_which_nothing_may_go_is_refused_with_the_reason(budget: str) -> None:
+    model, x = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(1)), torch.randn(2, 1, 6, 6)
+    scores = score_filters(model, criterion="l1")
+    with pytest.raises(InputError) as refused:
+        plan_pruning(model, scores, x, **{budget: 0.25}, ignored=["0"])
+    assert str(refused.value) == (
+        f"{budget} = 0.25: no filter of 0 may go (ignored by '0'): expected a model with filters that "
+        "may go; name linear layers to prune, e.g. linear=['*pwconv1'] or --linear '*pwconv1', if it has some"
+    )
+    assert plan_pruning(model, scores, x, **{budget: 0.0}, ignored=["0"]).n_removed == 0

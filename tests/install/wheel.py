@@ -4,6 +4,7 @@ Takes a wheel, or of a folder the one that suits this Python.
 
 Installs wheels only, hides every compiler, then runs the topology of points without torch,
 `unknot doctor`, `unknot demo --quick` and the README. Ends with code 1 at the first that fails.
+Prints the wall time of each in seconds, downloads included.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from pathlib import Path
 
@@ -32,6 +34,7 @@ def main() -> None:
 
 
 def check(wheel: Path, folder: Path, constraint: Path | None, readme: bool) -> None:
+    started = time.perf_counter()
     venv.create(folder / "env", with_pip=True)
     bin_folder = folder / "env" / ("Scripts" if os.name == "nt" else "bin")
     python = bin_folder / "python"
@@ -43,7 +46,9 @@ def check(wheel: Path, folder: Path, constraint: Path | None, readme: bool) -> N
 
     def run(*words: str | Path) -> None:
         print("+", *words, flush=True)
+        begun = time.perf_counter()
         subprocess.run([str(word) for word in words], cwd=folder, env=environment, check=True)
+        print(f"  {time.perf_counter() - begun:.0f} s", flush=True)
 
     pip = (python, "-m", "pip", "install", "--quiet")
     source = ["--find-links", wheel, "unknot"] if wheel.is_dir() else [wheel]
@@ -56,7 +61,8 @@ def check(wheel: Path, folder: Path, constraint: Path | None, readme: bool) -> N
     assert (folder / "demo" / "report.html").is_file()
     if readme:
         run(python, HERE / "readme.py")
-    print(f"{wheel.name}: ok on Python {sys.version.split()[0]}, no compiler at hand")
+    told = f"{wheel.name}: ok on Python {sys.version.split()[0]}, no compiler at hand"
+    print(f"{told}, {time.perf_counter() - started:.0f} s in all")
 
 
 if __name__ == "__main__":

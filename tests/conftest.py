@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+# A source distribution has the tests, but not what these are about.
+needs_checkout = pytest.mark.skipif(
+    not (Path(__file__).parents[1] / "docs").is_dir(), reason="an sdist holds no pages or workflows"
+)
+
 # Tests run side by side, and so do the processes that they start.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")

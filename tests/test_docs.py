@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import needs_checkout
 from install import readme
 
 ROOT = Path(__file__).parents[1]
@@ -129,18 +130,21 @@ def test_commands_of_the_pages_are_understood(line: str) -> None:
     command.make_context(verb, arguments)
 
 
+@needs_checkout
 def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text()
     for page in [*PAGES, *(path.with_suffix(".md") for path in (ROOT / "docs").rglob("*.ipynb"))]:
         assert f": {page.relative_to(ROOT / 'docs')}\n" in navigation
 
 
+@needs_checkout
 def test_every_result_of_a_benchmark_is_listed() -> None:
     module = runpy.run_path(str(ROOT / "benchmarks/index_docs.py"))
     assert module["text"]() == module["PAGE"].read_text(), "run python benchmarks/index_docs.py"
     assert module["table"]().count("\n") == 1 + len(list((ROOT / "benchmarks/results").glob("*.json")))
 
 
+@needs_checkout
 def test_the_pictures_of_the_engine_show_what_the_page_says(tmp_path: Path) -> None:
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler) is None:

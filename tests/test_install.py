@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import needs_checkout
 
 from unknot.errors import InputError, MissingPackage, missing_package
 
@@ -122,6 +123,14 @@ def test_workflows_run_what_there_is(path: Path) -> None:
                 assert target in targets, command
 
 
+@needs_checkout
+def test_an_action_has_one_version() -> None:
+    texts = [path.read_text() for path in workflows()]
+    used = set(re.findall(r"uses: ([\w./-]+)@(\S+)", "\n".join(texts)))
+    assert len(dict(used)) == len(used), sorted(used)
+
+
+@needs_checkout
 def test_every_python_that_is_promised_is_tested_and_built() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     promised = re.findall(r"Programming Language :: Python :: (3\.\d+)", project)
@@ -132,6 +141,7 @@ def test_every_python_that_is_promised_is_tested_and_built() -> None:
         assert f'"cp{version.replace(".", "")}-*"' in project
 
 
+@needs_checkout
 def test_the_version_is_one(tmp_path: Path) -> None:
     script = ROOT / "tests" / "install" / "version.py"
     assert python(script, cwd=tmp_path).returncode == 0

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from conftest import needs_checkout
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "docs/tutorials").glob("*.py"))
@@ -48,6 +49,7 @@ def pictures(notebook: Any) -> list[tuple[Any, bytes]]:
     ]
 
 
+@needs_checkout
 def test_there_is_one_tutorial_for_each_job() -> None:
     assert [path.stem for path in SCRIPTS] == ["see", "shrink", "speed_up"]
 

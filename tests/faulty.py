@@ -19,6 +19,7 @@ Faults:
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -67,6 +68,11 @@ class Writer:
     limits: tuple[int, ...] = ()
     starts: tuple[bool, ...] = (False, True)  # whether there is an earlier file
     slow: bool = False
+    needs: tuple[str, ...] = ()  # packages
+
+    @property
+    def lacks(self) -> list[str]:
+        return [package for package in self.needs if importlib.util.find_spec(package) is None]
 
     @property
     def once(self) -> bool:
@@ -124,14 +130,19 @@ def keep_images(path: Path, version: int) -> None:
     _keep(path, (np.full((9, 8, 8, 1), version, np.uint8), np.arange(9), ("a", "b")))
 
 
-WRITERS = {
+EVERY = {
     writer.name: writer
     for writer in (
         Writer("profile.json", lambda p, v: write_profile(p, full_profile(epochs=v + 1)), digest),
         Writer("profile.jsonl", lambda p, v: write_profile(p, full_profile(epochs=v + 1)), digest),
-        Writer("profile.parquet", lambda p, v: write_profile(p, full_profile(epochs=v + 1)), digest),
+        Writer(
+            "profile.parquet",
+            lambda p, v: write_profile(p, full_profile(epochs=v + 1)),
+            digest,
+            needs=("pyarrow",),
+        ),
         Writer("journal.jsonl", add_epoch, epochs_of),
-        Writer("table.parquet", add_epoch, epochs_of),
+        Writer("table.parquet", add_epoch, epochs_of, needs=("pyarrow",)),
         Writer("scores.json", lambda p, v: scores(f"conv{v}").to_json(p), digest),
         Writer("plan.json", lambda p, v: plan(f"conv{v}").to_json(p), digest),
         Writer("outcome.json", lambda p, v: replace(outcome(), verdict=str(v)).to_json(p), digest),
@@ -157,9 +168,12 @@ WRITERS = {
             lambda p: p.stat().st_size,
             starts=(False,),
             slow=True,
+            needs=("onnx", "onnxscript", "onnxruntime"),
         ),
     )
 }
+LEFT_OUT = {name: writer.lacks for name, writer in EVERY.items() if writer.lacks}
+WRITERS = {name: writer for name, writer in EVERY.items() if name not in LEFT_OUT}
 
 
 def die_before(number: int, folder: Path) -> Callable[[], None]:

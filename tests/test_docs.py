@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import needs_checkout
+from conftest import missing, needs_checkout
 from install import readme
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +27,19 @@ def run(code: list[str], folder: Path) -> str:
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
+
+
+def skip_without_extras(code: str) -> None:
+    """Unless all that the code imports of the extras is installed."""
+    names = "|".join(("lightning", "transformers", "distributed", "mlflow", "tensorboard"))
+    needed = re.findall(
+        rf"^\s*(?:import|from) (?:unknot\.integrations\.)?({names})\b", code, re.MULTILINE
+    )
+    if "export_onnx" in code:
+        needed += ["onnx", "onnxscript", "onnxruntime"]
+    for package in needed:
+        if importlib.util.find_spec(package) is None:
+            missing(f"{package} is not installed")
 
 
 def test_readme_runs_as_printed_from_the_example_to_the_pruned_model(tmp_path: Path) -> None:
@@ -53,9 +67,7 @@ def test_a_readme_that_fails_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
 def test_examples_run(path: Path, tmp_path: Path) -> None:
-    for package in ("lightning", "transformers", "distributed"):
-        if f"import {package}" in path.read_text() or f"from {package}" in path.read_text():
-            pytest.importorskip(package)
+    skip_without_extras(path.read_text())
     assert run([str(path)], tmp_path).strip()
 
 
@@ -86,14 +98,16 @@ def short_examples(page: Path) -> list[str]:
     return [code for code in blocks if "--8<--" not in code]
 
 
+# That of MLflow needs a store: tests/test_integrations_trackers.py runs it.
 @pytest.mark.parametrize(
-    "page", [p for p in PAGES if short_examples(p)], ids=lambda p: str(p.relative_to(ROOT / "docs"))
+    "page",
+    [page for page in PAGES if short_examples(page) and page.stem != "mlflow"],
+    ids=lambda page: str(page.relative_to(ROOT / "docs")),
 )
 def test_short_examples_of_a_page_run_one_after_another(page: Path, tmp_path: Path) -> None:
-    if page.stem == "mlflow":  # by tests/test_integrations_trackers.py, with a store of its own
-        pytest.skip("needs a store")
     given = GIVEN.replace("CONVOLUTIONS", str(page.stem in ("prune", "criteria")))
     code = "\n".join([given, *short_examples(page)])
+    skip_without_extras(code)
     # As a file behind a guard: workers of a study import it again.
     indented = "".join(f"    {line}\n" for line in code.splitlines())
     (tmp_path / "page.py").write_text(f'if __name__ == "__main__":\n{indented}')

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faulty import WRITERS, trial
+from conftest import missing, needs_checkout
+from faulty import LEFT_OUT, WRITERS, trial
 
 from unknot import memory
 from unknot.cli import main
@@ -82,6 +83,11 @@ def assert_refused_in_one_line(rows: list[Found]) -> None:
             assert (found["state"], found["left"]) == ("old", []), found
 
 
+def test_no_writer_is_left_out() -> None:
+    if LEFT_OUT:
+        missing("; ".join(f"{name}: no {', '.join(lacks)}" for name, lacks in LEFT_OUT.items()))
+
+
 def test_kill_9_before_any_operation_on_files_leaves_the_old_or_the_new(home: Path) -> None:
     rows = injected(home, "kill")
     assert_whole_or_nothing(rows, set(WRITERS))
@@ -117,7 +123,8 @@ def test_a_file_system_without_room(home: Path) -> None:
     rows = injected(home / "small", "full", through=mounted)
     assert_whole_or_nothing(rows, QUICK)
     assert_refused_in_one_line(rows)
-    assert sum("No space left" in f["ended"] or "disk is full" in f["ended"] for f in rows) > 20
+    without_room = [f for f in rows if "No space left" in f["ended"] or "disk is full" in f["ended"]]
+    assert len(without_room) > 0.8 * len(rows)
 
 
 def test_a_journal_goes_on_after_a_full_disk(tmp_path: Path) -> None:
@@ -439,6 +446,7 @@ def test_the_command_refuses_what_does_not_fit(tmp_path: Path, monkeypatch: pyte
 # ---- the page
 
 
+@needs_checkout
 def test_every_test_that_the_page_names_exists() -> None:
     text = (HERE.parent / "docs" / "faults.md").read_text()
     rows = [

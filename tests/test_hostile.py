@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -240,7 +241,8 @@ def test_labels_that_are_no_classes_are_refused(tmp_path: Path, labels: list[obj
 
 def written(tmp_path: Path) -> dict[str, bytes]:
     """One whole file of every kind that can be read."""
-    for suffix in ("json", "jsonl", "parquet"):
+    table = ["parquet"] if importlib.util.find_spec("pyarrow") else []
+    for suffix in ("json", "jsonl", *table):
         write_profile(tmp_path / f"profile.{suffix}", full_profile(epochs=2))
     scores().to_json(tmp_path / "scores.json")
     plan().to_json(tmp_path / "plan.json")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import needs_checkout
 
 import unknot as uk
 from unknot.integrations import scalars
@@ -83,6 +84,7 @@ class TestTensorBoard:
                 found.setdefault(event.step, {})[tag] = event.value
         return found
 
+    @needs_checkout
     def test_event_file_holds_the_profile(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         before = threading.active_count()
@@ -122,6 +124,7 @@ class TestMlflow:
         yield
         mlflow.set_tracking_uri(None)
 
+    @needs_checkout
     def test_run_holds_the_profile(self, tmp_path: Path) -> None:
         import mlflow
 

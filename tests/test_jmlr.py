@@ -11,11 +11,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from conftest import needs_checkout
 
 from unknot.activations import ACTIVATIONS, init_by_gain
 from unknot.synthetic import make_shape
 from unknot.training import one_thread, train
 
+pytestmark = needs_checkout
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 

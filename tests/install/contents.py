@@ -11,7 +11,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[2] / "src" / "unknot"
 # All that a build from source, and its tests, read.
 TOP = {
-    "src", "tests", "examples", "CMakeLists.txt", "Makefile", "pyproject.toml", "constraints.txt",
+    "src", "tests", "fuzz", "examples", "CMakeLists.txt", "Makefile", "pyproject.toml", "constraints.txt",
     "PKG-INFO", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff",
 }  # fmt: skip
 TEXT = {".py", ".pyi", ".cpp", ".hpp", ".md", ".txt", ".toml", ".cff", ".typed", ".js", ".css", ".j2", ""}

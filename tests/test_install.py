@@ -164,13 +164,24 @@ def test_distributions_with_strays_are_refused(tmp_path: Path) -> None:
     assert "data/train.parquet" in refused.stderr
 
 
-def test_every_extra_is_in_the_readme_and_all_holds_them_all() -> None:
+def extras_of_the_project() -> dict[str, str]:
     project = (ROOT / "pyproject.toml").read_text()
     section = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
-    extras = dict(re.findall(r"^(\w+) = \[(.*)\]$", section, re.MULTILINE))
+    return dict(re.findall(r"^(\w+) = \[(.*)\]$", section, re.MULTILINE))
+
+
+def test_every_extra_is_in_the_readme_and_all_holds_them_all() -> None:
+    extras = extras_of_the_project()
     everything = re.search(r"unknot\[([\w,]+)\]", extras.pop("all"))
     assert everything is not None
     assert set(everything[1].split(",")) == set(extras)
-    readme = (ROOT / "README.md").read_text()
+    installing = (ROOT / "README.md").read_text().partition("`pip install .`")[2].partition("\n\n")[0]
     for name in (*extras, "all"):
-        assert f"`{name}`" in readme, name
+        assert f"`{name}`" in installing, name
+
+
+@needs_checkout
+def test_every_extra_is_in_the_pages() -> None:
+    pages = "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+    told = set(re.findall(r"pip install 'unknot\[(\w+)\]'", pages))
+    assert told == set(extras_of_the_project())

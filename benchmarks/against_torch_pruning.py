@@ -26,7 +26,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -69,20 +69,21 @@ THEIRS = {
     "group Taylor": (tp.pruner.BasePruner, tp.importance.GroupTaylorImportance),
 }
 SHOWN = {"fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cnn": "CNN", "resnet": "ResNet"}
-OURS = ("elder", "elder-taylor", "l1")
+OURS = ("elder-surgeon", "elder", "elder-taylor", "l1")
 Row = dict[str, Any]
 Table = tuple[str, list[str], list[tuple[str, ...]]]
 
 
 def main() -> None:
     rows = [json.loads(line) for line in PARTS.read_text().splitlines()] if PARTS.exists() else []
-    done = {(r["set"], r["net"], r["seed"]) for r in rows}
+    done = {(r["set"], r["net"], r["seed"], r["criterion"]) for r in rows}
     with one_thread():
         for seed in SEEDS:
             for name in SETS:
                 for net in NETS:
-                    if (name, net, seed) not in done and "--done" not in sys.argv:
-                        new = trials(name, net, seed)
+                    missing = [c for c in (*OURS, *THEIRS) if (name, net, seed, c) not in done]
+                    if missing and "--done" not in sys.argv:
+                        new = trials(name, net, seed, missing)
                         keep(new)
                         rows += new
         cases = run_cases()
@@ -163,11 +164,12 @@ class Trial:
         return row
 
 
-def trials(name: str, net: str, seed: int) -> list[Row]:
+def trials(name: str, net: str, seed: int, criteria: Sequence[str]) -> list[Row]:
+    """The rows of one net; its training is the same whenever a criterion is added."""
     trial = Trial(name, net, seed)
     samples = [(trial.train.images, trial.train.labels)]
     rows = []
-    for criterion in OURS:
+    for criterion in [c for c in OURS if c in criteria]:
         scores = score_filters(trial.model, samples, criterion=criterion, max_points=SCORED, seed=seed)
         for share in SHARES:
             plan = plan_pruning(trial.model, scores, trial.train.images[:2], macs=share)
@@ -176,7 +178,7 @@ def trials(name: str, net: str, seed: int) -> list[Row]:
             refit(trial.model, mended, plan, trial.train.images, seed=seed)
             found = {"refitted": trial.hits(mended), "tuned": trial.tuned(mended)}
             rows.append(trial.row("unknot", criterion, share, slim, **found))
-    for criterion in THEIRS:
+    for criterion in [c for c in THEIRS if c in criteria]:
         for share in SHARES:
             slim = theirs(trial, criterion, share)
             found = {"recalibrated": trial.hits(trial.recalibrated(slim)), "tuned": trial.tuned(slim)}
@@ -247,7 +249,7 @@ def tables(rows: list[Row], cases: list[dict[str, str]]) -> Iterator[Table]:
     if not nets:
         yield ("Accuracy at equal MACs: not run yet", ["net"], [])
     yield (
-        "elder and refit minus torch-pruning, in points: pairs of the same net, mean ± sd",
+        "elder-surgeon and refit minus torch-pruning, in points: pairs of the same net, mean ± sd",
         ["set", "net", "MACs", "against", "refitted - recalibrated", "both + 1 epoch", "pairs"],
         [
             (SHOWN[name], SHOWN[net], f"{share:.0%}", rival,
@@ -304,7 +306,7 @@ def difference(rows: list[Row], name: str, net: str, share: float, rival: str, m
         of_net = [
             r for r in rows if (r["set"], r["net"], r["seed"], r["macs"]) == (name, net, seed, share)
         ]
-        ours = next(r for r in of_net if r["criterion"] == "elder")["refitted" if mended else "tuned"]
+        ours = next(r for r in of_net if r["criterion"] == OURS[0])["refitted" if mended else "tuned"]
         key = "recalibrated" if mended else "tuned"
         others = {r["criterion"]: r[key] for r in of_net if r["by"] == "torch-pruning"}
         points.append(100 * (ours - (others[rival] if rival in others else max(others.values()))))

@@ -29,7 +29,7 @@ distributed = pytest.importorskip("distributed", reason="distributed is not inst
 # Of asyncio, at the end of a client whose scheduler has gone.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 FUZZ = Path(__file__).parents[1] / "fuzz" / "fuzz.py"
-SECONDS = 60
+SECONDS = 180  # a loaded machine is no failure
 ACTIVATIONS = "relu,tanh,gelu,zfold,hardtanh,silu"
 STUDY = (
     "--seeds", "2", "--epochs", "20", "--width", "12", "--depth", "2", "--learning-rates", "3e-3",

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 
 from unknot import _native
-from unknot.workforce import Workforce
 
 # Cases that are one task.
 TOGETHER = 50
@@ -295,6 +294,8 @@ def add(state, found):
 
 
 def main():
+    from unknot.workforce import Workforce  # here: builds for the sanitizers have the extension alone
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=2000, help="stop at this case number")
     parser.add_argument("--first", type=int, default=0)

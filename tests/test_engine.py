@@ -93,6 +93,13 @@ def test_known_complexes(variant, name, a, expected):
     assert betti(a, 0) == expected[:1]
 
 
+def test_more_tetrahedra_than_the_core_lists_are_taken_apart(variant):
+    """42^4 = 3.1 million, in a join of four discrete sets, a wedge of 3-spheres; beside it 2-spheres."""
+    part = np.concatenate([np.repeat(np.arange(4), 42), np.repeat(np.arange(4, 7), 3)])
+    a = (part[:, None] != part[None, :]) & ((part[:, None] < 4) == (part[None, :] < 4))
+    assert betti(a | np.eye(len(a), dtype=bool)) == (2, 0, 8)
+
+
 def test_complete_bipartite_graph_has_the_loops_of_a_join(variant):
     part = np.arange(23) < 9
     a = (part[:, None] != part[None, :]) | np.eye(23, dtype=bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -331,6 +332,34 @@ def test_no_cluster_is_one_line_and_nothing_written(
     assert ended.value.code == 2
     assert told.startswith(f"unknot: cluster {address}") and len(told.splitlines()) == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"address": 3}', '{"other": "tcp://127.0.0.1:9"}', "\xff"])
+def test_a_broken_scheduler_file_is_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "scheduler.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"cluster .*scheduler\.json \(.*\): expected the address"):
+        Workforce(cluster=str(path)).__enter__()
+
+
+def test_a_wrong_address_leaves_nothing_for_the_garbage_collector(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which would close the client while another starts, and wait for ever on the lock of both."""
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.5)
+    closed = []
+    close = distributed.Client.close
+    monkeypatch.setattr(
+        distributed.Client, "close", lambda it, *a, **k: (closed.append(it.status), close(it, *a, **k))
+    )
+    for address in ("nonsense://x", "tcp://127.0.0.1:9"):
+        closed.clear()
+        with pytest.raises(InputError, match="expected the address of a running Dask scheduler"):
+            Workforce(cluster=address).__enter__()
+        assert closed  # at once
+        closed.clear()
+        gc.collect()
+        assert set(closed) <= {"closed"}
 
 
 def test_a_cluster_without_workers_is_not_waited_for_for_ever(

@@ -6,12 +6,13 @@ workers died, and on a scheduler that went (joblib 1.6).
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -234,16 +235,34 @@ def _unpacked(here: str, *packed: bytes) -> Any:
     return function(*call)
 
 
+def _closing(client_class: Any) -> Any:
+    """A class of clients that close when they cannot start.
+
+    Dask leaves such a one half open with its thread, for the garbage collector to close. Where that runs
+    while the next client starts, both want one lock, and wait for ever (distributed 2026.8).
+    """
+
+    class Closing(client_class):  # type: ignore[misc]
+        def start(self, **kwargs: Any) -> None:
+            try:
+                super().start(**kwargs)
+            except BaseException:
+                with suppress(Exception):  # the first error is the one to tell
+                    self.close(timeout=5)
+                raise
+
+    return Closing
+
+
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
     from distributed import Client
 
-    where = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
     try:
-        if "scheduler_file" in where:
-            Path(address).stat()  # Dask would wait for it
-        client = Client(**where, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:  # TimeoutError is an OSError
+        # Of a scheduler file Dask would wait for one that is not there, and fail an assertion on others.
+        named = json.loads(Path(address).read_text())["address"] if address.endswith(".json") else address
+        client = _closing(Client)(named, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:  # TimeoutError is an OSError
         raise InputError(
             f"cluster {address} ({str(error)[:80]})",
             "the address of a running Dask scheduler",

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -255,6 +256,26 @@ def test_a_worker_killed_in_the_middle_changes_nothing(
         assert (ran.returncode, told) == (0, "")
         assert [worker.poll() for worker in cluster.workers] == [-signal.SIGKILL, None, None]
     assert uk.Study(out).trials() == alone
+
+
+def test_no_worker_left_is_told_and_the_next_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with started(tmp_path, workers=1) as cluster, Workforce(cluster=cluster.address) as workforce:
+        end(cluster.workers[0])
+        monkeypatch.setattr(module, "WORKER_SECONDS", 0.1)
+
+        def rescue() -> None:
+            wait(lambda: bool(caplog.messages), "word of it")
+            time.sleep(0.5)  # said once
+            cluster.add_worker()
+
+        helper = Thread(target=rescue)
+        helper.start()
+        assert list(workforce.run(double, [(1,), (2,)], ordered=True)) == [2, 4]
+        helper.join()
+    told = f"cluster {cluster.address} has no worker left: waiting for one, started with: dask worker"
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith(told)
 
 
 def test_a_scheduler_killed_in_the_middle_and_started_again_changes_nothing(

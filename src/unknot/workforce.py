@@ -16,12 +16,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from threading import Event, Thread
 from types import TracebackType
 from typing import Any, TypeVar
 
 from unknot.errors import InputError, missing_package, require_count
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 # A scheduler that does not answer in so many seconds is not there; its first worker may take longer.
 CONNECT_SECONDS = 10.0
 WORKER_SECONDS = 30.0
@@ -123,10 +125,11 @@ class Workforce:
             client.submit(_unpacked, here, work, *map(packed.sent, call), pure=False) for call in calls
         ]
         try:
-            waiting = futures if ordered else as_completed(futures, loop=client.loop)
-            for future in waiting:
-                yield self._result(future)
-                future.release()
+            with _watched(client, str(self.cluster)):
+                waiting = futures if ordered else as_completed(futures, loop=client.loop)
+                for future in waiting:
+                    yield self._result(future)
+                    future.release()
         finally:
             if client.status == "running":
                 client.cancel(futures, force=True)
@@ -235,6 +238,29 @@ def _unpacked(here: str, *packed: bytes) -> Any:
     return function(*call)
 
 
+@contextmanager
+def _watched(client: Any, address: str) -> Iterator[None]:
+    """Says so when no worker is left: tasks then wait for one, as adaptive clusters mean them to."""
+    done = Event()
+
+    def watch() -> None:
+        alone = False
+        while not done.wait(WORKER_SECONDS):
+            try:
+                left = client.nthreads()
+            except Exception:  # the scheduler went, or the client closed: results tell
+                return
+            if not left and not alone:
+                _LOG.warning("cluster %s has no worker left: waiting for one, %s", address, _STARTED)
+            alone = not left
+
+    Thread(target=watch, name="workers left", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
 def _closing(client_class: Any) -> Any:
     """A class of clients that close when they cannot start.
 
@@ -272,7 +298,8 @@ def _connected(address: str) -> Iterator[Any]:
         _require_workers(client, address)
         yield client
     finally:
-        client.close(timeout=5)
+        with suppress(TimeoutError):  # of a scheduler that is stuck; what happened before is told
+            client.close(timeout=5)
 
 
 def _require_workers(client: Any, address: str) -> None:

@@ -11,7 +11,7 @@ def main() -> None:
     points, labels = torch.tensor(shape.points).float(), torch.tensor(shape.labels)
     study = uk.Study("study.sqlite")
     # One thread a worker: a task sets the threads and seeds of its process.
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         study.run(
             {"rings": (points, labels)},
             ["relu", "zfold"],

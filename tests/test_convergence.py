@@ -113,7 +113,7 @@ def test_cells_are_chosen_on_seeds_that_are_not_reported(tmp_path: Path) -> None
 def test_giving_up_cells_that_cannot_win_does_not_change_the_choice(tmp_path: Path) -> None:
     study = Study(tmp_path / "s.sqlite")
     rates, gains = [1e-3, 3e-3, 1e-2], [0.5, 1.0, 2.0]
-    study.run(halves(), ["tanh"], seeds=1, learning_rates=rates, gains=gains, **SMALL)  # type: ignore[arg-type]
+    study.run(halves(700, 50), ["tanh"], seeds=1, learning_rates=rates, gains=gains, **SMALL)  # type: ignore[arg-type]
     early = [t for t in study.trials() if not t.reported]
     assert {t.curve.ended for t in early} >= {"given up", "done"}
     settings = early[0].settings
@@ -122,7 +122,7 @@ def test_giving_up_cells_that_cannot_win_does_not_change_the_choice(tmp_path: Pa
         tuple((r, g) for r in rates for g in gains), tuple(range(SELECTION_SEED, SELECTION_SEED + 3)),
         replace(settings, train_target=0.99), choosing=False,
     )  # fmt: skip
-    whole = run_task(task, halves()["halves"])
+    whole = run_task(task, halves(700, 50)["halves"])
     assert not {t.curve.ended for t in whole} & {"given up"}
 
     def best(trials: list[Trial]) -> tuple[float, float]:
@@ -130,6 +130,19 @@ def test_giving_up_cells_that_cannot_win_does_not_change_the_choice(tmp_path: Pa
 
     (reported,) = [t for t in study.trials() if t.reported]
     assert best(early) == best(whole) == reported.cell
+    exact = {(t.cell, t.seed): t.curve for t in whole}
+    for trial in early:
+        curve = exact[trial.cell, trial.seed]
+        if trial.curve.ended != "given up":
+            assert trial.curve.epochs_to(0.99) == curve.epochs_to(0.99)
+        if trial.curve.ended == "cap":
+            assert trial.curve.train_accuracy[-1] == curve.train_accuracy[-1]
+        assert trial.curve.test_accuracy == ()
+    assert any(  # some were not read in full
+        a != b
+        for t in early
+        for a, b in zip(t.curve.train_accuracy, exact[t.cell, t.seed].train_accuracy, strict=False)
+    )
 
 
 def test_a_diverged_trial_is_a_result(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ ORDER = [
     "probe", "guest", "following", "capture",
     "fused", "folds", "gains", "retrace", "replace", "activations", "models", "images", "training",
     "tuning", "timing", "footprint", "cost", "profile", "journal", "clouds", "measuring", "monitor",
-    "stacked", "trials", "cells", "survival", "convergence", "untangling",
+    "reading", "stack", "stacked", "trials", "cells", "survival", "convergence", "untangling",
     "layers", "responses", "criteria", "elder", "tangles",
     "masking", "links", "patches", "surgeon", "scoring",
     "thresholds", "structure", "budget", "ranking", "plan", "ridge", "readers", "refit", "pruning",

@@ -9,11 +9,10 @@ from torch import nn
 from unknot.activations import ACTIVATIONS, ZFold, init_by_gain
 from unknot.errors import InputError
 from unknot.models import cnn, mlp
+from unknot.stack import TOGETHER, Stack, plain_layers
 from unknot.stacked import (
-    TOGETHER,
+    Curve,
     Progress,
-    _plain_layers,
-    _Stack,
     batches_an_epoch,
     checkpoints,
     train_alone,
@@ -54,9 +53,40 @@ def test_a_stack_trains_each_net_as_alone(activation: str) -> None:
             torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3)
 
 
+def test_accuracies_below_what_matters_may_be_of_some_samples() -> None:
+    data, seeds, exact = discs(1500, 700), list(range(5)), 0.9
+    rates = [1e-4, 1e-2, 1e-3, 1e-2, 3e-3]
+
+    def run(exact_from: float) -> tuple[Curve, ...]:
+        return train_stack(
+            nets("tanh", range(5)), data, learning_rates=rates, seeds=seeds, epochs=4, batch_size=64,
+            exact_from=exact_from,
+        )  # fmt: skip
+
+    whole, some = run(0.0), run(exact)
+    alone = [
+        train_alone(net, data, learning_rate=rate, seed=seed, epochs=4, batch_size=64, exact_from=exact)
+        for net, rate, seed in zip(nets("tanh", range(5)), rates, seeds, strict=True)
+    ]
+    other = 0
+    for a, b, c in zip(whole, some, alone, strict=True):
+        assert a.epochs == b.epochs == c.epochs
+        for split in ("train", "test"):
+            assert a.epochs_to(exact, split) == b.epochs_to(exact, split)
+        for full, part, single in (
+            (a.train_accuracy, b.train_accuracy, c.train_accuracy),
+            (a.test_accuracy, b.test_accuracy, c.test_accuracy),
+        ):
+            assert full[-1] == part[-1]
+            assert all(x == y or max(x, y) < exact for x, y in zip(full, part, strict=True))
+            other += sum(x != y for x, y in zip(full, part, strict=True))
+            torch.testing.assert_close(part, single, atol=0.02, rtol=0)
+    assert other > 20 and any(c.epochs_to(exact) for c in whole)
+
+
 @pytest.mark.parametrize("activation", ["relu", "zfold", "qfold2", "sine"])
 def test_a_plain_net_goes_through_matrix_products_as_through_vmap(activation: str) -> None:
-    stack = _Stack(nets(activation, range(4)), [1e-3] * 4)
+    stack = Stack(nets(activation, range(4)), [1e-3] * 4)
     inputs = torch.randn(4, 30, 2, generator=torch.Generator().manual_seed(0))
     assert stack._plain is not None
     plain = stack._forward(stack.parameters, inputs)
@@ -94,7 +124,7 @@ def shared() -> nn.Sequential:
     ids=["hook", "shared", "learnable", "subclass", "unflattened", "norm", "convolution"],
 )
 def test_any_other_net_goes_through_vmap(net: nn.Module) -> None:
-    assert _plain_layers(net) is None
+    assert plain_layers(net) is None
 
 
 def test_a_stack_trains_convolution_nets() -> None:

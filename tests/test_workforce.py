@@ -45,7 +45,9 @@ class Cluster:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder, self._stack = folder, stack
         self.file = folder / "scheduler.json"
-        self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", str(self.file))
+        self.scheduler = self._start(
+            "scheduler", "--port", "0", "--dashboard-address", ":0", "--scheduler-file", str(self.file)
+        )
         wait(lambda: self.file.exists() and self.file.read_text().endswith("}"), "a scheduler")
         self.address: str = json.loads(self.file.read_text())["address"]
         self.workers: list[subprocess.Popen[bytes]] = []

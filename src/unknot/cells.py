@@ -71,14 +71,17 @@ def run_task(task: Task, data: LabelledData) -> list[Trial]:
     with one_thread(), torch.random.fork_rng(devices=[]):
         models = [_new_model(task, data, gain, seed) for (_, gain), seed in task.nets()]
         watch = _Watch(task, data, models)
+        # What a cell is chosen by is exact: when it has that accuracy, else its accuracy at the cap.
+        read, exact_from = (data.without_test(), CHOOSE_BY) if task.choosing else (data, 0.0)
         if next(models[0].buffers(), None) is None:
             curves = train_stack(
                 models,
-                data,
+                read,
                 learning_rates=[rate for (rate, _), _ in task.nets()],
                 seeds=[seed for _, seed in task.nets()],
                 epochs=task.settings.epochs,
                 batch_size=task.settings.batch_size,
+                exact_from=exact_from,
                 is_done=_is_done(task, data),
                 give_up=_GiveUp(task) if task.choosing else lambda progress: (),
                 on_checkpoint=watch.look,
@@ -86,9 +89,9 @@ def run_task(task: Task, data: LabelledData) -> list[Trial]:
         else:
             curves = tuple(
                 train_alone(
-                    model, data, learning_rate=rate, seed=seed, epochs=task.settings.epochs,
-                    batch_size=task.settings.batch_size, is_done=_is_done(task, data),
-                    on_checkpoint=partial(watch.look_at, net),
+                    model, read, learning_rate=rate, seed=seed, epochs=task.settings.epochs,
+                    batch_size=task.settings.batch_size, exact_from=exact_from,
+                    is_done=_is_done(task, data), on_checkpoint=partial(watch.look_at, net),
                 )
                 for net, (model, ((rate, _), seed)) in enumerate(zip(models, task.nets(), strict=True))
             )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,9 @@ class LabelledData:
     @property
     def n_classes(self) -> int:
         return int(torch.cat([self.labels, self.test_labels]).max()) + 1
+
+    def without_test(self) -> LabelledData:
+        return replace(self, test_inputs=self.test_inputs[:0], test_labels=self.test_labels[:0])
 
     def limited(self, most: int, seed: int = 0) -> LabelledData:
         """At most so many samples for training and as many for testing, drawn at random."""
@@ -165,13 +168,17 @@ def class_scores(model: nn.Module, inputs: Tensor) -> Tensor:
 
 def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int = 4096) -> float:
     """Share of samples classified rightly, in eval mode, where the model is left."""
+    return count_right(model, inputs, labels, batch_size=batch_size) / len(inputs)
+
+
+def count_right(model: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int = 4096) -> int:
+    """How many samples are classified rightly, in eval mode, where the model is left."""
     model.eval()
     with torch.no_grad():
-        hits = sum(
+        return sum(
             int((predicted(class_scores(model, x)) == y).sum().item())
             for x, y in zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True)
         )
-    return hits / len(inputs)
 
 
 def predicted(logits: Tensor) -> Tensor:

@@ -83,7 +83,8 @@ class Trial:
         learning_rate, gain: the cell.
         seed: of weights and order; `SELECTION_SEED` and above choose cells.
         settings: see `TrialSettings`.
-        curve: accuracies along the training.
+        curve: accuracies along the training. Of trials that choose cells there are none on test samples,
+            and those below 99 % may be of some of the training samples.
         topology: Betti numbers along the training, where they were asked for.
     """
 

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,13 +130,18 @@ def test_the_training_error_is_the_one_that_is_seen() -> None:
     assert monitor._worker is None
 
 
-def test_the_process_knows_no_torch_and_its_death_loses_nothing() -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_the_process_knows_no_torch_and_its_death_loses_nothing(known: bool) -> None:
     model = mlp(3, 2, depth=2)
     with Monitor(model, rings(), scale=SCALE, max_points=100) as monitor:
         torch_there = monitor._worker.submit(eval, "'torch' in __import__('sys').modules")
         assert not torch_there.result()
         (process,) = monitor._worker._processes.values()
+        last = monitor._worker.submit(time.sleep, 60)
         os.kill(process.pid, signal.SIGKILL)
+        if known:  # the executor has seen it, and takes no more
+            with pytest.raises(BrokenProcessPool):
+                last.result()
         for epoch in (1, 2, 3):
             monitor.record(epoch)
     assert monitor.profile.epochs() == [0, 1, 2, 3]

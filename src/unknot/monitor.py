@@ -15,7 +15,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 from torch import Tensor, nn
 
 from unknot.capture import PASS_BYTES
-from unknot.counting import CloudCount, count_clouds, warm_up
+from unknot.counting import CloudCount, CountSettings, FloatArray, count_clouds, warm_up
 from unknot.errors import InputError, require_count
 from unknot.journal import joined, open_journal
 from unknot.measuring import Meter, MeterSettings, Portion, Reading
@@ -38,6 +38,16 @@ class _Waiting:
 
     def done(self) -> bool:
         return all(future.done() for _, future in self.portions)
+
+
+def _submitted(worker: Any, samples: list[FloatArray], settings: CountSettings) -> Future[Any]:
+    """Of a process that is known to be dead: a future that says so, as one of its last tasks would."""
+    try:
+        future: Future[Any] = worker.submit(count_clouds, samples, settings)
+    except BrokenProcessPool as error:
+        future = Future()
+        future.set_exception(error)
+    return future
 
 
 class Monitor:
@@ -149,7 +159,7 @@ class Monitor:
         self._collect(MAX_WAITING - 1)
         worker = self._started()
         portions = tuple(
-            (portion, worker.submit(count_clouds, portion.samples(), self._meter.counting))
+            (portion, _submitted(worker, portion.samples(), self._meter.counting))
             for portion in self._meter.portions(outputs, reading)
         )
         self._waiting.append(_Waiting(reading, portions))

@@ -45,7 +45,9 @@ def test_what_is_at_least_the_target_is_exact(
     for accuracy, exact, asked in zip(read, true, answers.asked, strict=True):
         assert (accuracy >= exact_from) == (exact >= exact_from)
         assert accuracy == exact or (accuracy < exact_from and min(n, BLOCK) <= asked < n)
-    assert reader.read(answers, len(shares), whole=True) == true
+    assert reader.read(answers, len(shares), whole=range(len(shares))) == true
+    some = reader.read(answers, len(shares), whole=[0])
+    assert some == [true[0], *read[1:]]
 
 
 def test_a_net_is_read_as_it_would_be_alone() -> None:

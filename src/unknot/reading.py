@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
@@ -30,12 +30,12 @@ class Reader:
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
         self._blocks = torch.split(order.to(inputs.device), BLOCK)
 
-    def read(self, count_right: CountRight, nets: int, *, whole: bool = False) -> list[float]:
-        """One accuracy a net, NaN without samples; with ``whole`` of all samples in any case."""
+    def read(self, count_right: CountRight, nets: int, *, whole: Collection[int] = ()) -> list[float]:
+        """One accuracy a net, NaN without samples; of the nets ``whole`` of all samples in any case."""
         n, left = len(self._labels), list(range(nets))
         if n == 0:
             return [math.nan] * nets
-        if whole or self._exact_from <= 0:
+        if len(whole) == nets or self._exact_from <= 0:
             return [right / n for right in count_right(self._inputs, self._labels, left)]
         right, of, seen = [0] * nets, [0] * nets, 0
         for block in self._blocks:
@@ -44,7 +44,9 @@ class Reader:
             for net, found in zip(left, more, strict=True):
                 right[net] += found
                 of[net] = seen
-            left = [net for net in left if (right[net] + n - seen) / n >= self._exact_from]
+            left = [
+                net for net in left if (right[net] + n - seen) / n >= self._exact_from or net in whole
+            ]
             if not left:
                 break
         return [a / b for a, b in zip(right, of, strict=True)]

@@ -27,7 +27,8 @@ class Curve:
         epochs: when they were read, in epochs, fractions among them; rising.
         train_accuracy, test_accuracy: shares of the samples classified rightly, in eval mode; the latter
             is empty where there are no test samples. Below ``exact_from`` of the training they may be
-            shares of some of the samples (see `unknot.reading.Reader`); at the cap they are of all.
+            shares of some of the samples (see `unknot.reading.Reader`); at the cap, and of a net that
+            diverged, they are of all.
         ended: "done": it had what it was trained for; "cap": the epochs were used up; "diverged": a
             parameter was no longer finite; "given up": others of its stack had already decided.
     """
@@ -141,8 +142,10 @@ def train_stack(
         for batch in order.take(step - progress.step, progress.running):
             stack.step(data.inputs[batch], data.labels[batch])
         progress.step, progress.epoch = step, step / order.batches
-        _read(progress, stack, readers, whole=step == moments[-1])
         finite = stack.finite()
+        # The last accuracy of a net counts where cells are compared that never arrived.
+        ends = {place for place, fine in enumerate(finite) if not fine or step == moments[-1]}
+        _read(progress, stack, readers, ends)
         on_checkpoint(progress)
         dropped = set(give_up(progress))
         left = []
@@ -200,10 +203,11 @@ def train_alone(
             optimizer.step()
         done = step
         times.append(round(step / order.batches, 6))
+        finite = all(bool(p.isfinite().all()) for p in model.parameters())
         for reader, curve in zip(readers, found, strict=False):
-            whole = step == moments[-1]
+            whole = [0] if step == moments[-1] or not finite else []
             curve.extend(reader.read(lambda x, y, _: [count_right(model, x, y)], 1, whole=whole))
-        if not all(bool(p.isfinite().all()) for p in model.parameters()):
+        if not finite:
             ended = "diverged"
             break
         on_checkpoint(times[-1])
@@ -226,7 +230,7 @@ def _readers(data: LabelledData, exact_from: float) -> list[Reader]:
     return found
 
 
-def _read(progress: Progress, stack: Stack, readers: list[Reader], *, whole: bool) -> None:
+def _read(progress: Progress, stack: Stack, readers: list[Reader], whole: set[int]) -> None:
     progress.parameters[progress.running] = stack.parameters
     for net in progress.running:
         progress.epochs[net].append(round(progress.epoch, 6))

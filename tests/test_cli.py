@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from unknot.cli import main
+from unknot.journal import read_profile
 
 
 class Ran:
@@ -88,6 +89,8 @@ BAD_FILES = {
 }
 
 
+MLP = ("measure", "--model", "mlp", "--data", "labelled.npz")
+STUDY = ("study", "--data", "labelled.npz", "--activations")
 DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
 
 
@@ -123,6 +126,15 @@ DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
         (("measure", "--model", "mlp", "--data", "digits", "--layers", "conv9"), "conv9"),
         (("measure", "--model", "mlp", "--data", "digits", "--by", "pixel"), "pixel"),
         (("measure", "--model", "cnn", "--data", "labelled.npz"), "images"),
+        ((*MLP, "--radius", "1", "--knn", "3"), "one neighbour rule"),
+        ((*MLP, "--hops", "2"), "--hops 2 without --knn"),
+        ((*MLP, "--every", "2"), "--every 2 without --train"),
+        ((*MLP, "--every", "1", "--train", "1", "--cluster", "tcp://x:1"), "--cluster tcp://x:1 with"),
+        ((*MLP, "--out", "profile.txt"), ".parquet"),
+        ((*STUDY, ",", "--out", "s"), "at least one name"),
+        ((*STUDY, "relu", "--baseline", "elu", "--out", "s"), "--baseline elu"),
+        ((*STUDY, "relu", "--targets", "0.9,99", "--out", "s"), "--targets 0.9,99"),
+        ((*STUDY, "relu", "--data", "labelled.npz", "--out", "s"), "sets of different names"),
         (("study", "--data", "labelled.npz", "--activations", "magic", "--out", "s.sqlite"), "magic"),
         (
             ("study", "--data", "labelled.npz", "--activations", "elu", "--gains", "a", "--out", "s"),
@@ -232,6 +244,50 @@ def test_measure_takes_the_users_own_model_and_data(run, tmp_path: Path) -> None
     ran = run("measure", "--model", "mine_for_test:net", "--data", "mine_for_test:data", "--by", "filter",
               "--radius", "3", "--json")  # fmt: skip
     assert [row["filter"] for row in ran.record["rows"]] == [0, 1, 2, 3]
+
+
+def test_measure_while_it_trains_has_a_column_an_epoch(run, tmp_path: Path) -> None:
+    ran = run("measure", "--model", "mlp", "--data", "rings", "--train", "3", "--every", "2", "--layers",
+              "act1", "--max-points", "300", "--knn", "5", "--max-dim", "2", "--repeats", "4",
+              "--out", "p.jsonl")  # fmt: skip
+    assert ran.code == 0
+    assert all(f"epoch {epoch}" in ran.out for epoch in (0, 2, 3)) and "epoch 1" not in ran.out
+    row = read_profile(tmp_path / "p.jsonl").rows[-1]
+    assert (row.epoch, row.layer, row.label) == (3, "act1", 1) and row.intervals is not None
+    (low, high), *_ = row.intervals
+    assert f"{row.b0} [{low}, {high}]" in ran.out and len(row.intervals) == 3
+    assert "accuracy on the 300 measured samples: 0." in ran.out
+
+
+def test_measure_of_filters_has_a_line_a_layer(run) -> None:
+    ran = run("measure", "--model", "cnn", "--data", "digits", "--train", "1", "--by", "filter",
+              "--max-points", "100", "--knn", "5")  # fmt: skip
+    assert ran.code == 0
+    assert "b1, median [range]" in ran.out
+    lines = [line.split() for line in ran.out.splitlines() if line.strip().startswith("conv")]
+    assert len(lines) >= 2 and len({line[0] for line in lines}) == len(lines)
+
+
+def test_measure_says_that_a_scale_is_undetermined(run, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    np.savez(tmp_path / "n.npz", X=noise.normal(size=(120, 5)), y=np.arange(120) % 2)
+    ran = run("measure", "--model", "mlp", "--data", "n.npz", "--layers", "act1")
+    assert ran.code == 0 and "the scale is undetermined: " in ran.out
+
+
+def test_study_prints_each_target_and_the_topology(run, tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(300, 2))
+    np.savez(tmp_path / "d.npz", X=points, y=(points[:, 0] > 0).astype(int))
+    ran = run("study", "--data", "d.npz", "--activations", "tanh,zfold", "--epochs", "40", "--seeds", "2",
+              "--learning-rates", "1e-2", "--gains", "1", "--targets", "0.8,0.95", "--test-target", "0.9",
+              "--depth", "2", "--width", "8", "--batch-size", "32", "--topology", "1", "--jobs", "1",
+              "--out", "s.sqlite")  # fmt: skip
+    assert ran.code == 0
+    for title in ("Epochs to 0.8 train accuracy", "Epochs to 0.95 train", "Epochs to 0.9 test"):
+        assert title in ran.out
+    assert ran.out.count("2/2") >= 4 and "times fewer than tanh" in ran.out
+    assert "Betti numbers of the class clouds, summed over layers" in ran.out
+    assert "trials: s.sqlite" in ran.out
 
 
 def test_study_reports_and_resumes(run, tmp_path: Path) -> None:

@@ -329,7 +329,8 @@ def _quiet() -> Iterator[None]:
     import distributed  # noqa: F401 (makes the loggers)
 
     names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
-    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+    # The latter tells of callbacks that an interruption left behind.
+    levels = {logger: logger.level for logger in map(logging.getLogger, [*names, "tornado.application"])}
     for logger in levels:
         logger.setLevel(logging.CRITICAL)
     try:

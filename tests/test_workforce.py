@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -370,6 +371,14 @@ def test_a_broken_scheduler_file_is_one_line(text: str, tmp_path: Path) -> None:
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=r"cluster .*scheduler\.json \(.*\): expected the address"):
         Workforce(cluster=str(path)).__enter__()
+
+
+def test_a_port_of_another_program_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(InputError, match="expected the address of a running Dask scheduler"):
+            Workforce(cluster=address).__enter__()
 
 
 def test_a_wrong_address_leaves_nothing_for_the_garbage_collector(

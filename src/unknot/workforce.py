@@ -6,6 +6,7 @@ workers died, and on a scheduler that went (joblib 1.6).
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import pickle
@@ -276,6 +277,13 @@ def _closing(client_class: Any) -> Any:
                 with suppress(Exception):  # the first error is the one to tell
                     self.close(timeout=5)
                 raise
+
+        async def _start(self, **kwargs: Any) -> Any:
+            """Dask waits for ever on a port that is another program's and takes connections."""
+            try:
+                return await asyncio.wait_for(super()._start(**kwargs), 2 * CONNECT_SECONDS)
+            except asyncio.TimeoutError:  # not yet an OSError in Python 3.10
+                raise TimeoutError(f"no word of a scheduler in {2 * CONNECT_SECONDS:g} s") from None
 
     return Closing
 

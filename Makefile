@@ -82,20 +82,20 @@ figures: $(INSTALLED)
 	$(BIN)/python docs/figures/engine.py
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/scale.py
-	$(BIN)/python benchmarks/see.py
-	$(BIN)/python benchmarks/jmlr.py --jobs 2
-	$(BIN)/python benchmarks/jmlr_docs.py
-	$(BIN)/python benchmarks/activation.py
-	$(BIN)/python benchmarks/pruning.py
-	$(BIN)/python benchmarks/pruning_digits.py
-	$(BIN)/python benchmarks/refit.py
-	$(BIN)/python benchmarks/activation_cost.py
+	$(BIN)/python benchmarks/topology/scale.py
+	$(BIN)/python benchmarks/profiles/see.py
+	$(BIN)/python benchmarks/profiles/jmlr.py --jobs 2
+	$(BIN)/python benchmarks/profiles/jmlr_docs.py
+	$(BIN)/python benchmarks/activations/activation.py
+	$(BIN)/python benchmarks/pruning/pruning.py
+	$(BIN)/python benchmarks/pruning/pruning_digits.py
+	$(BIN)/python benchmarks/pruning/refit.py
+	$(BIN)/python benchmarks/activations/activation_cost.py
 
 bench-engine: $(INSTALLED)
 	$(PIP) install --quiet --group bench
-	$(BIN)/python benchmarks/engine.py
-	$(BIN)/python benchmarks/engine_docs.py
+	$(BIN)/python benchmarks/topology/engine.py
+	$(BIN)/python benchmarks/topology/engine_docs.py
 
 fuzz: $(INSTALLED)
 	mkdir -p build
@@ -112,7 +112,7 @@ MUTMUT = PYTHONPATH="$(abspath $(SITE))" OMP_NUM_THREADS=1 $(BIN)/python -S
 mutants: $(INSTALLED)
 	$(PIP) install --quiet --group mutants
 	mkdir -p mutants/src/unknot && cp $(SITE)/unknot/_native*.so mutants/src/unknot/
-	$(MUTMUT) $(BIN)/mutmut run --max-children 1 $(MODULES:%='unknot.%.*')
+	$(MUTMUT) $(BIN)/mutmut run --max-children 1 $(MODULES:%='*.%.*')
 	$(MUTMUT) fuzz/mutants.py
 
 $(NATIVE_TOOLS): $(INSTALLED)
@@ -124,20 +124,20 @@ sanitize: $(NATIVE_TOOLS)
 	$(call build_native,asan,UNKNOT_SANITIZE)
 	PYTHONPATH=build/asan:$(SITE) ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	  $(BIN)/python -S -m pytest -q -p no:cacheprovider tests/test_engine.py
+	  $(BIN)/python -S -m pytest -q -p no:cacheprovider tests/topology/test_engine.py
 
 coverage: $(NATIVE_TOOLS)
 	$(call build_native,coverage,UNKNOT_COVERAGE)
 	cp -r src/unknot/. build/coverage/unknot/
 	PYTHONPATH=build/coverage:$(SITE) $(BIN)/python -S -m pytest -q -p no:cacheprovider \
-	  tests/test_engine.py tests/test_folds.py
+	  tests/topology/test_engine.py tests/activations/test_functions.py
 	# gcov 12 counts some inlined branches below zero (GCC bug 68080).
 	$(BIN)/gcovr --root . --filter src/native --object-directory build/coverage --gcov-ignore-parse-errors negative_hits.warn_once_per_file --merge-lines --exclude-throw-branches --print-summary --sort uncovered-percent
 
 # The test that is left out leaves no room on the disk, also not for what coverage writes.
 coverage-python: $(INSTALLED)
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing:skip-covered --deselect \
-	  tests/test_faults.py::test_the_command_on_a_full_disk_says_so_and_leaves_nothing
+	  tests/system/test_faults.py::test_the_command_on_a_full_disk_says_so_and_leaves_nothing
 
 clean:
 	rm -rf .venv .coverage* build dist mutants runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis

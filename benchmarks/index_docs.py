@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from unknot.files import write_text
+from unknot.core.files import write_text
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/benchmarks.md"
@@ -37,7 +37,7 @@ PAGES = {
     "torch_pruning": (
         "beside torch-pruning: right, refused, accuracy, time",
         "torch_pruning.md",
-        "python benchmarks/against_torch_pruning.py",
+        "python benchmarks/pruning/against_torch_pruning.py",
     ),
 }
 

@@ -3,7 +3,7 @@
 import torch
 
 import unknot as uk
-from unknot.training import accuracy
+from unknot.nets.training import accuracy
 
 digits, test = uk.load_images("digits"), uk.load_images("digits", split="test")
 torch.manual_seed(0)

@@ -294,7 +294,9 @@ def add(state, found):
 
 
 def main():
-    from unknot.workforce import Workforce  # here: builds for the sanitizers have the extension alone
+    from unknot.core.workforce import (
+        Workforce,  # here: builds for the sanitizers have the extension alone
+    )
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=2000, help="stop at this case number")

@@ -13,7 +13,7 @@ SEEN = ("killed", "timeout", "segfault")  # by a failing test, an endless loop, 
 
 
 def main() -> None:
-    for path in sorted(FOLDER.glob("*.py.meta")):
+    for path in sorted(FOLDER.rglob("*.py.meta")):
         found = {
             name: status_by_exit_code[code]
             for name, code in json.loads(path.read_text())["exit_code_by_key"].items()

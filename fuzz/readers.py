@@ -15,10 +15,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["unknot", "zipfile"]):
-    from unknot.cloud import load_points
-    from unknot.errors import InputError
-    from unknot.report import load_result
-    from unknot.trials import TrialFile
+    from unknot.core.errors import InputError
+    from unknot.report.page import load_result
+    from unknot.study.trials import TrialFile
+    from unknot.topology.cloud import load_points
 
 NAMES = (
     "profile.json", "profile.jsonl", "profile.parquet", "scores.json", "study.sqlite",

@@ -15,10 +15,10 @@ import onnxruntime
 import torch
 
 import unknot as uk
-from unknot.budget import Budget
-from unknot.recipe import Recipe
-from unknot.rivals import compare_criteria
-from unknot.training import LabelledData, accuracy
+from unknot.nets.training import LabelledData, accuracy
+from unknot.pruning.comparison import compare_criteria
+from unknot.pruning.planning.budget import Budget
+from unknot.pruning.recipe import Recipe
 
 torch.set_num_threads(1)
 torch.manual_seed(0)

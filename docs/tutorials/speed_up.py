@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import unknot as uk
-from unknot.survival import ratio_text, survival_curve
+from unknot.study.survival import ratio_text, survival_curve
 
 torch.set_num_threads(1)
 plt.rcParams |= {"figure.dpi": 120, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}

@@ -17,6 +17,6 @@ def __getattr__(name: str) -> object:
     try:
         return _import(name)
     except ModuleNotFoundError as error:
-        from unknot.errors import missing_package
+        from unknot.core.errors import missing_package
 
         raise missing_package(error) from error

@@ -64,7 +64,7 @@ def topology() -> None:
 if __name__ == "__main__":
     sys.meta_path.insert(0, Blocked(torch_only=len(sys.argv) > 1))
     if len(sys.argv) > 1:
-        from unknot.cli import main
+        from unknot.cli.app import main
 
         main(sys.argv[1:])
     else:

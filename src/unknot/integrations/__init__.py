@@ -11,8 +11,8 @@ from collections import defaultdict
 from importlib import import_module
 from typing import Any
 
-from unknot.errors import InputError
-from unknot.profile import TopologyProfile
+from unknot.core.errors import InputError
+from unknot.profiles.profile import TopologyProfile
 
 
 def require(*names: str, extra: str) -> Any:

@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from unknot.errors import InputError
+from unknot.core.errors import InputError
 from unknot.integrations import require, scalars
 from unknot.integrations.watching import Watch, own_loader, refuse_sharded
-from unknot.profile import TopologyProfile
+from unknot.profiles.profile import TopologyProfile
 
 _PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 # A trainer takes callbacks of its own package only, and both packages may be there.

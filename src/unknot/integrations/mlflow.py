@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from unknot.errors import InputError
+from unknot.core.errors import InputError
 from unknot.integrations import require, scalars
-from unknot.journal import joined, write_profile
-from unknot.profile import TopologyProfile
+from unknot.profiles.journal import joined, write_profile
+from unknot.profiles.profile import TopologyProfile
 
 _mlflow = require("mlflow", extra="trackers")
 _BATCH = 1000  # metrics that a tracking server takes at once

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unknot.integrations import require, scalars
-from unknot.profile import TopologyProfile
+from unknot.profiles.profile import TopologyProfile
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from unknot.errors import InputError
+from unknot.core.errors import InputError
 from unknot.integrations import require
 from unknot.integrations.watching import Watch, own_loader, refuse_sharded
-from unknot.profile import TopologyProfile
+from unknot.profiles.profile import TopologyProfile
 
 _Callback: Any = require("transformers", extra="transformers").TrainerCallback
 

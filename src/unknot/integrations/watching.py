@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 from torch.utils.data import DataLoader
 
-from unknot.errors import InputError
-from unknot.monitor import Monitor
-from unknot.profile import TopologyProfile
+from unknot.core.errors import InputError
+from unknot.profiles.monitor import Monitor
+from unknot.profiles.profile import TopologyProfile
 
 
 class Watch:

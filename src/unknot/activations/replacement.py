@@ -1,0 +1,204 @@
+"""Putting another activation into a whole model, and telling what was put where."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import nn
+
+from unknot.activations.functional_calls import (
+    Untraceable,
+    calls_in_source,
+    discarded_in_place,
+    functions_of,
+    names_of,
+    rewrite_calls,
+)
+from unknot.core.errors import InputError
+
+Where: TypeAlias = type[nn.Module] | tuple[type[nn.Module], ...]
+_REPORT = "_unknot_replacement_report"
+
+
+@dataclass(frozen=True)
+class ReplacementReport:
+    """What `replace_activations` did, one line each; ``str()`` gives them all.
+
+    Attributes:
+        modules: dotted names of the modules replaced; one used in several places has several names.
+        functions: functional calls replaced: the dotted name of the child that stands there now.
+        untouched: what looks like the same activation and stayed, with the reason.
+    """
+
+    modules: tuple[str, ...]
+    functions: tuple[str, ...]
+    untouched: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = (
+            ("replaced modules", self.modules),
+            ("replaced functional calls, now the modules", self.functions),
+            ("left as they were", self.untouched),
+        )
+        lines = []
+        for title, entries in parts:
+            lines.append(f"{title}: {len(entries)}")
+            lines += [f"  {entry}" for entry in entries]
+        return "\n".join(lines)
+
+
+def replace_activations(
+    model: nn.Module, new: Callable[[], nn.Module], *, where: Where = nn.ReLU
+) -> nn.Module:
+    """A copy of ``model`` with every activation of type ``where`` replaced by a fresh ``new()``.
+
+    Replaced are the modules of the type and its subclasses, wherever they are nested; functions that a
+    module keeps as an attribute (``self.activation = F.relu``); and the calls ``F.relu(x)``,
+    ``torch.relu(x)``, ``x.relu()`` and their in-place forms in the forward of every module that
+    torch.fx can trace without freezing a branch. Weights, names, hooks and classes are kept: a module
+    whose calls were replaced gets a subclass of its class, which ``copy`` and ``cloudpickle`` can copy
+    and plain ``pickle`` cannot (its ``state_dict`` is as ever).
+
+    `replacement_report` tells what was replaced. A call that was seen but not replaced also warns.
+
+    Args:
+        model: stays untouched.
+        new: called once for each place; the module it makes goes to the device and dtype of ``model``.
+        where: a module class or several.
+
+    Raises:
+        InputError: nothing of that type in the model, or nothing that can be replaced.
+    """
+    model = copy.deepcopy(model)
+    if isinstance(model, where):
+        return _with_report(_fitting(new(), model), ReplacementReport(("",), (), ()))
+    surgery = _Surgery(model, new, where)
+    report = surgery.operate()
+    if not report.modules and not report.functions:
+        _refuse(model, where, report)
+    if report.untouched:
+        warnings.warn(
+            f"{len(report.untouched)} activations were not replaced ({report.untouched[0]}); "
+            "see unknot.replacement_report(model)",
+            stacklevel=2,
+        )
+    return _with_report(model, report)
+
+
+def replacement_report(model: nn.Module) -> ReplacementReport:
+    """What the `replace_activations` that made this model did.
+
+    Raises:
+        InputError: the model was not made by it.
+    """
+    report = vars(model).get(_REPORT)
+    if not isinstance(report, ReplacementReport):
+        raise InputError(
+            "a model without a report", "one that replace_activations returned", "pass that one"
+        )
+    return report
+
+
+class _Surgery:
+    """One pass over a copied model; the lists of the report fill up as it goes."""
+
+    def __init__(self, model: nn.Module, new: Callable[[], nn.Module], where: Where) -> None:
+        self.model, self.where, self.factory = model, where, new
+        self.modules: list[str] = []
+        self.functions: list[str] = []
+        self.untouched: list[str] = []
+        self.kept: set[tuple[nn.Module, str]] = set()
+        self.made: set[nn.Module] = set()
+
+    def new(self) -> nn.Module:
+        made = _fitting(self.factory(), self.model)
+        self.made.add(made)
+        return made
+
+    def operate(self) -> ReplacementReport:
+        names = names_of(self.where)
+        parents = list(self.model.named_modules())
+        replaced: dict[nn.Module, nn.Module] = {}  # a module used in two places stays one module
+        for path, parent in parents:
+            changed = self._replace_attributes(path, parent, functions_of(names))
+            self._replace_calls(path, parent, names)
+            changed |= self._replace_children(path, parent, replaced)
+            if changed and isinstance(parent, nn.TransformerEncoderLayer):
+                # Its fused kernel for inference has ReLU or GELU inside.
+                parent.activation_relu_or_gelu = 0
+        for _, parent in parents:
+            if isinstance(parent, nn.TransformerEncoder):
+                layers = parent.layers
+                parent.use_nested_tensor &= all(bool(m.activation_relu_or_gelu) for m in layers)
+        return ReplacementReport(tuple(self.modules), tuple(self.functions), tuple(self.untouched))
+
+    def _replace_calls(self, path: str, parent: nn.Module, names: frozenset[str]) -> None:
+        if (type(parent).forward.__module__ or "").split(".")[0] == "torch":
+            return
+        written = calls_in_source(parent, names)
+        discarded = discarded_in_place(parent, lambda child: isinstance(child, self.where))
+        if not written and not discarded:
+            return
+        label = f"{path or 'the model'} ({type(parent).__name__})"
+        try:
+            made = rewrite_calls(parent, names, discarded, self.new)
+        except Untraceable as reason:
+            self.untouched += [f"{label}: {call}: {reason}" for call in written]
+            self.untouched += [f"{label}: self.{name}() in place: {reason}" for name in sorted(discarded)]
+            self.kept |= {(parent, name) for name in discarded}
+            return
+        self.functions += [_join(path, name) for name in made]
+
+    def _replace_children(
+        self, path: str, parent: nn.Module, replaced: dict[nn.Module, nn.Module]
+    ) -> bool:
+        changed = False
+        for name, child in list(parent._modules.items()):  # named_children skips a second name
+            if not isinstance(child, self.where) or child in self.made or (parent, name) in self.kept:
+                continue
+            if child not in replaced:
+                replaced[child] = self.new().train(child.training)
+            setattr(parent, name, replaced[child])
+            self.modules.append(_join(path, name))
+            changed = True
+        return changed
+
+    def _replace_attributes(self, path: str, parent: nn.Module, known: frozenset[object]) -> bool:
+        held = [k for k, v in vars(parent).items() if inspect.isroutine(v) and v in known]
+        for name in held:
+            delattr(parent, name)
+            setattr(parent, name, self.new().train(parent.training))
+            self.functions.append(_join(path, name))
+        return bool(held)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _fitting(made: nn.Module, model: nn.Module) -> nn.Module:
+    """A new activation on the device and in the dtype of the model's weights."""
+    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+    return made if weight is None else made.to(weight.device, weight.dtype)
+
+
+def _with_report(model: nn.Module, report: ReplacementReport) -> nn.Module:
+    model.__dict__[_REPORT] = report
+    return model
+
+
+def _refuse(model: nn.Module, where: Where, report: ReplacementReport) -> None:
+    kinds = sorted({type(m).__name__ for m in model.modules()} - {type(model).__name__})
+    names = where.__name__ if isinstance(where, type) else [w.__name__ for w in where]
+    if report.untouched:
+        raise InputError(f"where = {names}", "one that can be replaced", "; ".join(report.untouched[:3]))
+    raise InputError(
+        f"where = {names}",
+        "a module type that occurs in the model",
+        f"it holds {', '.join(kinds) or 'no modules'}",
+    )

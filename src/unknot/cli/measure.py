@@ -1,0 +1,231 @@
+"""The verb measure: Betti numbers of a model's layers, once or while it trains."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from torch import nn
+
+from unknot.cli.options import (
+    Activation,
+    Cluster,
+    Data,
+    Debug,
+    Hops,
+    Json,
+    K,
+    Layers,
+    MaxPoints,
+    Model,
+    Radius,
+    Seed,
+    TrainEpochs,
+)  # fmt: skip
+from unknot.cli.sources import load_batches, load_data, load_model
+from unknot.core.console import print_json, print_table, track
+from unknot.core.errors import InputError
+from unknot.core.files import require_writable
+from unknot.core.workforce import Workforce
+from unknot.nets.probe import probe_samples
+from unknot.nets.training import LabelledData, train, train_first
+from unknot.profiles.journal import FORMATS, write_profile
+from unknot.profiles.meter import Meter
+from unknot.profiles.meter import measure as measure_model
+from unknot.profiles.monitor import Monitor
+from unknot.profiles.profile import ProfileRow, TopologyProfile
+from unknot.report.page import write_report
+from unknot.topology.graph import Scale
+
+
+def measure(
+    model: Model,
+    data: Data,
+    by: Annotated[str, typer.Option("--by", help="class, layer or filter.")] = "class",
+    layers: Layers = ["*"],  # noqa: B006
+    knn: K = None,
+    hops: Hops = None,
+    radius: Radius = None,
+    max_points: MaxPoints = 1000,
+    max_dim: Annotated[int, typer.Option("--max-dim", min=1, max=2, help="2 adds b2, voids.")] = 1,
+    tokens: Annotated[
+        str, typer.Option("--tokens", help="Of sequences [n, t, d]: mean, first, last or all tokens.")
+    ] = "mean",
+    after: Annotated[
+        str, typer.Option("--after", help="Convolutions after the module, the activation or pooling.")
+    ] = "module",
+    repeats: Annotated[
+        int,
+        typer.Option("--repeats", min=0, help="Subsamples that give each number its interval, e.g. 20."),
+    ] = 0,
+    activation: Activation = "relu",
+    train_epochs: TrainEpochs = 0,
+    every: Annotated[
+        int, typer.Option("--every", min=0, help="While it trains, measure epoch 0 and every N-th.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the profile to FILE.json, .jsonl or .parquet.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Write a page to FILE.html.")] = None,
+    cluster: Cluster = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Betti numbers after each layer of a model.
+
+    The scale is calibrated on the input and held for all layers, unless --knn or --radius gives it.
+
+      unknot measure --model mlp --data rings --train 10 --every 1 --layers 'act*' --report rings.html
+
+      unknot measure --model my_package.nets:resnet --data mine.npz --by filter --out filters.json
+    """
+    settings: dict[str, Any] = {
+        "layers": "*" if layers == ["*"] else layers,
+        "by": by,
+        "scale": _scale(knn, hops, radius),
+        "tokens": tokens,
+        "after": after,
+        "max_dim": max_dim,
+        "repeats": repeats,
+        # What the page draws beside the numbers.
+        "views": 300 if report is not None or out is not None else 0,
+        "sensitivity": report is not None or out is not None,
+        "max_points": max_points,
+        "seed": seed,
+    }
+    if out is not None and out.suffix not in FORMATS:
+        raise InputError(f"--out {out}", f"a name that ends in {', '.join(FORMATS)}", "rename it")
+    if every and not train_epochs:
+        raise InputError(f"--every {every} without --train", "epochs to watch", "pass e.g. --train 10")
+    if every and cluster is not None:
+        raise InputError(
+            f"--cluster {cluster} with --every",
+            "one of them",
+            "drop one: it is measured here as it trains",
+        )
+    for path, name in ((out, "--out"), (report, "--report")):
+        if path is not None:
+            require_writable(path, name)
+    loaded = load_data(data, seed=seed) if train_epochs else load_batches(data, seed=seed)
+    net = load_model(model, loaded, activation=activation, seed=seed)
+    if not isinstance(loaded, LabelledData):
+        profile = measure_model(net, loaded, cluster=cluster, progress=True, **settings)
+    elif every:
+        profile = _watched(net, loaded, train_epochs, every, settings)
+    else:
+        profile = _trained(net, loaded, train_epochs, cluster, settings)
+    if out is not None:
+        write_profile(out, profile)
+    if report is not None:
+        write_report(report, (f"{model} on {data}", profile), title=f"{model} on {data}")
+    if as_json:
+        print_json(asdict(profile))
+    else:
+        _print_profile(f"{model} on {data}", profile)
+
+
+def _scale(knn: int | None, hops: int | None, radius: float | None) -> Any:
+    if radius is not None and knn is not None:
+        raise InputError(f"--radius {radius} and --knn {knn}", "one neighbour rule", "drop one of them")
+    if radius is not None:
+        return Scale(radius=radius)
+    if knn is not None:
+        return Scale(k=knn, hops=hops or 1)
+    if hops is not None:
+        raise InputError(f"--hops {hops} without --knn", "both or neither", "pass e.g. --knn 14")
+    return "auto"
+
+
+def _trained(
+    net: nn.Module, data: LabelledData, epochs: int, cluster: str | None, settings: dict[str, Any]
+) -> TopologyProfile:
+    """Everything is checked before the training, and measured after it."""
+    how = {key: value for key, value in settings.items() if key != "max_points"}
+    batches = [(data.inputs, data.labels)]
+    probe = probe_samples(batches, max_points=settings["max_points"], seed=settings["seed"])
+    meter = Meter(net, probe, **how)
+    with Workforce(cluster=cluster) as workforce:
+        train_first(net, data, epochs, settings["seed"])
+        outputs = track(meter.outputs(), "Betti numbers of layers", total=meter.n_outputs)
+        return meter.profile([meter.read(outputs, epoch=None, workforce=workforce)])
+
+
+def _watched(
+    net: nn.Module, data: LabelledData, epochs: int, every: int, settings: dict[str, Any]
+) -> TopologyProfile:
+    with Monitor(net, [(data.inputs, data.labels)], every=every, **settings) as monitor:
+        train(
+            net,
+            data.inputs,
+            data.labels,
+            epochs=epochs,
+            seed=settings["seed"],
+            on_epoch=monitor.record,
+            progress="training",
+        )
+        if epochs % every:
+            monitor.record(epochs, always=True)
+    return monitor.profile
+
+
+def _print_profile(what: str, profile: TopologyProfile) -> None:
+    """One line a cloud; watched nets have a column an epoch, filters a line a layer."""
+    title = f"Betti numbers of {what} at {profile.scale}, seed {profile.seed}"
+    if profile.rows[0].filter is not None:
+        _print_filters(title, profile)
+    else:
+        epochs = _shown(profile.epochs())
+        at = {(r.epoch, r.layer, r.call, r.label): r for r in profile.rows}
+        keys = list(dict.fromkeys((r.layer, r.call, r.label) for r in profile.rows))
+        columns = ["(b0, b1)"] if epochs == [None] else [f"epoch {epoch}" for epoch in epochs]
+        rows = [
+            (layer, call, "all" if label is None else label, at[epochs[-1], layer, call, label].n_points,
+             *(_cell(at.get((epoch, layer, call, label))) for epoch in epochs))
+            for layer, call, label in keys
+        ]  # fmt: skip
+        print_table(title, ["layer", "call", "class", "n", *columns], rows)
+    for entry in profile.accuracy[-1:]:
+        if entry.probe is not None:
+            print(f"accuracy on the {profile.settings['samples']} measured samples: {entry.probe:.3f}")
+    if profile.scale is not None and not profile.scale.determined:
+        print(f"the scale is undetermined: {profile.scale.note}")
+    for note in profile.notes:
+        print(note)
+
+
+def _print_filters(title: str, profile: TopologyProfile) -> None:
+    layers: dict[tuple[str, int], list[ProfileRow]] = {}
+    for row in profile.rows:
+        layers.setdefault((row.layer, row.call), []).append(row)
+    rows = []
+    for (layer, call), found in layers.items():
+        b0, b1 = sorted(r.b0 for r in found), sorted(r.b1 for r in found)
+        dead = sum(r.n_points == 1 for r in found)
+        middle = len(found) // 2
+        rows.append((
+            layer, call, len(found), dead, f"{b0[middle]} [{b0[0]} to {b0[-1]}]",
+            f"{b1[middle]} [{b1[0]} to {b1[-1]}]",
+        ))  # fmt: skip
+    columns = ["layer", "call", "filters", "constant", "b0, median [range]", "b1, median [range]"]
+    print_table(title, columns, rows)
+
+
+def _shown(epochs: list[int | None], most: int = 6) -> list[int | None]:
+    """The first, the last and some between, as many as a table has room for."""
+    if len(epochs) <= most:
+        return epochs
+    return [epochs[round(i * (len(epochs) - 1) / (most - 1))] for i in range(most)]
+
+
+def _cell(row: ProfileRow | None) -> str:
+    if row is None:
+        return ""
+    numbers = [row.b0, row.b1] + ([] if row.b2 is None else [row.b2])
+    if row.intervals is None:
+        return f"({', '.join(map(str, numbers))})"
+    return ", ".join(
+        f"{n} [{low}, {high}]" for n, (low, high) in zip(numbers, row.intervals, strict=True)
+    )

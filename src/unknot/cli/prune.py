@@ -1,0 +1,247 @@
+"""The verb that shrinks models: prune."""
+
+import sys
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from torch import nn
+
+from unknot.cli.demo import print_outcome
+from unknot.cli.options import (
+    Activation,
+    Data,
+    Debug,
+    Json,
+    LatencyMs,
+    Macs,
+    MaxBetti,
+    MaxPoints,
+    Model,
+    Parameters,
+    Ratio,
+    Seed,
+    TrainEpochs,
+)  # fmt: skip
+from unknot.cli.sources import load_data, load_model
+from unknot.core.console import print_json, print_table
+from unknot.core.errors import InputError
+from unknot.core.files import require_writable
+from unknot.nets.training import train_first
+from unknot.pruning.artifact import save_pruned
+from unknot.pruning.comparison import compare_criteria
+from unknot.pruning.onnx_export import ExportReport, export_onnx, require_onnx
+from unknot.pruning.outcome import PruningOutcome, Round, Shrunk, shrink
+from unknot.pruning.planning.budget import Budget
+from unknot.pruning.recipe import Recipe
+from unknot.pruning.scoring.thresholds import threshold_sensitivity
+from unknot.pruning.structure.layers import prunable_layers
+from unknot.report.page import write_report
+
+
+def prune(
+    model: Model,
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="New folder for the model, its plan and a report.")],
+    criterion: Annotated[
+        str | None,
+        typer.Option(
+            "--criterion",
+            help="elder-surgeon, surgeon, elder, elder-taylor, elder-h0, elder-h0-taylor, taylor, l1, "
+            "bn, fpgm, betti or random. Default: betti with --max-betti, else elder-surgeon.",
+        ),
+    ] = None,
+    max_betti: MaxBetti = None,
+    ratio: Ratio = None,
+    macs: Macs = None,
+    parameters: Parameters = None,
+    latency_ms: LatencyMs = None,
+    allocation: Annotated[
+        Literal["auto", "uniform", "macs"],
+        typer.Option(
+            "--allocation",
+            help="uniform: the same share of every layer; macs: the lowest score for its MACs first; "
+            "auto: macs where layers can be compared (the criteria with surgeon), else uniform.",
+        ),
+    ] = "auto",
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", help="Glob of layers to leave alone, e.g. 'stem*'; may be repeated."),
+    ] = None,
+    linear: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--linear",
+            help="Glob of linear layers to prune too, e.g. '*pwconv1' of a ConvNeXt; may be repeated.",
+        ),
+    ] = None,
+    min_filters: Annotated[
+        int, typer.Option("--min-filters", min=1, help="Filters left in every layer, at least.")
+    ] = 1,
+    round_to: Annotated[
+        int, typer.Option("--round-to", min=1, help="Keep a multiple of so many filters in every layer.")
+    ] = 1,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds", min=1, help="Prune, refit and fine-tune so often, each time a part of the budget."
+        ),
+    ] = 1,
+    refit: Annotated[
+        bool, typer.Option("--refit/--no-refit", help="Mend the pruned layers in closed form, no labels.")
+    ] = True,
+    max_points: MaxPoints = 400,
+    activation: Activation = "relu",
+    train_epochs: TrainEpochs = 0,
+    finetune: Annotated[
+        int, typer.Option("--finetune", min=0, help="Epochs after pruning, at most, in every round.")
+    ] = 0,
+    patience: Annotated[
+        int,
+        typer.Option(
+            "--patience",
+            min=0,
+            help="Stop fine-tuning after so many epochs without better accuracy on a tenth of the "
+            "training samples, kept apart for it; take the best weights. 0: train on all, to the end.",
+        ),
+    ] = 3,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare/--no-compare",
+            help="Prune by random, l1 and taylor too, at up to three budgets, for the report.",
+        ),
+    ] = True,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Write model.onnx too, checked in ONNX Runtime.")
+    ] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Remove filters; get a smaller model.
+
+    Convolution filters go by a topological criterion, or by one of the usual ones. Give one budget:
+    --ratio, --macs, --parameters, --latency-ms or --max-betti.
+
+    Prints accuracy on held-out data, parameters, MACs, memory and latency before and after.
+
+      unknot prune --model cnn --data digits --train 20 --max-betti 300 --finetune 3 --out pruned/
+
+      unknot prune --model mine:net --data mine:data --criterion elder --macs 0.5 --onnx --out pruned/
+    """
+
+    recipe = Recipe(
+        Budget(max_betti, ratio, macs, parameters, latency_ms),
+        criterion=criterion or ("elder-surgeon" if max_betti is None else "betti"),
+        allocation=allocation,
+        ignored=tuple(ignore or ()),
+        min_filters=min_filters,
+        round_to=round_to,
+        rounds=rounds,
+        refit=refit,
+        max_points=max_points,
+        tune_epochs=finetune,
+        patience=patience or None,
+        seed=seed,
+        linear=tuple(linear or ()),
+    )
+    if onnx:
+        require_onnx()
+    require_writable(out, "--out")
+    loaded = load_data(data, seed=seed)
+    net = load_model(model, loaded, activation=activation, seed=seed)
+    prunable_layers(net, recipe.linear)  # refuse before training and before writing anything
+    _require_matches(recipe, net)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out} exists", "a new or empty folder", "choose another")
+    train_first(net, loaded, train_epochs, seed)
+    shrunk = shrink(net, loaded, recipe, progress=True)
+    outcome = shrunk.outcome
+    title = f"{model} on {data}, pruned by {shrunk.scores.criterion}"
+    save_pruned(shrunk.model, shrunk.plan, out / "model", outcome=outcome)  # whatever happens below
+    shrunk.scores.to_json(out / "scores.json")
+    if compare:
+        rivals = compare_criteria(net, loaded, recipe, scores=shrunk.scores, progress=True)
+        outcome = replace(outcome, rivals=rivals)
+    if max_betti is not None:
+        sizes = [max(2, max_points // part) for part in (4, 2, 1)]
+        rows = threshold_sensitivity(net, loaded.inputs, max_betti, sizes=sizes, seed=seed, progress=True)
+        outcome = replace(outcome, thresholds=rows)
+    _report(out, shrunk, outcome, title)
+    if onnx:  # last: where it is refused, the rest is there
+        exported = export_onnx(shrunk.model, loaded.test_inputs[:64], out / "model.onnx", seed=seed)
+        outcome = replace(outcome, export=exported)
+        _report(out, shrunk, outcome, title)
+    if as_json:
+        print_json(outcome.summary())
+        return
+    print_outcome(title, outcome)
+    _tell(shrunk, outcome)
+
+
+def _report(out: Path, shrunk: Shrunk, outcome: PruningOutcome, title: str) -> None:
+    outcome.to_json(out / "outcome.json")
+    write_report(out / "report.html", shrunk.scores, shrunk.plan, outcome, title=title)
+
+
+def _tell(shrunk: Shrunk, outcome: PruningOutcome) -> None:
+    """What the table of costs does not say."""
+    if shrunk.plan.budget:
+        print(f"removed: {shrunk.plan.budget}")
+    for number, done in enumerate(outcome.rounds, start=1):
+        _tell_round(f"round {number}: " if len(outcome.rounds) > 1 else "", done)
+    print(outcome.verdict)
+    if outcome.rivals:
+        columns = ["criterion", "MACs removed", "accuracy"]
+        cells = [(r.criterion, f"{r.removed:.1%}", f"{r.accuracy:.2%}") for r in outcome.rivals]
+        print_table("Criteria at the same budgets, not fine-tuned", columns, cells)
+    if outcome.export is not None:
+        _tell_export(outcome.export)
+    for layer, reason in shrunk.plan.kept_layers.items():
+        print(f"layer {layer} keeps all of its filters: {reason}", file=sys.stderr)
+
+
+def _tell_round(prefix: str, done: Round) -> None:
+    told = [f"{done.accuracy_pruned:.2%} as pruned"]
+    if done.accuracy_refit is not None:
+        told.append(f"{done.accuracy_refit:.2%} refitted")
+    if done.accuracy_tuned is not None:
+        told.append(f"{done.accuracy_tuned:.2%} fine-tuned")
+    print(f"{prefix}accuracy {', '.join(told)}, {done.filters:,} filters left")
+    if done.refit is not None:
+        before, after = done.refit.output_before, done.refit.output_after
+        print(
+            f"{prefix}refit: error of the output from {before:.3g} to {after:.3g}, on samples kept aside"
+        )
+    if done.tuning is not None and done.tuning.validation:
+        print(
+            f"{prefix}fine-tuning: {done.tuning.epochs} epochs, the weights of epoch "
+            f"{done.tuning.best_epoch} are the best on {done.tuning.n_validation} samples kept apart"
+        )
+
+
+def _tell_export(report: ExportReport) -> None:
+    sizes = ", ".join(str(p.batch_size) for p in report.parity)
+    print(
+        f"{report.file}: {report.bytes:,} bytes, opset {report.opset}; outputs differ from torch's by at "
+        f"most {report.worst:.2g} of the largest, at batch {sizes}"
+    )
+    for ours, theirs in zip(report.torch, report.onnx, strict=True):
+        print(
+            f"  batch {ours.batch_size}: {theirs.median_ms:.3g} ms in ONNX Runtime, {ours.median_ms:.3g} "
+            f"ms in torch, on the CPU, {report.threads} thread{'s' * (report.threads != 1)}"
+        )
+
+
+def _require_matches(recipe: Recipe, net: nn.Module) -> None:
+    layers = list(prunable_layers(net, recipe.linear))
+    for glob in recipe.ignored:
+        if not any(fnmatchcase(layer, glob) for layer in layers):
+            raise InputError(
+                f"--ignore {glob}",
+                "a glob that matches a convolution",
+                f"there are {', '.join(layers[:8])}",
+            )

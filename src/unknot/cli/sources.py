@@ -1,0 +1,291 @@
+"""What ``--data`` and ``--model`` name: a built-in, a file, or ``package.module:factory``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unknot.activations.folds import ACTIVATIONS, init_by_gain
+from unknot.core.errors import InputError
+from unknot.nets.images import DATA_SETS, FOLDER_VARIABLE, load_images
+from unknot.nets.models import cnn, mlp, resnet
+from unknot.nets.training import LabelledData
+from unknot.topology.cloud import load_arrays
+from unknot.topology.shapes import SHAPES, make_shape
+
+TEST_SHARE = 0.2
+MOST_CLASSES = 1_000_000  # a net has an output for each
+
+
+def load_data(spec: str, *, seed: int = 0) -> LabelledData:
+    """Data by name.
+
+    Args:
+        spec: a shape (e.g. "rings"); an image set as of `load_images` ("digits", one in
+            ``$UNKNOT_DATA``, a folder, a hub name with a slash); a ``.npz`` file with X and y (or points
+            and labels); or ``package.module:factory`` where the factory returns ``(inputs, labels)``.
+        seed: of the shape and of the 20 % that are held out; image sets have their own test split.
+    """
+    if _names_images(spec):
+        train, test = load_images(spec, split="train"), load_images(spec, split="test")
+        return LabelledData(spec, train.images, train.labels, test.images, test.labels)
+    if spec in SHAPES:
+        shape = make_shape(spec, seed=seed)
+        return _hold_out(spec, shape.points, shape.labels, seed)
+    if ":" in spec:
+        pair = _call(spec, "--data")
+        if not _is_pair(pair):
+            raise InputError(f"--data {spec}", "a factory that returns (inputs, labels)", "return both")
+        return _hold_out(spec, pair[0], pair[1], seed)
+    if Path(spec).suffix in (".npz", ".npy", ".csv"):
+        inputs, labels = load_arrays(spec)
+        if labels is None:
+            raise InputError(f"file {spec} without labels", "an .npz with X and y", "add y")
+        return _hold_out(Path(spec).stem, inputs, labels, seed)
+    raise InputError(
+        f"--data {spec}",
+        f"one of {', '.join([*SHAPES, *DATA_SETS])}, a folder of images, a .npz file, or module:factory",
+        "check the name",
+    )
+
+
+def load_batches(spec: str, *, seed: int = 0) -> LabelledData | Iterable[Any]:
+    """Data by name to measure on: as `load_data`, or the loader that ``package.module:factory`` returns.
+
+    A loader yields what `probe_samples` takes, e.g. the dicts of a Hugging Face collator.
+    """
+    if ":" not in spec:
+        return load_data(spec, seed=seed)
+    made = _call(spec, "--data")
+    if _is_pair(made):
+        return _hold_out(spec, made[0], made[1], seed)
+    if not isinstance(made, Iterable) or isinstance(made, (str, bytes)):
+        raise InputError(
+            f"--data {spec} returning {type(made).__name__}", "(inputs, labels) or a loader", "return one"
+        )
+    return made
+
+
+def load_model(
+    spec: str, data: LabelledData | Iterable[Any], *, activation: str = "relu", seed: int = 0
+) -> nn.Module:
+    """A model by name.
+
+    Args:
+        spec: "mlp", "cnn" or "resnet", sized for the data, or ``package.module:factory`` (no arguments)
+            that returns a module.
+        activation: a built-in name, for these three.
+        seed: of the initial weights.
+    """
+    torch.manual_seed(seed)
+    if activation not in ACTIVATIONS:
+        raise InputError(f"--activation {activation}", f"one of {', '.join(ACTIVATIONS)}", "pick one")
+    if spec in ("mlp", "cnn", "resnet"):
+        if not isinstance(data, LabelledData):
+            raise InputError(
+                f"--model {spec} with a loader", "data of a known size", "return (inputs, labels)"
+            )
+        return _built_in(spec, data, ACTIVATIONS[activation], seed)
+    if ":" not in spec:
+        raise InputError(
+            f"--model {spec}", "mlp, cnn, resnet or package.module:factory", "check the name"
+        )
+    model = _call(spec, "--model")
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"--model {spec} returning {type(model).__name__}", "a torch.nn.Module", "return the model"
+        )
+    return model
+
+
+def _built_in(spec: str, data: LabelledData, new: Any, seed: int) -> nn.Module:
+    sample = data.inputs[0]
+    if spec == "mlp":
+        # At torch's default initialisation a fold hardly folds, and six layers of it do not train.
+        return init_by_gain(mlp(sample.numel(), data.n_classes, activation=new), new(), seed=seed)
+    if sample.ndim != 3:
+        raise InputError(
+            f"--model {spec} with samples of shape {tuple(sample.shape)}",
+            "images [c, h, w]",
+            "pass --model mlp, or image data",
+        )
+    make = cnn if spec == "cnn" else resnet
+    return make(sample.shape[0], data.n_classes, activation=new)
+
+
+@dataclass(frozen=True)
+class StudyNet:
+    """A net of a study by name; processes make it for themselves.
+
+    Attributes:
+        name: "cnn", "cnn-bn", "resnet", "resnet-bn" or ``package.module:factory``.
+    """
+
+    name: str
+
+    def __call__(self, data: LabelledData, activation: Callable[[], nn.Module]) -> nn.Module:
+        if ":" in self.name:
+            made: nn.Module = load_factory(self.name, "--net")(data, activation)
+            return made
+        if data.inputs.ndim != 4:
+            raise InputError(
+                f"--net {self.name} with samples of shape {tuple(data.inputs.shape[1:])}",
+                "images [c, h, w]",
+                "pass --net mlp, or image data",
+            )
+        make = cnn if self.name.startswith("cnn") else resnet
+        norm = self.name.endswith("-bn")
+        return make(data.inputs.shape[1], data.n_classes, activation=activation, batch_norm=norm)
+
+
+def study_net(spec: str) -> StudyNet | None:
+    """What ``--net`` names; None is the built-in MLP."""
+    if spec == "mlp":
+        return None
+    if spec not in ("cnn", "cnn-bn", "resnet", "resnet-bn") and ":" not in spec:
+        raise InputError(
+            f"--net {spec}",
+            "mlp, cnn, cnn-bn, resnet, resnet-bn or package.module:factory",
+            "check the name",
+        )
+    if ":" in spec:
+        load_factory(spec, "--net")
+    return StudyNet(spec)
+
+
+@dataclass(frozen=True)
+class OwnActivation:
+    """An activation of the user's, by ``package.module:name``; processes import it for themselves."""
+
+    name: str
+
+    def __call__(self) -> nn.Module:
+        found = load_factory(self.name, "--activations")
+        if not isinstance(found, type) and _takes_a_tensor(found):
+            return _Function(found)
+        made = found()
+        if not isinstance(made, nn.Module):
+            raise InputError(
+                f"--activations {self.name} making a {type(made).__name__}",
+                "a torch.nn.Module",
+                "name a module class, its factory or a function of a tensor",
+            )
+        return made
+
+
+def study_activation(name: str) -> Callable[[], nn.Module]:
+    """What makes the activation: a built-in by name, or the user's by ``package.module:name``."""
+    if ":" in name:
+        own = OwnActivation(name)
+        own()  # refuse now rather than in a process
+        return own
+    if name not in ACTIVATIONS:
+        near = difflib.get_close_matches(name, ACTIVATIONS, 1)
+        raise InputError(
+            f"activation {name!r}",
+            f"one of {', '.join(ACTIVATIONS)}, or package.module:name",
+            f"did you mean {near[0]}?" if near else "pick one",
+        )
+    return ACTIVATIONS[name]
+
+
+class _Function(nn.Module):
+    """A function of a tensor as a module."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.function(x)
+        return out
+
+
+def _takes_a_tensor(function: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # a builtin such as torch.sin
+        return True
+    required = (p for p in parameters if p.default is p.empty)
+    return any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in required)
+
+
+def load_factory(spec: str, flag: str) -> Callable[..., Any]:
+    """The function that ``package.module:name`` names; the working directory is searched too."""
+    module_name, _, name = spec.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{flag} {spec} ({error})", "an importable package.module:factory", "check both names"
+        ) from None
+    finally:
+        sys.path.pop(0)
+    if not callable(found):
+        raise InputError(f"{flag} {spec}", "a function or class", f"got {type(found).__name__}")
+    return found  # type: ignore[no-any-return]
+
+
+def _call(spec: str, flag: str) -> Any:
+    factory = load_factory(spec, flag)
+    try:
+        return factory()
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(
+            f"{flag} {spec} ({type(error).__name__}: {error})",
+            "a factory that runs without arguments",
+            "mend it; --debug shows the traceback",
+        ) from error
+
+
+def _names_images(spec: str) -> bool:
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if spec in DATA_SETS or Path(spec).is_dir() or (folder and (Path(folder) / spec).is_dir()):
+        return spec not in SHAPES
+    return "/" in spec and ":" not in spec and not Path(spec).suffix
+
+
+def _is_pair(made: Any) -> bool:
+    """(inputs, labels), and no list of two batches."""
+    return (
+        isinstance(made, (tuple, list))
+        and len(made) == 2
+        and all(hasattr(part, "__len__") and not isinstance(part, (dict, tuple)) for part in made)
+    )
+
+
+def _hold_out(name: str, inputs: Any, labels: Any, seed: int) -> LabelledData:
+    found, classes = np.asarray(inputs), np.asarray(labels)
+    if found.dtype.kind not in "fiub" or classes.dtype.kind not in "fiub":
+        raise InputError(f"data {name} of types {found.dtype} and {classes.dtype}",
+                         "numbers, and labels 0, 1, 2, ...", "encode them")  # fmt: skip
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused below
+        x = torch.from_numpy(found.astype(np.float32))
+        y = torch.from_numpy(classes.astype(np.int64))
+    if x.ndim < 2 or y.shape != x.shape[:1] or len(x) < 10:
+        raise InputError(
+            f"data {name} of shapes {tuple(x.shape)} and {tuple(y.shape)}",
+            "inputs [n, ...] and labels [n] with n >= 10",
+            "pass one label a sample",
+        )
+    if not bool(x.isfinite().all()) or int(y.min()) < 0 or not np.array_equal(y.numpy(), classes):
+        raise InputError(f"data {name} with NaN, infinity or labels that are no whole numbers >= 0",
+                         "finite inputs and labels 0, 1, 2, ...", "clean the data")  # fmt: skip
+    if int(y.max()) >= MOST_CLASSES:
+        raise InputError(f"data {name} with label {int(y.max())}", f"labels below {MOST_CLASSES}",
+                         "encode the classes as 0, 1, 2, ...")  # fmt: skip
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    test, train = order[: int(len(x) * TEST_SHARE)], order[int(len(x) * TEST_SHARE) :]
+    return LabelledData(name, x[train], y[train], x[test], y[test])

@@ -1,0 +1,211 @@
+"""The verb that trains many nets: study."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unknot.cli.options import Cluster, Debug, Json, Seed
+from unknot.cli.sources import load_data, study_activation, study_net
+from unknot.core.console import print_json, print_table
+from unknot.core.errors import InputError
+from unknot.core.files import require_writable
+from unknot.study.study import GAINS, LEARNING_RATES, Study, StudyComparison, StudyRow
+from unknot.study.survival import ratio_text, times_text
+from unknot.study.untangling import prediction, untangling
+
+TEST_TARGET = 0.99
+RATES = ",".join(f"{rate:g}" for rate in LEARNING_RATES)
+MULTIPLES = ",".join(f"{gain:g}" for gain in GAINS)
+
+
+def study(
+    data: Annotated[
+        list[str],
+        typer.Option(
+            "--data",
+            help="A shape (see unknot shape --help), digits, fashion_mnist, cifar10, cats_vs_dogs (from "
+            "$UNKNOT_DATA), a folder of images or a hub name with a slash, a .npz file with X and y, or "
+            "package.module:factory returning (inputs, labels). May be repeated.",
+        ),
+    ],
+    activations: Annotated[
+        str,
+        typer.Option(
+            "--activations",
+            help="Names, e.g. relu,gelu,zfold,qfold2; your own as package.module:name (a module class, a "
+            "factory or a function of a tensor).",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="SQLite file of the trials.")],
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Reported seeds.")] = 5,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="The cap.")] = 60,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=10, help="Most samples to train on, and to test on."),
+    ] = None,
+    learning_rates: Annotated[
+        str, typer.Option("--learning-rates", help="Grid, the same for every activation.")
+    ] = RATES,
+    gains: Annotated[
+        str, typer.Option("--gains", help="Grid of multiples of the variance-preserving gain.")
+    ] = MULTIPLES,
+    selection_seeds: Annotated[
+        int, typer.Option("--selection-seeds", min=1, help="Seeds that choose the cell, not reported.")
+    ] = 3,
+    net: Annotated[
+        str,
+        typer.Option(
+            "--net",
+            help="mlp, cnn, cnn-bn, resnet or resnet-bn (bn: batch normalisation), for the "
+            "data's size, or package.module:factory taking (data, new_activation).",
+        ),
+    ] = "mlp",
+    width: Annotated[int, typer.Option("--width", min=1, help="Units a layer of the MLP.")] = 50,
+    depth: Annotated[int, typer.Option("--depth", min=1, help="Hidden layers of the MLP.")] = 6,
+    targets: Annotated[
+        str,
+        typer.Option(
+            "--targets", help="Train accuracies. A trial ends when it has the highest, and the next."
+        ),
+    ] = "0.95,0.99,0.999",
+    test_target: Annotated[
+        float, typer.Option("--test-target", min=0, max=1, help="Test accuracy.")
+    ] = TEST_TARGET,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples a step.")] = 128,
+    baseline: Annotated[
+        str, typer.Option("--baseline", help="What the others are compared with; default: the first.")
+    ] = "",
+    topology: Annotated[
+        int, typer.Option("--topology", min=0, help="Seeds whose Betti numbers are measured on the way.")
+    ] = 0,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Processes of this machine.")
+    ] = os.cpu_count() or 1,
+    cluster: Cluster = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an existing file.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Epochs to target accuracy, by activation.
+
+    Trains nets until they reach 95, 99 and 99.9 % train accuracy, and 99 % on held-out samples.
+
+    Every activation gets the same grid of learning rates and gains; its cell is chosen on seeds that
+    are not reported. A seed that does not arrive within the cap is reported as not reached, and counts in
+    medians as longer than the cap. Ratios of medians come with a 95 % interval (bootstrap over seeds) and
+    a log-rank test corrected for all comparisons.
+
+      unknot study --data rings --activations relu,gelu,zfold --out study.sqlite
+
+      unknot report study.sqlite --out report.html
+
+    Killed at any moment, it goes on with --resume as if nothing had happened. One process, or one worker
+    of a --cluster, trains one activation on one set at a time.
+    """
+
+    names = [name.strip() for name in activations.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"--activations {activations!r}", "at least one name", "pass e.g. relu,zfold")
+    base = baseline or names[0]
+    if base not in names:
+        raise InputError(f"--baseline {base}", f"one of {', '.join(names)}", "add it to --activations")
+    factories = {name: study_activation(name) for name in names}
+    goals = _numbers("--targets", targets)
+    if not all(0 < goal <= 1 for goal in goals):
+        raise InputError(f"--targets {targets}", "accuracies above 0, at most 1", "pass e.g. 0.9,0.99")
+    rates, multiples = _numbers("--learning-rates", learning_rates), _numbers("--gains", gains)
+    require_writable(out, "--out")
+    loaded = {found.name: found for found in (load_data(spec, seed=seed) for spec in data)}
+    if limit is not None:
+        loaded = {name: found.limited(limit, seed) for name, found in loaded.items()}
+    if len(loaded) < len(data):
+        raise InputError(f"--data {' '.join(data)}", "sets of different names", "rename a file")
+    if out.exists() and not resume:
+        raise InputError(f"--out {out} exists", "a new file", "pass --resume to go on with it")
+    trials = Study(out)
+    trials.run(
+        loaded, factories, seeds=seeds, epochs=epochs, learning_rates=rates, gains=multiples,
+        selection_seeds=selection_seeds, net=study_net(net), width=width, depth=depth,
+        batch_size=batch_size, stop_at=max(goals), test_target=test_target, topology=topology,
+        jobs=jobs, cluster=cluster, progress=True,
+    )  # fmt: skip
+    rows, on_test = trials.summary(goals), trials.summary([test_target], split="test")
+    against = [*trials.compare(base, goals), *trials.compare(base, [test_target], split="test")]
+    if as_json:
+        record = {
+            "rows": [_flat(row) for row in rows],
+            "test_rows": [_flat(row) for row in on_test],
+            "comparisons": [{**asdict(c), **asdict(c.result)} for c in against],
+            "untangling": [asdict(row) for row in untangling(trials.trials())],
+        }
+        for comparison in record["comparisons"]:
+            del comparison["result"]
+        print_json(record)
+        return
+    for chosen in (*_by_target(rows), on_test):
+        if chosen:
+            _print_target(chosen, against, base)
+    if topology:
+        _print_untangling(trials)
+    print(f"trials: {out}; see them: unknot report {out} --out report.html")
+
+
+def _flat(row: StudyRow) -> dict[str, object]:
+    return {key: value for key, value in asdict(row).items() if key not in ("split", "cap", "net")}
+
+
+def _by_target(rows: Sequence[StudyRow]) -> list[list[StudyRow]]:
+    targets = dict.fromkeys(row.target for row in rows)
+    return [[row for row in rows if row.target == target] for target in targets]
+
+
+def _print_target(rows: Sequence[StudyRow], against: Sequence[StudyComparison], base: str) -> None:
+    results = {(c.set, c.activation, c.target, c.split): c.result for c in against}
+    cells = []
+    for row in rows:
+        found = results.get((row.set, row.activation, row.target, row.split))
+        ratio, p = "", ""
+        if found is not None:
+            ratio, p = ratio_text(found), f"{found.p_holm:.2g}"
+        cells.append(
+            (row.set, row.activation, row.learning_rate, row.gain, f"{row.reached}/{row.seeds}",
+             times_text(row.epochs), ratio, p)
+        )  # fmt: skip
+    columns = ["set", "activation", "rate", "gain", "reached", "epochs: median [range]",
+               f"times fewer than {base}", "p"]  # fmt: skip
+    print_table(
+        f"Epochs to {rows[0].target:.4g} {rows[0].split} accuracy, {rows[0].net}, cap {rows[0].cap}",
+        columns,
+        cells,
+    )
+
+
+def _print_untangling(trials: Study) -> None:
+    cells = [
+        (row.set, row.activation, row.which, f"{row.before:g}", f"{row.after:g}",
+         "did not fall" if row.median is None else f"{row.median:.3g}")
+        for row in untangling(trials.trials())
+        if row.layer == "all"
+    ]  # fmt: skip
+    columns = ["set", "activation", "Betti number", "before", "after", "epochs to its fall: median"]
+    print_table("Betti numbers of the class clouds, summed over layers", columns, cells)
+    try:
+        found = prediction(trials.trials())
+    except InputError:
+        return  # too few cells to correlate
+    print(
+        f"Epochs to the fall against epochs to 99 % train accuracy: Spearman's rho {found.rho:.2f} "
+        f"[{found.low:.2f}, {found.high:.2f}] over {found.n} cells"
+    )
+
+
+def _numbers(flag: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{flag} {text}", "numbers separated by commas", "pass e.g. 1e-3,3e-3") from None

@@ -1,0 +1,205 @@
+"""Files written whole or not at all."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from unknot.core.errors import InputError
+
+T = TypeVar("T")
+# What reading a damaged or foreign record raises; JSON that is nested too deeply is a RecursionError.
+DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+
+def write_file(path: str | Path, write: Callable[[Path], None]) -> None:
+    """Call ``write(temporary)`` beside ``path`` and rename the result to it.
+
+    An error, a full disk or an interruption leaves neither a half-written file nor the temporary one;
+    what stood at ``path`` before stays.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # else a power failure may leave the new name with an empty file
+        # mkstemp makes files that only their owner may read; a result is an ordinary file.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def replace_folder(made: Path, folder: Path) -> None:
+    """Put the folder ``made``, which lies beside it, in the place of ``folder``; the old one is deleted.
+
+    Where the system can exchange two names at once (Linux), there is no moment without a whole folder at
+    ``folder``; elsewhere there is one, in which the old one has a hidden name beside it.
+    """
+    if not folder.exists():
+        made.replace(folder)
+    elif _exchange(made, folder):
+        shutil.rmtree(made)
+    else:
+        aside = made.with_name(f"{made.name}.old")
+        folder.rename(aside)
+        try:
+            made.rename(folder)
+        except OSError:
+            aside.rename(folder)
+            raise
+        shutil.rmtree(aside)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Whether the two names have been exchanged, by renameat2(2) with RENAME_EXCHANGE."""
+    try:
+        call = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    at_working_folder, exchange = -100, 2
+    done: int = call(
+        at_working_folder, os.fsencode(one.absolute()), at_working_folder,
+        os.fsencode(other.absolute()), ctypes.c_uint(exchange),
+    )  # fmt: skip
+    return done == 0
+
+
+def require_writable(path: str | Path, name: str) -> None:
+    """Refuse, before any work is done, a file or folder to write that has no place to be written to.
+
+    Nothing is made: the nearest folder that exists has to let itself be written into.
+    """
+    place = Path(path).absolute()
+    while not os.path.lexists(place.parent):
+        place = place.parent
+    place = place if place.is_dir() else place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{name} {path}: {place} is {'read-only' if place.is_dir() else 'no folder'}",
+            "a folder that can be written to",
+            "choose another",
+        )
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other processes from claiming ``path`` meanwhile, by a lock on a hidden file beside it.
+
+    The system gives it back when the process ends, however it ends. Windows has no such lock: there
+    nothing is claimed.
+
+    Raises:
+        InputError: another process has it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Else its holder has just removed it, and the lock is on a file without a name.
+            if _same_file(handle, lock):
+                break
+        except BlockingIOError:
+            os.close(handle)
+            raise InputError(
+                f"file {path}, which another process is filling",
+                "one run at a time",
+                "wait until it has ended; what it has finished is kept",
+            ) from None
+        os.close(handle)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _same_file(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` as UTF-8 to ``path``, whole or not at all."""
+    write_file(path, lambda temporary: _write(temporary, text))
+
+
+def _write(path: Path, text: str) -> None:
+    # Names of files may hold bytes that are no UTF-8, which Python keeps as lone surrogates.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_record(path: str | Path, kind: str, record: dict[str, Any]) -> None:
+    """Write a result as JSON, tagged with its kind, whole or not at all."""
+    write_text(path, json.dumps({"unknot": kind, **record}, indent=1))
+
+
+def typed(kind: type[T], record: object) -> T:
+    """``record``, of what JSON knows, as the dataclass ``kind`` with all that it holds.
+
+    Lists become tuples where the fields ask for them, fields with a default may be missing, and fields
+    that ``kind`` does not know are passed over.
+
+    Raises:
+        ValueError: a field is missing or of another type.
+    """
+    import msgspec  # here: the topology of points reads no records
+
+    try:
+        return msgspec.convert(record, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
+
+
+def read_record(path: str | Path, kind: str, parse: Callable[[dict[str, Any]], T]) -> T:
+    """``parse`` applied to what `write_record` wrote, its tag taken off.
+
+    Raises:
+        InputError: damaged, of another kind, or refused by ``parse``.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        if record.pop("unknot") != kind:
+            raise KeyError("unknot")
+        return parse(record)
+    except DAMAGED as error:
+        raise InputError(
+            f"file {path} ({type(error).__name__}: {str(error)[:60]})",
+            f"a complete {kind} file written by unknot",
+            "write it again",
+        ) from None
+
+
+def record_kind(path: str | Path) -> str:
+    """The kind of result in a JSON file, e.g. "profile"; empty where it is none of unknot's."""
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        return str(record.get("unknot", ""))
+    except DAMAGED:
+        return ""

@@ -1,0 +1,78 @@
+"""How much memory a computation will take, and the limit above which it is refused."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from unknot.core.errors import InputError, require_count
+
+LIMIT_VARIABLE = "UNKNOT_MEMORY_GB"
+# Of cgroup 2 and 1.
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+# Above this many points kNN-hop graphs are kept as neighbour lists: the packed rows of 8,192 points
+# take 8 MB, those of 60,000 take 450 MB.
+DENSE_POINTS = 8192
+
+
+def estimate_memory(n_points: int, *, k: int | None = None, hops: int = 1) -> int:
+    """An upper bound, in bytes, of what a neighbour graph and its b0 and b1 take at once.
+
+    Args:
+        n_points: of the cloud.
+        k: of a kNN-hop graph; without it the graph is a Rips graph, dense at worst.
+        hops: with k.
+
+    A dense graph is n rows of n bits. Where nothing can be collapsed the engine works on up to four
+    such matrices at once; on most clouds one is enough. Neighbour lists take 4 bytes an entry, twice
+    while the hops are expanded; in the plane and in space the real number of neighbours after two
+    hops is far below the bound (2 k)^hops. b2 can take more: give it a time budget.
+    """
+    n = require_count("n_points", n_points, minimum=0)
+    dense = 4 * n * math.ceil(n / 64) * 8
+    if k is None or n <= DENSE_POINTS:
+        return dense
+    neighbours = min(n, int((2 * require_count("k", k)) ** require_count("hops", hops)))
+    return min(dense, 4 * n * neighbours * 4)
+
+
+def memory_limit() -> int:
+    """Bytes that one computation may take: ``$UNKNOT_MEMORY_GB``, or half of what this process may have.
+
+    That is the machine's memory, or what its container (cgroup) is allowed where that is less.
+    """
+    text = os.environ.get(LIMIT_VARIABLE)
+    if text is None:
+        try:
+            total: int = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+            total = 16 << 30
+        return min([total, *_container_limits()]) // 2
+    try:
+        gigabytes = float(text)
+    except ValueError:
+        gigabytes = -1.0
+    if not 0 < gigabytes < 1e9:
+        raise InputError(f"{LIMIT_VARIABLE}={text}", "a number of gigabytes > 0", "set e.g. 8")
+    return int(gigabytes * 1e9)
+
+
+def _container_limits() -> list[int]:
+    limits = []
+    for name in CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            limits.append(int(Path(name).read_text(encoding="ascii")))
+    return limits
+
+
+def require_memory(n_points: int, needed: int, what: str) -> None:
+    """Refuse, before anything is taken, what needs more than `memory_limit`."""
+    limit = memory_limit()
+    if needed > limit:
+        raise InputError(
+            f"{what} of {n_points} points ({needed / 1e9:.2g} GB)",
+            f"at most {limit / 1e9:.2g} GB",
+            f"take a subsample, use a kNN-hop graph, or raise {LIMIT_VARIABLE}",
+        )

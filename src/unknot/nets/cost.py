@@ -1,0 +1,184 @@
+"""Cost: parameters, MACs, bytes, memory and latency of a model; and how two models compare."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from unknot.core.errors import InputError, require_count
+from unknot.core.files import typed
+from unknot.nets.footprint import peak_activation_bytes
+from unknot.nets.probe import tensors_of
+from unknot.nets.running import as_it_was, placed
+from unknot.nets.timing import Latency, Speed, latency_of, speed_of, time_in_turns
+
+BATCH_SIZES = (1, 64)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one forward pass takes.
+
+    Attributes:
+        parameters: number of parameters.
+        macs: multiply-accumulates of convolutions and matrix products, for the whole example batch
+            (half of what torch's flop counter counts).
+        bytes: parameters and buffers in memory.
+        latency_ms: median milliseconds of a forward pass of the example batch.
+        latency_iqr_ms: interquartile range of the same repeats, in milliseconds.
+        batch_size: samples in the example.
+        device: where it ran, e.g. "cpu".
+        threads: torch's intra-op threads while timing.
+        activation_bytes: the most memory that a forward pass of the example batch takes at one time
+            beyond weights and input; see `peak_activation_bytes`. None where it was not measured.
+        latencies: at the batch sizes asked for, 1 and 64 by default.
+    """
+
+    parameters: int
+    macs: int
+    bytes: int
+    latency_ms: float
+    latency_iqr_ms: float
+    batch_size: int
+    device: str
+    threads: int
+    activation_bytes: int | None = None
+    latencies: tuple[Latency, ...] = ()
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Cost:
+        """From what `dataclasses.asdict` gave, by way of JSON."""
+        return typed(cls, record)
+
+
+@dataclass(frozen=True)
+class CostComparison:
+    """Two models on one example.
+
+    Attributes:
+        before, after: their costs.
+        speeds: the second's time over the first's at each batch size, of passes that took turns.
+    """
+
+    before: Cost
+    after: Cost
+    speeds: tuple[Speed, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the second is faster, in plain sentences."""
+        where = f"on {self.after.device}"
+        if self.after.device == "cpu":
+            where += f", {self.after.threads} thread" + "s" * (self.after.threads != 1)
+        parts = [
+            f"at batch {speed.batch_size} it takes {speed}"
+            if speed.faster
+            else f"at batch {speed.batch_size} the timings scatter too much to tell: {speed}"
+            if speed.undecided
+            else f"at batch {speed.batch_size} it is not faster: {speed}"
+            for speed in self.speeds
+        ]
+        told = f"Against the original, {where}: {'; '.join(parts)}."
+        if all(speed.faster or speed.undecided for speed in self.speeds):
+            return told
+        share = self.after.macs / self.before.macs if self.before.macs else 1.0
+        return (
+            f"{told} It has {share:.0%} of the multiply-accumulates, but where the time goes into "
+            "calling many small operations or moving data, fewer of them save none."
+        )
+
+
+def measure_cost(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    repeats: int = 50,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+) -> Cost:
+    """Measure one model; see `compare_cost`, which is fairer for two.
+
+    Args:
+        model: measured in eval mode on a copy, where it is: on the CPU, or on a GPU by CUDA events.
+        example: a batch ``[n, ...]`` that the model takes.
+        repeats: timed forward passes after a tenth as many to warm up; at least ten of them, and no
+            more once they took ten seconds.
+        batch_sizes: further batches to time, made of the example's samples, over and over if need be.
+    """
+    return _measure((model,), example, repeats, batch_sizes)[0][0]
+
+
+def compare_cost(
+    before: nn.Module,
+    after: nn.Module,
+    example: Tensor,
+    *,
+    repeats: int = 50,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+) -> CostComparison:
+    """The cost of two models on one example, their timed passes taking turns.
+
+    Taking turns spreads whatever else the machine does evenly over both, and lets each round be
+    compared with itself. Arguments as of `measure_cost`.
+    """
+    costs, times = _measure((before, after), example, repeats, batch_sizes)
+    sizes = sorted(set(batch_sizes)) or sorted(times)
+    speeds = tuple(speed_of(size, *times[size]) for size in sizes)
+    return CostComparison(costs[0], costs[1], speeds)
+
+
+def count_macs(model: nn.Module, example: Tensor) -> int:
+    """Multiply-accumulates of convolutions and matrix products in one forward pass in eval mode."""
+    with as_it_was(model), FlopCounterMode(display=False) as counter:
+        model(example)
+    return int(counter.get_total_flops()) // 2
+
+
+def _measure(
+    models: tuple[nn.Module, ...], example: Tensor, repeats: int, batch_sizes: Sequence[int]
+) -> tuple[list[Cost], dict[int, list[list[float]]]]:
+    """The costs, and {batch size: the times of each model}, that of the example among them."""
+    require_count("repeats", repeats)
+    sizes = {require_count("batch_sizes", size) for size in batch_sizes}
+    if not isinstance(example, Tensor) or example.ndim == 0 or len(example) == 0:
+        shape = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
+        raise InputError(f"example of shape {shape}", "a tensor of at least one sample", "pass a batch")
+    copies = [copy.deepcopy(model).eval() for model in models]
+    (example,) = tensors_of(placed(example, models[0]))
+    times = {}
+    with torch.no_grad():
+        macs = [count_macs(model, example) for model in copies]
+        memory = [peak_activation_bytes(model, example) for model in copies]
+        for size in sorted(sizes | {len(example)}):
+            batch = batch_of(example, size)
+            calls = [partial(model, batch) for model in copies]
+            times[size] = time_in_turns(calls, repeats=repeats, cuda=example.is_cuda)
+    costs = []
+    for i, model in enumerate(copies):
+        latencies = {size: latency_of(size, taken[i]) for size, taken in times.items()}
+        costs.append(
+            Cost(
+                parameters=sum(p.numel() for p in model.parameters()),
+                macs=macs[i],
+                bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
+                latency_ms=latencies[len(example)].median_ms,
+                latency_iqr_ms=latencies[len(example)].iqr_ms,
+                batch_size=len(example),
+                device=str(example.device),
+                threads=torch.get_num_threads(),
+                activation_bytes=memory[i],
+                latencies=tuple(latencies[size] for size in sorted(sizes)),
+            )
+        )
+    return costs, times
+
+
+def batch_of(example: Tensor, size: int) -> Tensor:
+    """The example's samples, over and over, as a batch of ``size``."""
+    return example[torch.arange(size, device=example.device) % len(example)]

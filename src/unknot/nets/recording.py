@@ -1,0 +1,314 @@
+"""Run a model on samples and keep what its layers return. The only forward hooks in the project."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from unknot.core.errors import InputError, require_count
+from unknot.core.memory import LIMIT_VARIABLE, memory_limit
+from unknot.nets.follower import After, Follower
+from unknot.nets.probe import Inputs, Probe, tensors_of
+from unknot.nets.running import (
+    as_it_was,
+    call_model,
+    first_tensor,
+    is_leaf,
+    matching_layers,
+    placed,
+    plain_name,
+    unwrapped,
+)
+
+Key: TypeAlias = tuple[str, int]  # layer, call
+INPUT, OUTPUT = "input", "output"
+Tokens = Literal["mean", "first", "last", "all"]
+# Layer outputs held at once; a model that returns more is run several times.
+PASS_BYTES = 1 << 30
+# Their outputs [n, c, l] are channels over a line, not a sequence of tokens [n, t, d].
+_CHANNELS_FIRST = (
+    nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d, nn.GroupNorm,
+    nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d,
+)  # fmt: skip
+_TOKENS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.MultiheadAttention)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerOutput:
+    """What one call of one module returned for every sample.
+
+    Attributes:
+        layer: dotted module name, "input" for the samples themselves, or "output" for what the whole
+            model returned.
+        call: 0 for the module's first call in a forward pass, 1 for the second, ...
+        values: ``[n, ...]`` on the CPU, in the order of the samples, detached.
+        note: how it differs from what was asked for; empty where it does not.
+    """
+
+    layer: str
+    call: int
+    values: Tensor
+    note: str = ""
+
+    def numpy(self) -> Any:
+        """float32 or float64 array ``[n, d]``, half precision widened to float32."""
+        flat = self.values.flatten(1) if self.values.ndim > 1 else self.values[:, None]
+        return (flat if flat.dtype == torch.float64 else flat.float()).numpy()
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """The shape of one sample of a layer output, as the trial run found it."""
+
+    layer: str
+    call: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    note: str = ""
+
+    def bytes_of(self, samples: int) -> int:
+        return samples * max(1, int(torch.Size(self.shape).numel())) * self.dtype.itemsize
+
+
+def capture(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    layers: str | Iterable[str] = "*",
+    tokens: Tokens = "all",
+    after: After = "module",
+    batch_size: int = 1024,
+) -> tuple[LayerOutput, ...]:
+    """Run ``model`` in eval mode without gradients and collect the outputs of its layers.
+
+    Like `Recording`, with everything in memory at once.
+
+    Returns:
+        The input first where it is floating point, then each layer in the order in which it first ran.
+    """
+    recording = Recording(
+        model, Probe(inputs), layers=layers, tokens=tokens, after=after, batch_size=batch_size
+    )
+    return tuple(output for output in recording.outputs() if output.layer != OUTPUT)
+
+
+class Recording:
+    """What a model returns for a probe, layer by layer, in bounded memory.
+
+    The model is run on two samples first, to learn which layers run and how large their outputs are. The
+    layers are then recorded in groups that fit into ``PASS_BYTES``, one run of the model a group. The
+    model comes back as it was: the training flag of every module, buffers, gradients, the random state
+    and hooks. It runs where its first parameter lies, in that parameter's type, without compilation.
+
+    A module that returns a container is represented by the first tensor in it with one row a sample. One
+    that returns none, or did not run, is left out and named in ``notes``.
+
+    Args:
+        model: any module. `torch.compile`, DataParallel and DistributedDataParallel are looked through.
+        probe: the samples.
+        layers: glob or globs over dotted module names; "*" is every leaf.
+        tokens: what becomes of a sequence ``[n, t, d]``: the mean over its tokens, the first or the last
+            one, or "all" side by side. Maps ``[n, c, l]`` of convolutions are no sequences.
+        after: for convolutions only: "module" their own output, "activation" that of the activation
+            function that follows, "pooling" that of the pooling that follows.
+        batch_size: samples run at once; fewer where they would not fit.
+
+    Attributes:
+        shapes: the layers that ran, in order.
+        notes: what was left out.
+
+    Raises:
+        InputError: no module matches, the model does not take the samples, or one layer's output alone
+            exceeds `memory_limit`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        probe: Probe,
+        *,
+        layers: str | Iterable[str] = "*",
+        tokens: Tokens = "mean",
+        after: After = "module",
+        batch_size: int = 1024,
+    ) -> None:
+        for name, value, allowed in (
+            ("tokens", tokens, ("mean", "first", "last", "all")),
+            ("after", after, ("module", "activation", "pooling")),
+        ):
+            if value not in allowed:
+                raise InputError(f"{name} = {value!r}", " or ".join(allowed), f"pass {allowed[0]!r}")
+        self.model = unwrapped(model)
+        self.probe = probe
+        self._chosen = matching_layers(self.model, layers)
+        self._tokens: Tokens = tokens
+        self._after: After = after
+        self._lines: set[Key] = set()
+        self._followed: set[Key] = set()
+        self.shapes, self.notes = self._trial()
+        self._groups = _grouped(self.shapes, len(probe), require_count("batch_size", batch_size))
+
+    def outputs(self) -> Iterator[LayerOutput]:
+        """The input where it is floating point, every layer in order, and last the model's "output"."""
+        points = self.probe.points()
+        if points is not None:
+            yield LayerOutput(INPUT, 0, points.detach().cpu())
+        result = None
+        for shapes, batch_size in self._groups:
+            held = self._record(shapes, batch_size)
+            result = held.pop((OUTPUT, 0), result)
+            for shape in shapes:
+                if shape.layer != OUTPUT:
+                    values = held.pop((shape.layer, shape.call))
+                    yield LayerOutput(shape.layer, shape.call, values, shape.note)
+        if result is not None:
+            yield LayerOutput(OUTPUT, 0, result)
+
+    def _trial(self) -> tuple[tuple[LayerShape, ...], tuple[str, ...]]:
+        """Two samples through the model: which layers run, and what one sample of each is."""
+        found: dict[Key, LayerShape] = {}
+        ran: set[str] = set()
+        line: list[torch.Size] = [torch.Size()]  # shape of the latest map [c, l]
+
+        def see(key: Key, module: nn.Module, tensor: Tensor | None) -> None:
+            ran.add(key[0])
+            if tensor is None:
+                return
+            if isinstance(module, _CHANNELS_FIRST) and tensor.ndim == 3:
+                line[0] = tensor.shape[1:]
+            if tensor.shape[1:] == line[0] and not isinstance(module, _TOKENS_LAST):
+                self._lines.add(key)
+            if key[0] in self._chosen or key[0] == OUTPUT:
+                tensor = self._reduced(key, tensor)
+                found[key] = LayerShape(*key, tuple(tensor.shape[1:]), tensor.dtype)
+
+        leaves = {plain_name(n): m for n, m in self.model.named_modules() if is_leaf(m)}
+        follower = Follower(self._after)
+        self._run(next(self.probe.batches(2)), self._chosen | leaves, see, follower)
+        self._followed = set(follower.found)
+        for key, tensor in follower.found.items():
+            found[key] = LayerShape(*key, tuple(tensor.shape[1:]), tensor.dtype)
+        if self._after != "module":
+            for key in follower.origins - self._followed:
+                found[key] = replace(found[key], note=f"no {self._after} follows: its own output")
+        silent = [n for n in self._chosen if n not in ran]
+        empty = [n for n in self._chosen if n in ran and (n, 0) not in found]
+        if not set(found) - {(OUTPUT, 0)}:
+            raise InputError(
+                f"{len(silent)} layers that did not run and {len(empty)} without a floating-point output",
+                "at least one layer with a tensor of one row a sample",
+                "choose other layers",
+            )
+        return tuple(found.values()), (
+            *_listed(silent, "did not run"),
+            *_listed(empty, "returned no floating-point tensor with one row a sample"),
+        )
+
+    def _record(self, shapes: Iterable[LayerShape], batch_size: int) -> dict[Key, Tensor]:
+        n = len(self.probe)
+        held = {(s.layer, s.call): torch.empty((n, *s.shape), dtype=s.dtype) for s in shapes}
+        modules = {n: m for n, m in self._chosen.items() if any(n == name for name, _ in held)}
+        start = 0
+
+        def keep(key: Key, _module: nn.Module, tensor: Tensor | None) -> None:
+            if key not in held or tensor is None or key in self._followed:
+                return
+            tensor = self._reduced(key, tensor)
+            room = held[key][start : start + size]
+            if tensor.shape != room.shape:
+                raise InputError(
+                    f"layer {key[0]} of shape {tuple(tensor.shape[1:])}, then {tuple(room.shape[1:])}",
+                    "one shape for all samples",
+                    "leave the layer out",
+                )
+            room.copy_(tensor)  # now: what follows may change the tensor in place
+
+        for batch in self.probe.batches(batch_size):
+            size = min(batch_size, n - start)
+            follower = Follower(self._after, held)
+            self._run(batch, modules, keep, follower)
+            for key, tensor in follower.found.items():
+                held[key][start : start + size].copy_(tensor)
+            start += size
+        return held
+
+    def _run(
+        self,
+        batch: Inputs,
+        modules: dict[str, nn.Module],
+        see: Callable[[Key, nn.Module, Tensor | None], None],
+        follower: Follower,
+    ) -> None:
+        """One forward pass; ``see`` gets every call's tensor while the model runs."""
+        calls: Counter[str] = Counter()
+        size = len(tensors_of(batch)[0])
+
+        def hook(name: str, module: nn.Module, _inputs: Any, output: Any) -> None:
+            key, tensor = (name, calls[name]), _detached(output, size)
+            calls[name] += 1
+            see(key, module, tensor)
+            if tensor is not None and name in self._chosen:
+                follower.start(key, module, tensor)
+
+        batch = placed(batch, self.model)
+        with ExitStack() as stack:
+            stack.enter_context(as_it_was(self.model))
+            for name, module in modules.items():
+                stack.callback(module.register_forward_hook(partial(hook, name)).remove)
+            stack.enter_context(follower.watching(self.model))
+            output = call_model(self.model, batch)
+            see((OUTPUT, 0), self.model, _detached(output, size))
+
+    def _reduced(self, key: Key, tensor: Tensor) -> Tensor:
+        """A sequence ``[n, t, d]`` as ``[n, d]``, by the rule that was asked for; the rest as it is."""
+        if tensor.ndim != 3 or key in self._lines or self._tokens == "all":
+            return tensor
+        if self._tokens == "mean":
+            return tensor.mean(dim=1)
+        return tensor[:, 0 if self._tokens == "first" else -1]
+
+
+def _detached(output: Any, size: int) -> Tensor | None:
+    tensor = first_tensor(output, size)
+    return None if tensor is None else tensor.detach()
+
+
+def _grouped(
+    shapes: tuple[LayerShape, ...], samples: int, batch_size: int
+) -> list[tuple[list[LayerShape], int]]:
+    """Runs of layers that fit into one pass, each with how many samples to run at once."""
+    limit = memory_limit()
+    budget = min(PASS_BYTES, limit // 2)
+    groups: list[list[LayerShape]] = [[s for s in shapes if s.layer == OUTPUT]]
+    used = 0
+    for shape in (s for s in shapes if s.layer != OUTPUT):
+        size = shape.bytes_of(samples)
+        if size > limit // 2:
+            raise InputError(
+                f"layer {shape.layer}: {samples} samples of shape {shape.shape} ({size / 1e9:.2g} GB)",
+                f"at most {limit / 2e9:.2g} GB",
+                f"lower max_points, leave the layer out, or raise {LIMIT_VARIABLE}",
+            )
+        if used and used + size > budget:
+            groups.append([])
+            used = 0
+        groups[-1].append(shape)
+        used += size
+    # Inside the model a batch takes about what all of its layers return.
+    one = sum(s.bytes_of(1) for s in shapes)
+    batch = max(1, min(batch_size, budget // max(one, 1)))
+    return [(group, batch) for group in groups]
+
+
+def _listed(names: list[str], what: str) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return [f"{', '.join(names[:5])}{more} {what}"]

@@ -1,0 +1,151 @@
+"""A user's model for the length of a measurement: unwrapped, named, and left as it was."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unknot.core.errors import InputError
+from unknot.nets.probe import Inputs, map_tensors, tensors_of
+
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, nn.Module]:
+    """The modules whose dotted name matches one of the globs; "*" means every leaf module.
+
+    Wrappers leave no trace in the names: a compiled block "net._orig_mod.conv" is "net.conv".
+
+    Raises:
+        InputError: a glob matches nothing; names that come near are listed.
+    """
+    named = {plain_name(name): m for name, m in model.named_modules() if plain_name(name)} or {"": model}
+    chosen: dict[str, nn.Module] = {}
+    for glob in [layers] if isinstance(layers, str) else layers:
+        if glob == "*":
+            found = {n: m for n, m in named.items() if is_leaf(m)}
+        else:
+            found = {n: m for n, m in named.items() if fnmatchcase(n, glob)}
+        if not found:
+            near = difflib.get_close_matches(glob, named, n=5, cutoff=0.3) or list(named)[:5]
+            raise InputError(
+                f"layers = {glob!r}", "a glob that matches a module", f"try {', '.join(near)}"
+            )
+        chosen |= found
+    return {name: module for name, module in named.items() if name in chosen}
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module computes something and holds no other module."""
+    empty = isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
+    return next(module.children(), None) is None and not empty
+
+
+def plain_name(name: str) -> str:
+    """A dotted module name without what wrappers put into it."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module that was wrapped by DataParallel or `torch.compile`.
+
+    Raises:
+        InputError: no module, or one without values (on the meta device, or lazy).
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"a model of type {type(model).__name__}", "a torch.nn.Module", "wrap it in one")
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta or isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise InputError(
+                f"parameter {name} without values", "an initialised model", "run or load it first"
+            )
+    inner: Any = model
+    while isinstance(inner, _WRAPPERS) or hasattr(inner, "_orig_mod"):
+        inner = inner.module if isinstance(inner, _WRAPPERS) else inner._orig_mod
+    return inner  # type: ignore[no-any-return]
+
+
+def placed(batch: Inputs, model: nn.Module) -> Inputs:
+    """On the device of the model's first parameter, floating-point inputs in its type."""
+    first = next((p for p in model.parameters() if p.is_floating_point()), None)
+
+    def place(tensor: Tensor) -> Tensor:
+        if first is None:
+            return tensor
+        return tensor.to(first.device, first.dtype if tensor.is_floating_point() else None)
+
+    return map_tensors(batch, place)
+
+
+def call_model(model: nn.Module, batch: Inputs) -> Any:
+    """What the model returns for a batch.
+
+    Raises:
+        InputError: whatever it raises, with the shapes of the batch.
+    """
+    try:
+        if isinstance(batch, Tensor):
+            return model(batch)
+        return model(**batch) if isinstance(batch, dict) else model(*batch)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # whatever the user's code raises
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(batch))
+        text = (str(error).splitlines() or [""])[0][:120]
+        raise InputError(
+            f"a batch of shape {shapes} ({type(error).__name__}: {text})",
+            "samples that the model takes",
+            "check the shape and type of what the loader yields",
+        ) from error
+
+
+def float_tensors(output: Any) -> Iterator[Tensor]:
+    """The floating-point tensors in a tensor or any container of tensors, in order."""
+    if isinstance(output, Tensor):
+        if output.is_floating_point():
+            yield output
+        return
+    parts: Iterable[Any] = ()
+    if isinstance(output, Mapping):
+        parts = output.values()
+    elif isinstance(output, (tuple, list)):
+        parts = output
+    elif is_dataclass(output):
+        parts = [getattr(output, f.name) for f in fields(output)]
+    for part in parts:
+        yield from float_tensors(part)
+
+
+def first_tensor(output: Any, size: int) -> Tensor | None:
+    """The first floating-point tensor with ``size`` rows in a tensor or any container of tensors."""
+    return next((t for t in float_tensors(output) if t.ndim and len(t) == size), None)
+
+
+@contextmanager
+def as_it_was(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients, compilation or new randomness; afterwards everything as before."""
+    training = {module: module.training for module in model.modules()}
+    buffers = [(buffer, buffer._version, buffer.clone()) for buffer in model.buffers()]
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    model.eval()
+    try:
+        with (
+            torch.random.fork_rng(devices),
+            torch.no_grad(),
+            torch.compiler.set_stance("force_eager"),  # compiled code would skip the hooks
+        ):
+            yield
+    finally:
+        for module, flag in training.items():
+            module.training = flag
+        with torch.no_grad():
+            for buffer, version, value in buffers:
+                if buffer._version != version:
+                    buffer.copy_(value)

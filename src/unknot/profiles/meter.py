@@ -1,0 +1,371 @@
+"""measure: the Betti numbers of what the layers of a model return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from unknot.core.console import track
+from unknot.core.errors import InputError, require_count
+from unknot.core.workforce import Workforce
+from unknot.nets.follower import After
+from unknot.nets.probe import Probe, probe_samples
+from unknot.nets.recording import INPUT, OUTPUT, LayerOutput, Recording, Tokens
+from unknot.profiles.clouds import (
+    By,
+    LayerCloud,
+    class_members,
+    layer_clouds,
+    require_finite,
+)
+from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile, library_versions
+from unknot.profiles.projection import CloudView, project
+from unknot.topology.batch import CloudCount, CountSettings, FloatArray, count_clouds
+from unknot.topology.calibration import calibrate
+from unknot.topology.graph import Scale
+from unknot.topology.sweep import Sensitivity
+from unknot.topology.sweep import sensitivity as scan_scales
+
+
+def measure(  # noqa: PLR0913 (each is one decision of the user's)
+    model: nn.Module,
+    loader: Iterable[Any] | Tensor,
+    *,
+    layers: str | Iterable[str] = "*",
+    by: By = "class",
+    scale: Scale | Literal["auto"] = "auto",
+    tokens: Tokens = "mean",
+    after: After = "module",
+    max_points: int = 1000,
+    max_dim: int = 1,
+    repeats: int = 0,
+    views: int = 0,
+    sensitivity: bool = False,
+    seed: int = 0,
+    cluster: str | None = None,
+    progress: bool = False,
+) -> TopologyProfile:
+    """Betti numbers of what the layers of ``model`` return, one row a cloud.
+
+    Args:
+        model: any module; it comes back as it was (see `Recording`).
+        loader: batches of tensors, ``(inputs, labels)`` or dicts, or one tensor; see `probe_samples`.
+        layers: globs over dotted module names; "*" is every leaf module, by filter every convolution.
+            The input is always measured too, except by filter or where it is whole numbers.
+        by: "class": one cloud a label; "layer": all samples together; "filter": one cloud each output
+            channel of every convolution, of all samples together.
+        scale: "auto" calibrates on the input, class by class, and holds that scale for all layers.
+            Where the input is whole numbers (tokens), the first layer takes its place.
+        tokens: what becomes of a sequence ``[n, t, d]``: "mean" over its tokens, the "first", the "last",
+            or "all" side by side.
+        after: for convolutions: "module", or the "activation" or "pooling" that follows.
+        max_points: samples measured, stratified by class and seeded.
+        max_dim: 1, or 2 for b2 as well.
+        repeats: 0, or how many subsamples give each row an interval; see `betti_interval`.
+        views: 0, or how many samples of each layer are kept in three dimensions for the report.
+        sensitivity: also measure the input over a grid of scales, for the report.
+        cluster: a Dask scheduler whose workers count the clouds; see `Workforce`. It pays where counting
+            takes long: b2, intervals, thousands of samples.
+        progress: a bar on stderr.
+
+    Returns:
+        A profile whose rows have no epoch.
+
+    Raises:
+        InputError: no labels for by="class", a glob that matches nothing, NaN in a layer output (the
+            layer is named), no convolution for by="filter", outputs beyond `memory_limit`.
+    """
+    meter = Meter(
+        model, probe_samples(loader, max_points=max_points, seed=seed), layers=layers, by=by,
+        scale=scale, tokens=tokens, after=after, max_dim=max_dim, repeats=repeats, views=views, seed=seed,
+        sensitivity=sensitivity,
+    )  # fmt: skip
+    outputs = track(meter.outputs(), "Betti numbers of layers", show=progress, total=meter.n_outputs)
+    with Workforce(cluster=cluster) as workforce:
+        return meter.profile([meter.read(outputs, epoch=None, workforce=workforce)])
+
+
+# Layer outputs that are measured in one call: few calls leave Python's lock to the training.
+TOGETHER_BYTES = 1 << 26
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One model at one moment: a part of a TopologyProfile."""
+
+    rows: tuple[ProfileRow, ...]
+    accuracy: EpochAccuracy
+    views: tuple[CloudView, ...]
+
+
+@dataclass
+class Reading:
+    """What is known of one moment before anything is counted.
+
+    Attributes:
+        epoch, given: as of `EpochAccuracy`.
+        share: of the samples classified rightly.
+        rows: of the input, which stay the same.
+        views: as of `TopologyProfile`.
+    """
+
+    epoch: int | None
+    given: float | None = None
+    share: float | None = None
+    rows: list[ProfileRow] = field(default_factory=list)
+    views: list[CloudView] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Portion:
+    """Layer outputs that are counted in one call, and the clouds that they hold."""
+
+    outputs: tuple[LayerOutput, ...]
+    clouds: tuple[tuple[LayerOutput, LayerCloud], ...]
+
+    def samples(self) -> list[FloatArray]:
+        return [cloud.samples for _, cloud in self.clouds]
+
+    def require_finite(self, epoch: int | None) -> None:
+        """Refuse NaN and infinity with the layer and the epoch in which they arose."""
+        for output in self.outputs:
+            require_finite(output, epoch)
+
+
+class MeterSettings(TypedDict, total=False):
+    """The arguments of `measure` that say how layer outputs become numbers."""
+
+    layers: str | Iterable[str]
+    by: By
+    scale: Scale | Literal["auto"]
+    tokens: Tokens
+    after: After
+    max_dim: int
+    repeats: int
+    views: int
+    sensitivity: bool
+
+
+class Meter:
+    """Measures one model on one probe, once or again and again at the same scale.
+
+    Arguments as of `measure`, with the probe drawn already; ``threads`` are the engine's.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        probe: Probe,
+        *,
+        layers: str | Iterable[str] = "*",
+        by: By = "class",
+        scale: Scale | Literal["auto"] = "auto",
+        tokens: Tokens = "mean",
+        after: After = "module",
+        max_dim: int = 1,
+        repeats: int = 0,
+        views: int = 0,
+        sensitivity: bool = False,
+        seed: int = 0,
+        threads: int = 0,
+    ) -> None:
+        _check_by(by, probe)
+        if not isinstance(scale, Scale) and scale != "auto":
+            raise InputError(f"scale = {scale!r}", "a Scale or 'auto'", "pass uk.Scale(k=14, hops=2)")
+        require_count("repeats", repeats, minimum=0)
+        require_count("views", views, minimum=0)
+        chosen = _convolutions(model) if by == "filter" and layers == "*" else layers
+        self.probe = probe
+        self.recording = Recording(model, probe, layers=chosen, tokens=tokens, after=after)
+        self._labels = None if probe.labels is None else probe.labels.numpy()
+        self.scale = self._calibrated(seed) if scale == "auto" else scale
+        self.sensitivity: Sensitivity | None = None
+        if sensitivity:
+            reference = self._reference()
+            self.sensitivity = scan_scales(reference, self._labels, scale=self.scale, seed=seed)
+        self.settings = {
+            "by": by,
+            "layers": [layers] if isinstance(layers, str) else list(layers),
+            "tokens": tokens,
+            "after": after,
+            "samples": len(probe),
+            "repeats": repeats,
+        }
+        self._by: By = by
+        self._members = [] if probe.labels is None else class_members(probe.labels)
+        self._seed = seed
+        self.counting = CountSettings(self.scale, max_dim, threads, repeats, seed)
+        count = min(views, len(probe)) if by != "filter" else 0
+        picks = np.random.default_rng(seed).choice(len(probe), count, replace=False)
+        self._drawn = torch.from_numpy(np.sort(picks))
+        self._pictures: dict[tuple[str, int], Any] = {}
+        self._input_rows: list[ProfileRow] | None = None
+
+    @property
+    def n_outputs(self) -> int:
+        return len(self.recording.shapes) + (self.probe.points() is not None)
+
+    def outputs(self) -> Iterable[LayerOutput]:
+        """Run the model; each layer output in order."""
+        return self.recording.outputs()
+
+    def read(
+        self,
+        outputs: Iterable[LayerOutput],
+        *,
+        epoch: int | None,
+        given: float | None = None,
+        workforce: Workforce | None = None,
+    ) -> Snapshot:
+        """Measure what the model returned, a portion at a time; needs the model no more."""
+        reading = Reading(epoch, given)
+        counted = [
+            self.rows(part, self.count(part, epoch, workforce), epoch)
+            for part in self.portions(outputs, reading)
+        ]
+        return self.snapshot(reading, counted)
+
+    def portions(self, outputs: Iterable[LayerOutput], reading: Reading) -> Iterator[Portion]:
+        """Clouds to be counted together; what needs no counting goes into ``reading``."""
+        held: list[LayerOutput] = []
+        for output in outputs:
+            if output.layer == OUTPUT:
+                reading.share = _share_right(output.values, self.probe.labels)
+                continue
+            if len(self._drawn):
+                require_finite(output, reading.epoch)
+                reading.views.append(self._view(output, reading.epoch))
+            if output.layer == INPUT and self._input_rows is not None:
+                # The probe stays the same: its own rows are measured once.
+                reading.rows += [replace(row, epoch=reading.epoch) for row in self._input_rows]
+                continue
+            held.append(output)
+            if sum(o.values.nbytes for o in held) > TOGETHER_BYTES:
+                yield self._portion(held)
+                held = []
+        if held:
+            yield self._portion(held)
+
+    def count(
+        self, portion: Portion, epoch: int | None, workforce: Workforce | None = None
+    ) -> list[CloudCount]:
+        """The engine's part, now."""
+        try:
+            return count_clouds(portion.samples(), self.counting, workforce)
+        except InputError:
+            portion.require_finite(epoch)
+            raise
+
+    def rows(self, portion: Portion, counts: list[CloudCount], epoch: int | None) -> list[ProfileRow]:
+        return [
+            self._row(*pair, count, epoch) for pair, count in zip(portion.clouds, counts, strict=True)
+        ]
+
+    def snapshot(self, reading: Reading, counted: Iterable[list[ProfileRow]]) -> Snapshot:
+        """What `portions` has read, with the rows of each portion in order."""
+        rows = [*reading.rows, *(row for part in counted for row in part)]
+        if self._input_rows is None:
+            self._input_rows = [row for row in rows if row.layer == INPUT]
+        if self._by == "filter" and not rows:
+            raise InputError(
+                "layers without a convolution output [n, c, ...]",
+                "at least one convolution",
+                "name one by its glob, or pass by='layer'",
+            )
+        accuracy = EpochAccuracy(reading.epoch, reading.share, reading.given)
+        return Snapshot(tuple(rows), accuracy, tuple(reading.views))
+
+    def profile(self, snapshots: Iterable[Snapshot]) -> TopologyProfile:
+        """Snapshots, in order, as one result."""
+        snapshots = list(snapshots)
+        return TopologyProfile(
+            rows=tuple(row for s in snapshots for row in s.rows),
+            seed=self._seed,
+            versions=library_versions(),
+            accuracy=tuple(s.accuracy for s in snapshots),
+            scale=self.scale,
+            settings=self.settings,
+            notes=self.recording.notes,
+            views=tuple(view for s in snapshots for view in s.views),
+            sensitivity=self.sensitivity,
+        )
+
+    def _reference(self) -> Any:
+        """What the scale is calibrated on: the input, or the first layer where that is tokens."""
+        points = self.probe.points()
+        if points is not None:
+            return LayerOutput(INPUT, 0, points.detach().cpu()).numpy()
+        return next(iter(self.recording.outputs())).numpy()
+
+    def _calibrated(self, seed: int) -> Scale:
+        reference = self._reference()
+        if not np.isfinite(reference).all():
+            raise InputError("an input with NaN or infinity", "finite samples", "clean the data")
+        return calibrate(reference, self._labels, max_points=max(2, len(reference)), seed=seed)
+
+    def _portion(self, outputs: list[LayerOutput]) -> Portion:
+        return Portion(
+            tuple(outputs),
+            tuple((o, cloud) for o in outputs for cloud in layer_clouds(o, self._members, self._by)),
+        )
+
+    def _row(
+        self, output: LayerOutput, cloud: LayerCloud, count: CloudCount, epoch: int | None
+    ) -> ProfileRow:
+        betti = count.betti
+        b0, b1, *b2 = betti.values
+        notes = [output.note] if output.note else []
+        notes += [betti.scale.note] if betti.scale != self.scale else []
+        return ProfileRow(
+            epoch=epoch,
+            layer=output.layer,
+            call=output.call,
+            label=cloud.label,
+            filter=cloud.filter,
+            n_points=betti.n_points,
+            b0=b0,
+            b1=b1,
+            b2=b2[0] if b2 else None,
+            scale=betti.scale,
+            intervals=count.intervals,
+            note="; ".join(notes),
+        )
+
+    def _view(self, output: LayerOutput, epoch: int | None) -> CloudView:
+        key = (output.layer, output.call)
+        drawn = LayerOutput(*key, output.values[self._drawn]).numpy()
+        picture, explained = project(drawn, self._pictures.get(key))
+        self._pictures[key] = picture
+        labels = None if self._labels is None else tuple(self._labels[self._drawn.numpy()].tolist())
+        points = tuple((x, y, z) for x, y, z in picture.round(3).tolist())
+        return CloudView(epoch, *key, labels, points, round(explained, 4))
+
+
+def _check_by(by: By, probe: Probe) -> None:
+    if by not in ("layer", "class", "filter"):
+        raise InputError(f"by = {by!r}", "'layer', 'class' or 'filter'", "pass by='class'")
+    if by == "class" and probe.labels is None:
+        raise InputError(
+            "a loader without class labels", "(inputs, labels [n])", "add them or pass by='layer'"
+        )
+
+
+def _convolutions(model: nn.Module) -> list[str] | str:
+    names = [name for name, module in model.named_modules() if isinstance(module, _ConvNd)]
+    return [name.replace("_orig_mod.", "") for name in names] or "*"
+
+
+def _share_right(output: Tensor, labels: Tensor | None) -> float | None:
+    """Accuracy of scores ``[n, classes]``, or of logits ``[n]`` or ``[n, 1]`` of two classes."""
+    if labels is None or output.ndim > 2 or int(labels.min()) < 0:
+        return None
+    scores = output[:, 0] if output.ndim == 2 and output.shape[1] == 1 else output
+    if scores.ndim == 1:
+        return float(((scores > 0) == labels).float().mean()) if int(labels.max()) < 2 else None
+    return float((scores.argmax(1) == labels).float().mean()) if scores.shape[1] > labels.max() else None

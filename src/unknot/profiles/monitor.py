@@ -1,0 +1,215 @@
+"""Monitor: the Betti numbers of a model's layers while it trains."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from joblib.externals.loky import ProcessPoolExecutor
+from torch import Tensor, nn
+
+from unknot.core.errors import InputError, require_count
+from unknot.nets.probe import probe_samples
+from unknot.nets.recording import PASS_BYTES
+from unknot.profiles.journal import joined, open_journal
+from unknot.profiles.meter import Meter, MeterSettings, Portion, Reading
+from unknot.profiles.profile import TopologyProfile
+from unknot.topology.batch import CloudCount, CountSettings, FloatArray, count_clouds, warm_up
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+# Epochs that may wait to be measured; then `record` waits too, so that memory stays bounded.
+MAX_WAITING = 2
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """An epoch whose clouds are being counted, portion by portion."""
+
+    reading: Reading
+    portions: tuple[tuple[Portion, Future[list[CloudCount]]], ...]
+
+    def done(self) -> bool:
+        return all(future.done() for _, future in self.portions)
+
+
+def _submitted(worker: Any, samples: list[FloatArray], settings: CountSettings) -> Future[Any]:
+    """Of a process that is known to be dead: a future that says so, as one of its last tasks would."""
+    try:
+        future: Future[Any] = worker.submit(count_clouds, samples, settings)
+    except BrokenProcessPool as error:
+        future = Future()
+        future.set_exception(error)
+    return future
+
+
+class Monitor:
+    """Measures a model on a fixed probe set while it trains.
+
+    The probe is drawn and the scale calibrated once, so that the epochs differ by the model alone. The
+    profile of epoch 0, before any training, is recorded on entering: a wide random net can merge
+    components by being undersampled, and only what changes from there was learnt. The accuracy on the
+    probe is recorded beside the Betti numbers.
+
+    >>> with uk.Monitor(model, loader, out="run.jsonl") as monitor:      # doctest: +SKIP
+    ...     for epoch in range(1, 11):
+    ...         train_one_epoch(model)
+    ...         monitor.record(epoch)
+    >>> monitor.profile.rows                                             # doctest: +SKIP
+
+    `record` runs the model on the probe and returns; the homology is computed beside the training, by a
+    process of its own, so that the two do not wait for Python's lock. It knows no torch and takes half a
+    second to start, while the scale is calibrated.
+
+    Args:
+        model: watched; never changed.
+        probe: samples, as the loader of `measure`.
+        every: record only epochs that are multiples of this.
+        out: a ``.jsonl`` or ``.parquet`` file to which every epoch is added as soon as it is measured.
+        resume: go on with an existing ``out`` at the scale that it was measured at; epoch 0 is not
+            measured again.
+        on_record: called with the profile of each measured epoch, in order, on the thread that calls
+            `record`; e.g. a writer of ``unknot.integrations``.
+        background: measure beside the training; False measures before `record` returns.
+        threads: of the engine.
+        settings: as of `measure`: layers, by, scale, tokens, after, max_dim, repeats, views, sensitivity.
+
+    Attributes:
+        scale: of every row.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        probe: Iterable[Any] | Tensor,
+        *,
+        every: int = 1,
+        max_points: int = 1000,
+        seed: int = 0,
+        out: str | Path | None = None,
+        resume: bool = False,
+        on_record: Iterable[Callable[[TopologyProfile], None]] = (),
+        background: bool = True,
+        threads: int = 1,
+        **settings: Unpack[MeterSettings],
+    ) -> None:
+        self.every = require_count("every", every)
+        self._journal = None if out is None else open_journal(out, resume=resume)
+        earlier = self._journal.earlier if self._journal else None
+        if earlier is not None and earlier.scale is not None:
+            settings.setdefault("scale", earlier.scale)
+        self._worker: Any = None
+        if background:
+            self._started().submit(warm_up)  # the process starts while the scale is calibrated
+        drawn = probe_samples(probe, max_points=max_points, seed=seed)
+        self._meter = Meter(model, drawn, seed=seed, threads=threads, **settings)
+        self.scale = self._meter.scale
+        self._parts = [] if earlier is None else [earlier]
+        if earlier is not None:
+            joined([earlier, self._meter.profile([])])  # refuses other settings before any training
+        self._listeners = list(on_record)
+        held = sum(shape.bytes_of(len(self._meter.probe)) for shape in self._meter.recording.shapes)
+        self._background = background and held <= PASS_BYTES
+        self._waiting: deque[_Waiting] = deque()
+
+    def __enter__(self) -> Monitor:
+        if not self._parts:
+            self.record(0)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except InputError:
+            if error is None:  # else the training's own error is the one to see
+                raise
+
+    def record(self, epoch: int, accuracy: float | None = None, *, always: bool = False) -> None:
+        """Measure now and keep the rows under ``epoch``, if it is one of ``every``.
+
+        Args:
+            epoch: how much training there was: 0 is none. An epoch recorded again replaces the earlier.
+            accuracy: e.g. on a test set, kept beside the accuracy on the probe.
+            always: record it whatever ``every`` is, e.g. the last epoch.
+
+        Raises:
+            InputError: NaN in a layer output, named with the epoch in which it arose; with
+                ``background`` it may be raised by the next call.
+        """
+        if require_count("epoch", epoch, minimum=0) % self.every and not always:
+            return
+        reading = Reading(epoch, accuracy)
+        outputs = self._meter.outputs()
+        if not self._background:
+            snapshot = self._meter.read(outputs, epoch=epoch, given=accuracy)
+            self._keep(self._meter.profile([snapshot]))
+            return
+        self._collect(MAX_WAITING - 1)
+        worker = self._started()
+        portions = tuple(
+            (portion, _submitted(worker, portion.samples(), self._meter.counting))
+            for portion in self._meter.portions(outputs, reading)
+        )
+        self._waiting.append(_Waiting(reading, portions))
+
+    def close(self) -> None:
+        """Wait for what is being measured; `record` may be called again later."""
+        try:
+            self._collect(0)
+        finally:
+            if self._worker is not None:
+                self._worker.shutdown()
+                self._worker = None
+
+    @property
+    def profile(self) -> TopologyProfile:
+        """Everything recorded so far; waits for what is being measured."""
+        self._collect(0)
+        return joined(self._parts) if self._parts else self._meter.profile([])
+
+    def _started(self) -> Any:
+        if self._worker is None:
+            self._worker = ProcessPoolExecutor(1)
+        return self._worker
+
+    def _collect(self, allowed: int) -> None:
+        """Take over what has been counted; wait until no more than ``allowed`` epochs are waiting."""
+        while self._waiting and (len(self._waiting) > allowed or self._waiting[0].done()):
+            waited = self._waiting.popleft()
+            epoch = waited.reading.epoch
+            counted = [
+                self._meter.rows(portion, self._counted(portion, future, epoch), epoch)
+                for portion, future in waited.portions
+            ]
+            self._keep(self._meter.profile([self._meter.snapshot(waited.reading, counted)]))
+
+    def _counted(
+        self, portion: Portion, future: Future[list[CloudCount]], epoch: int | None
+    ) -> list[CloudCount]:
+        try:
+            return future.result()
+        except InputError:
+            portion.require_finite(epoch)
+            raise
+        except BrokenProcessPool:  # it was killed, e.g. for memory: nothing is lost, it is counted here
+            self._background, self._worker = False, None
+            return self._meter.count(portion, epoch)
+
+    def _keep(self, part: TopologyProfile) -> None:
+        if self._journal is not None:
+            self._journal.add(part)
+        self._parts.append(part)
+        for listener in self._listeners:
+            listener(part)

@@ -1,0 +1,135 @@
+"""TopologyProfile: Betti numbers after each layer, per class, per filter, per epoch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unknot.core.files import read_record, typed, write_record
+from unknot.profiles.projection import CloudView
+from unknot.topology.graph import Scale
+from unknot.topology.sweep import Sensitivity
+
+
+@dataclass(frozen=True)
+class ProfileRow:
+    """One measured cloud.
+
+    Attributes:
+        epoch: of the training, 0 before it; None where no training was watched.
+        layer: dotted module name, or "input".
+        call: 0 for the module's first call in a forward pass.
+        label: the class, None for all classes together.
+        filter: the output channel, None for the whole layer output.
+        n_points: distinct points of the cloud. 1 means that the layer (or filter) is constant there.
+        b0, b1: Betti numbers; b2 where it was asked for, else None.
+        scale: the neighbour rule that was used; k is lower than asked where a cloud has too few
+            distinct points.
+        intervals: ``((low, high) of b0, of b1, ...)`` over repeated subsamples, where asked for.
+        note: what a reader of the numbers has to know, e.g. that the layer is constant; often empty.
+    """
+
+    epoch: int | None
+    layer: str
+    call: int
+    label: int | None
+    filter: int | None
+    n_points: int
+    b0: int
+    b1: int
+    b2: int | None
+    scale: Scale
+    intervals: tuple[tuple[int, int], ...] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class EpochAccuracy:
+    """How good the model was when it was measured.
+
+    Attributes:
+        epoch: as in the rows.
+        probe: share of the measured samples that the model classifies rightly; None where it has no
+            labels or returns no scores ``[n, classes]``.
+        given: what the caller passed to `Monitor.record`, e.g. the test accuracy; or None.
+    """
+
+    epoch: int | None
+    probe: float | None
+    given: float | None = None
+
+
+@dataclass(frozen=True)
+class TopologyProfile:
+    """Rows of Betti numbers with what is needed to judge them and to measure them again.
+
+    Attributes:
+        rows: one record each cloud, in the order of epochs and layers.
+        seed: of the subsample.
+        versions: of unknot, torch and numpy.
+        accuracy: one record each measured epoch.
+        scale: that was chosen and held; a row's own differs where its cloud has too few points.
+        settings: how layer outputs became clouds: "by", "layers", "tokens", "after", "samples",
+            "repeats".
+        notes: what was left out, and why.
+        views: layer outputs in three dimensions, where asked for.
+        sensitivity: Betti numbers of the input over a grid of scales, where asked for.
+    """
+
+    rows: tuple[ProfileRow, ...]
+    seed: int
+    versions: dict[str, str]
+    accuracy: tuple[EpochAccuracy, ...] = ()
+    scale: Scale | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    views: tuple[CloudView, ...] = ()
+    sensitivity: Sensitivity | None = None
+
+    def layers(self) -> list[str]:
+        """Layer names in the order in which they ran."""
+        return list(dict.fromkeys(row.layer for row in self.rows))
+
+    def epochs(self) -> list[int | None]:
+        """The epochs that were measured, in that order."""
+        return list(dict.fromkeys(row.epoch for row in self.rows))
+
+    def to_json(self, path: str | Path) -> None:
+        """Write everything to ``path``, whole or not at all."""
+        write_record(path, "profile", asdict(self))
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> TopologyProfile:
+        """Read what `to_json` wrote."""
+        return read_record(path, "profile", parse_profile)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    return {"unknot": _own_version(), "torch": torch.__version__, "numpy": np.__version__}
+
+
+@cache
+def _own_version() -> str:
+    return version("unknot")  # reads a file, which every epoch of a Monitor would wait for
+
+
+def parse_profile(record: dict[str, Any]) -> TopologyProfile:
+    """The inverse of ``dataclasses.asdict``, also after a journey through JSON.
+
+    Raises:
+        ValueError: the record is none.
+    """
+    found = typed(TopologyProfile, record)
+    scan = found.sensitivity
+    scales = [found.scale, *(row.scale for row in found.rows)]
+    scales += [] if scan is None else [scan.chosen, *(row.scale for row in scan.rows)]
+    if any(scale is not None and (scale.k is None) != (scale.hops is None) for scale in scales):
+        raise ValueError("a scale with only one of k and hops")
+    return found

@@ -1,0 +1,216 @@
+"""A pruned model on disk: safetensors and JSON, no pickle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_model
+from torch import Tensor, nn
+
+from unknot.core.errors import InputError
+from unknot.core.files import replace_folder
+from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.removal import PruningPlan, prune
+
+WEIGHTS, PLAN, CARD, README = "weights.safetensors", "plan.json", "model.json", "README.md"
+FORMAT = 1
+
+
+def save_pruned(
+    model: nn.Module,
+    plan: PruningPlan,
+    folder: str | Path,
+    *,
+    outcome: PruningOutcome | None = None,
+) -> None:
+    """Write ``weights.safetensors``, ``plan.json``, ``model.json`` (class, versions, tensor shapes) and
+    ``README.md``, a card for people: what was removed, what it cost, how to load it.
+
+    The folder appears complete or not at all. One that holds a saved model is replaced; one that
+    holds anything else is refused.
+
+    Args:
+        model: what `prune` returned for ``plan``, fine-tuned or not.
+        outcome: accuracy and cost before and after, for the card.
+
+    Raises:
+        InputError: the folder holds other files.
+        OSError: it cannot be written, e.g. a full disk; what it held before stays.
+    """
+    folder = Path(folder).resolve()
+    if folder.exists() and {p.name for p in folder.iterdir()} - {WEIGHTS, PLAN, CARD, README}:
+        raise InputError(
+            f"folder {folder} with other files in it", "a new or empty folder", "choose another"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    temporary.chmod(0o755)
+    try:
+        _save_weights(model, temporary / WEIGHTS)
+        plan.to_json(temporary / PLAN)
+        card = {
+            "unknot": "model",
+            "format": FORMAT,
+            "class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "versions": {"unknot": version("unknot"), "torch": torch.__version__},
+            "shapes": {name: list(t.shape) for name, t in model.state_dict().items()},
+        }
+        (temporary / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
+        (temporary / README).write_text(_readme(model, plan, outcome), encoding="utf-8")
+        replace_folder(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Module:
+    """The saved model: ``factory()`` pruned by the saved plan, with the saved weights, in eval mode.
+
+    It is of the class that the factory makes; nothing is unpickled. Saved half-precision weights stay
+    so, whatever the factory makes.
+
+    Args:
+        factory: builds the model as it was before pruning; its weights do not matter.
+
+    Raises:
+        InputError: a file is missing, damaged or a link that leads out of the folder, or the factory
+            builds another model.
+    """
+    folder = Path(folder)
+    for name in (WEIGHTS, PLAN, CARD):
+        if not (folder / name).is_file():
+            raise InputError(
+                f"folder {folder} without {name}", "what save_pruned wrote", "check the path"
+            )
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"file {folder / name}, a link to {(folder / name).resolve()}",
+                "a file of the folder itself",
+                "copy the folder with what its links lead to, if you trust them",
+            )
+    model = prune(factory(), PruningPlan.from_json(folder / PLAN))
+    with _damaged(folder / WEIGHTS):
+        weights = _read_weights(model, folder / WEIGHTS)
+    # Tensors that share memory are saved once, so a name may be missing from the file and still be
+    # loaded through its twin; anything else that is missing is a foreign file.
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if name in weights:
+            tensor.data = tensor.data.to(weights[name].dtype)
+    missing, _ = model.load_state_dict(weights, strict=False)
+    pointers = {t.data_ptr() for n, t in model.state_dict().items() if n in weights}
+    lost = [n for n in missing if model.state_dict()[n].data_ptr() not in pointers]
+    if lost:
+        raise InputError(f"weights without {lost[0]}", "every tensor of the model", "save it again")
+    return model.eval()
+
+
+def _save_weights(model: nn.Module, path: Path) -> None:
+    try:
+        save_model(model, str(path))
+    except SafetensorError as error:
+        if "I/O error" not in str(error) and "IoError" not in str(error):
+            raise
+        raise OSError(f"file {path} ({error})") from None  # a full disk
+
+
+def _read_weights(model: nn.Module, path: Path) -> dict[str, Tensor]:
+    """The tensors of the file, of which none is read before all fit the model."""
+    expected = model.state_dict()
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 - it is no dict
+            shape = tuple(file.get_slice(name).get_shape())
+            if name not in expected or shape != tuple(expected[name].shape):
+                raise InputError(
+                    f"saved tensor {name} of shape {shape}",
+                    f"shape {tuple(expected[name].shape) if name in expected else None} from the factory",
+                    "pass the factory of the model that was pruned",
+                )
+        weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() != expected[name].is_floating_point():
+            raise InputError(
+                f"saved tensor {name} of {tensor.dtype}",
+                f"a type like {expected[name].dtype}",
+                "save it again",
+            )
+    return weights
+
+
+@contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except SafetensorError as error:
+        raise InputError(
+            f"file {path} ({error})", "a complete safetensors file", "save it again"
+        ) from None
+
+
+def _readme(model: nn.Module, plan: PruningPlan, outcome: PruningOutcome | None) -> str:
+    """The card in Markdown."""
+    name = f"{type(model).__module__}.{type(model).__qualname__}"
+    gone = f"{plan.n_removed:,} of {plan.n_filters:,} convolution filters removed by {plan.criterion}"
+    lines = [
+        f"# {type(model).__qualname__}, pruned",
+        "",
+        f"{gone}{f' ({plan.budget})' if plan.budget else ''}, with "
+        f"unknot {version('unknot')} and torch {torch.__version__}.",
+        "",
+        "## Load it",
+        "",
+        "```python",
+        "import unknot as uk",
+        "",
+        f"# factory() builds the {name} as it was before pruning; its weights do not matter",
+        'model = uk.load_pruned(factory, "path/to/this/folder")',
+        "```",
+        "",
+        f"`{WEIGHTS}` holds the weights (no pickle), `{PLAN}` every removed filter with its reason,",
+        f"`{CARD}` the shape of each tensor. One sample has the shape {tuple(plan.input_shape)}.",
+        "",
+        "## What was removed",
+        "",
+        "| layer | filters before | left | note |",
+        "|---|---:|---:|---|",
+    ]
+    for layer, size in plan.filters.items():
+        left = size - len(plan.removed.get(layer, ()))
+        with_ = [other for other in plan.shared.get(layer, ()) if other != layer]
+        together = f"channels shared with {', '.join(with_)}" if with_ else ""
+        note = plan.kept_layers.get(layer) or together
+        lines.append(f"| {_cell(layer)} | {size} | {left} | {_cell(note)} |")
+    return "\n".join([*lines, *_costs(outcome), ""])
+
+
+def _costs(outcome: PruningOutcome | None) -> list[str]:
+    if outcome is None:
+        return []
+    cost = outcome.cost_before
+    rows = [f"| {_cell(what)} | {a} | {b} |" for what, a, b, _ in outcome.table()]
+    where = (
+        f"Of one forward pass of {cost.batch_size} samples where no batch is named, on {cost.device}, "
+        f"{cost.threads} threads of torch; accuracy on test samples. {outcome.verdict}"
+    )
+    return [
+        "",
+        "## What it costs",
+        "",
+        "| | before | after |",
+        "|---|---:|---:|",
+        *rows,
+        "",
+        where.strip(),
+    ]
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")

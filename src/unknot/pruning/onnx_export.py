@@ -1,0 +1,329 @@
+"""ONNX: a model as a file for other runtimes, written only where ONNX Runtime agrees with torch."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unknot.core.errors import InputError, require_count
+from unknot.core.files import typed, write_file
+from unknot.nets.cost import BATCH_SIZES, batch_of
+from unknot.nets.running import float_tensors, unwrapped
+from unknot.nets.timing import Latency, latency_of, time_in_turns
+
+Run: TypeAlias = Callable[[NDArray[Any]], list[NDArray[Any]]]
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+PARITY_SIZES = (1, 2, 7, 64)
+LARGEST = 2_000_000_000  # bytes of one ONNX file
+_TRACED = 3  # samples of the traced batch: sizes 0 and 1 would be taken for constants
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far ONNX Runtime is from torch on one batch of fresh inputs.
+
+    Attributes:
+        batch_size: samples.
+        difference: largest absolute difference of the outputs.
+        relative: the same over the largest absolute output of torch.
+    """
+
+    batch_size: int
+    difference: float
+    relative: float
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, and how it compares.
+
+    Attributes:
+        file: name of the file.
+        bytes: of the file.
+        opset: version of ONNX's operators.
+        parity: at several batch sizes.
+        torch, onnx: latency of both on the CPU at batch 1 and 64, of one after the other: in turns, the
+            threads of each would wait for work on the cores that the other one needs.
+        threads: of each of them.
+        versions: of torch, onnx and onnxruntime.
+    """
+
+    file: str
+    bytes: int
+    opset: int
+    parity: tuple[Parity, ...]
+    torch: tuple[Latency, ...]
+    onnx: tuple[Latency, ...]
+    threads: int
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if not self.parity or len(self.torch) != len(self.onnx):  # of a damaged file
+            raise ValueError(
+                f"{len(self.torch)} and {len(self.onnx)} latencies, {len(self.parity)} parities"
+            )
+
+    @property
+    def worst(self) -> float:
+        """The largest relative difference."""
+        return max(p.relative for p in self.parity)
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> ExportReport:
+        """From what `dataclasses.asdict` gave, by way of JSON."""
+        return typed(cls, record)
+
+
+def export_onnx(
+    model: nn.Module,
+    example: Tensor,
+    path: str | Path,
+    *,
+    tolerance: float = 1e-4,
+    repeats: int = 50,
+    seed: int = 0,
+) -> ExportReport:
+    """Write ``model`` as an ONNX file with a free batch size, and prove it against torch.
+
+    ONNX Runtime runs the file on the CPU on fresh random inputs with the mean and spread of the
+    example, at batch sizes 1, 2, 7 and 64. Only when all its outputs agree with torch's is the file put
+    in place; else there is none. The weights are in the file.
+
+    Args:
+        model: exported in eval mode, from a copy on the CPU; pruned models and folds included.
+        example: a batch ``[n, ...]`` that the model takes.
+        path: ends in ``.onnx``; its folder is made when missing.
+        tolerance: largest relative difference that is let pass.
+        repeats: timed passes of each.
+        seed: of the fresh inputs.
+
+    Raises:
+        InputError: ONNX is not installed, the exporter refuses the model, the batch size is not free,
+            or the outputs differ.
+        OSError: the folder cannot be written.
+    """
+    require_onnx()
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise InputError(f"path {path}", "a file that ends in .onnx", f"pass {path.with_suffix('.onnx')}")
+    if not tolerance > 0:
+        raise InputError(f"tolerance = {tolerance}", "a number > 0", "pass e.g. 1e-4")
+    require_count("repeats", repeats)
+    model, example = _on_cpu(model, example)
+    program = _export(model, example)
+    found: list[ExportReport] = []
+
+    def write(temporary: Path) -> None:
+        with _quiet():
+            program.save(temporary, external_data=False)
+        found.append(_proved(model, example, temporary, path.name, tolerance, repeats, seed))
+
+    write_file(path, write)
+    return found[0]
+
+
+def require_onnx() -> None:
+    """Refuse to go on without the packages of the extra ``onnx``."""
+    for name in PACKAGES:
+        try:
+            with _quiet():
+                importlib.import_module(name)
+        except ImportError:
+            raise InputError(
+                f"no package {name}", "the extra onnx", "run: pip install 'unknot[onnx]'"
+            ) from None
+
+
+class _Tensors(nn.Module):
+    """A model whose outputs are a tuple of tensors, whatever container it has for them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(float_tensors(self.model(x)))
+
+
+def _on_cpu(model: nn.Module, example: Tensor) -> tuple[nn.Module, Tensor]:
+    """A copy of the model, returning tensors, and the example as it takes them."""
+    if not isinstance(example, Tensor) or example.ndim == 0 or len(example) == 0:
+        raise InputError("example without samples", "a tensor of at least one sample", "pass a batch")
+    model = copy.deepcopy(unwrapped(model)).cpu().eval()
+    first = next((p for p in model.parameters() if p.is_floating_point()), None)
+    dtype = torch.float32 if first is None else first.dtype
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"a model of type {dtype}", "float32", "export model.float()")
+    size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    if size > LARGEST:
+        raise InputError(f"a model of {size / 1e9:.2g} GB", "at most 2 GB in one file", "prune more")
+    example = example.detach().cpu()
+    example = example.to(dtype) if example.is_floating_point() else example
+    try:
+        with torch.no_grad():
+            output = model(batch_of(example, 2))
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(
+            f"example of shape {tuple(example.shape)} ({_first_line(error)})",
+            "a batch that the model takes",
+            "check its shape and type",
+        ) from error
+    return (model if isinstance(output, Tensor) else _Tensors(model).eval()), example
+
+
+def _export(model: nn.Module, example: Tensor) -> Any:
+    free = {0: torch.export.Dim.DYNAMIC}
+    try:
+        with _quiet(), torch.no_grad():
+            return torch.onnx.export(
+                model,
+                (batch_of(example, _TRACED),),
+                input_names=["input"],
+                dynamic_shapes=(free,),
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter's own types, none of them public
+        raise InputError(
+            f"a {type(model).__name__} that torch.onnx does not export ({_first_line(error)})",
+            "a model that torch.export can trace with a free batch size",
+            "see the traceback; a forward that branches on values or fixes the batch size must change",
+        ) from error
+
+
+def _proved(
+    model: nn.Module,
+    example: Tensor,
+    file: Path,
+    name: str,
+    tolerance: float,
+    repeats: int,
+    seed: int,
+) -> ExportReport:
+    """Run the file; refuse it unless it computes what the model computes."""
+    import onnx
+
+    threads = torch.get_num_threads()
+    generator = torch.Generator().manual_seed(seed)
+    run = _runner(file, threads)
+    parity = tuple(
+        _compared(model, run, _fresh(example, size, generator), tolerance) for size in PARITY_SIZES
+    )
+    batches = [batch_of(example, size) for size in BATCH_SIZES]
+    del run  # idle threads of a session still take the cores from torch for a while
+    with torch.no_grad():
+        ours = [_timed(partial(model, batch), len(batch), repeats) for batch in batches]
+    run = _runner(file, threads)
+    theirs = [_timed(partial(run, batch.numpy()), len(batch), repeats) for batch in batches]
+    opsets = {o.domain: o.version for o in onnx.load(file, load_external_data=False).opset_import}
+    return ExportReport(
+        file=name,
+        bytes=file.stat().st_size,
+        opset=opsets[""],
+        parity=parity,
+        torch=tuple(ours),
+        onnx=tuple(theirs),
+        threads=threads,
+        versions={name: version(name) for name in ("torch", "onnx", "onnxruntime")},
+    )
+
+
+def _runner(file: Path, threads: int) -> Run:
+    """A function that runs the file in ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    (entry,) = session.get_inputs()
+
+    def run(inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        return session.run(None, {entry.name: inputs})  # type: ignore[no-any-return]
+
+    return run
+
+
+def _timed(call: Callable[[], object], batch_size: int, repeats: int) -> Latency:
+    return latency_of(batch_size, time_in_turns([call], repeats=repeats)[0])
+
+
+def _compared(model: nn.Module, run: Run, inputs: Tensor, tolerance: float) -> Parity:
+    with torch.no_grad():
+        expected = [t.numpy() for t in float_tensors(model(inputs))]
+    try:
+        found = run(inputs.numpy())
+    except Exception as error:  # of ONNX Runtime, which names no public type
+        raise InputError(
+            f"an export that fails at batch {len(inputs)} ({_first_line(error)})",
+            "one that runs at every batch size",
+            "a forward that fixes the batch size must change",
+        ) from error
+    shapes = [a.shape for a in expected], [b.shape for b in found]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"an export that returns shapes {shapes[1]} at batch {len(inputs)}",
+            f"{shapes[0]} as torch",
+            "a forward that fixes the batch size must change",
+        )
+    # Not Python's max, which may pass over a NaN.
+    apart = [np.abs(a - b).max(initial=0.0) for a, b in zip(expected, found, strict=True)]
+    difference = float(np.max(apart))
+    largest = float(np.max([np.abs(a).max(initial=0.0) for a in expected]))
+    relative = difference / largest if largest else difference
+    if not relative <= tolerance:
+        raise InputError(
+            f"an export that differs from torch by {relative:.2g} of the largest output at batch "
+            f"{len(inputs)}",
+            f"at most {tolerance:g}",
+            "no file was written; raise tolerance only if you know where the difference comes from",
+        )
+    return Parity(len(inputs), difference, relative)
+
+
+def _fresh(example: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Random samples like those of the example, none of which it holds."""
+    shape = (size, *example.shape[1:])
+    if not example.is_floating_point():
+        low, high = int(example.min()), int(example.max())
+        return torch.randint(low, high + 1, shape, generator=generator).to(example.dtype)
+    spread = float(example.std()) if example.numel() > 1 else 0.0
+    noise = torch.randn(shape, generator=generator, dtype=example.dtype)
+    return float(example.mean()) + (spread or 1.0) * noise
+
+
+def _first_line(error: BaseException) -> str:
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {text}"[:200]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's progress, advice and deprecation warnings."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,127 @@
+"""How far to go down a list of what to remove until a budget is met, tried on the pruned model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from torch import Tensor, nn
+
+from unknot.core.errors import InputError
+from unknot.nets.cost import count_macs, measure_cost
+
+REPEATS = 20  # timed passes a try
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Exactly one of these is given.
+
+    Attributes:
+        max_betti: Betti number above which a filter goes.
+        ratio: share of the filters to remove, in [0, 1).
+        macs, parameters: share of the MACs or parameters to remove, in [0, 1).
+        latency_ms: milliseconds that a forward pass of the example may take.
+    """
+
+    max_betti: float | None = None
+    ratio: float | None = None
+    macs: float | None = None
+    parameters: float | None = None
+    latency_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        given = self.given
+        if len(given) != 1:
+            values = ", ".join(f"{name} = {value}" for name, value in given.items())
+            raise InputError(values or "no budget", "exactly one budget", "pass one of ratio=0.5, "
+                             "macs=0.5, parameters=0.5, latency_ms=1.0 and max_betti=300")  # fmt: skip
+        for name in ("ratio", "macs", "parameters"):
+            if name in given and not 0 <= given[name] < 1:
+                raise InputError(f"{name} = {given[name]}", "a share in [0, 1)", f"pass e.g. {name}=0.5")
+        if "latency_ms" in given and not given["latency_ms"] > 0:
+            raise InputError(f"latency_ms = {self.latency_ms}", "a number > 0", "pass e.g. 1.0")
+
+    @property
+    def given(self) -> dict[str, float]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Met:
+    """Where the search ended.
+
+    Attributes:
+        steps: taken down the list.
+        told: the budget in words, e.g. "49.8% of 29,532,160 MACs, 50.0% asked".
+    """
+
+    steps: int
+    told: str
+
+
+def meet_share(
+    what: str, share: float, pruned: Callable[[int], nn.Module], steps: int, example: Tensor
+) -> Met:
+    """The step whose removed share of MACs or parameters is nearest to ``share``.
+
+    Args:
+        what: "macs" or "parameters".
+        pruned: the model after so many of ``steps`` steps.
+    """
+    size = count_macs if what == "macs" else _parameters_of
+    whole = size(pruned(0), example)
+    sizes = {0: whole}
+
+    def removed(step: int) -> float:
+        if step not in sizes:
+            sizes[step] = size(pruned(step), example)
+        return 1 - sizes[step] / whole
+
+    first = _first(steps, lambda step: removed(step) >= share)
+    near = [step for step in (first - 1, first) if step >= 0]
+    best = min(near, key=lambda step: abs(removed(step) - share))
+    if removed(best) < share - 0.02 and removed(steps) < share:  # else rounding is what forbids it
+        raise InputError(
+            f"{what} = {share}",
+            f"at most {removed(steps):.3g}, all that may go",
+            "lower it; a plan by ratio tells in kept_layers what may not",
+        )
+    unit = "MACs" if what == "macs" else "parameters"
+    return Met(best, f"{removed(best):.1%} of {whole:,} {unit}, {share:.1%} asked")
+
+
+def meet_latency(limit: float, pruned: Callable[[int], nn.Module], steps: int, example: Tensor) -> Met:
+    """The first step found whose median forward pass of ``example`` takes at most ``limit`` ms."""
+
+    def latency(step: int) -> float:
+        return measure_cost(pruned(step), example, repeats=REPEATS, batch_sizes=()).latency_ms
+
+    first = _first(steps, lambda step: latency(step) <= limit)
+    # Timings scatter, so the step that was found is timed again, and passed over if it fails.
+    while (taken := latency(first)) > limit:
+        if first == steps:
+            raise InputError(
+                f"latency_ms = {limit:g}",
+                f"at least {taken:.3g}, with all gone that may go",
+                "raise it, or pass a smaller example",
+            )
+        first = min(steps, first + max(1, steps // 50))
+    return Met(first, f"{taken:.3g} ms for {len(example)} samples, at most {limit:g} asked")
+
+
+def _first(steps: int, reached: Callable[[int], bool]) -> int:
+    """The first step in [0, steps] where a monotone condition holds; ``steps`` where none does."""
+    low, high = 0, steps
+    while low < high:
+        middle = (low + high) // 2
+        if reached(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _parameters_of(model: nn.Module, _example: Tensor) -> int:
+    return sum(p.numel() for p in model.parameters())

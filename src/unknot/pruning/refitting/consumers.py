@@ -1,0 +1,162 @@
+"""What reads a layer's output: a normalisation alone, a sum alone; found by watching one forward pass.
+
+Calls of torch functions are numbered in the order in which the model makes them. A pruned model makes the
+same ones, so a number found here finds the same tensor there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from unknot.nets.probe import Inputs
+from unknot.nets.running import as_it_was, call_model
+from unknot.pruning.structure.linear_maps import is_linear_map
+
+_ADDS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A sum that alone reads a layer's output, or the normalisation of it.
+
+    Attributes:
+        call: number of the call that adds.
+        other: number of the call that returned what is added to it, before the layer runs.
+    """
+
+    call: int
+    other: int
+
+
+@dataclass(frozen=True)
+class Readers:
+    """What reads the outputs of the layers that are linear maps and run once.
+
+    Attributes:
+        norms: {layer: the batch normalisation with running statistics that is all that reads its output}.
+        sums: {layer: the sum that is all that reads its output, or that of its normalisation}.
+    """
+
+    norms: dict[str, str]
+    sums: dict[str, Sum]
+
+
+class Calls(TorchFunctionMode):
+    """Numbers the calls that return a tensor, each handed to ``see(number, name, args, result)``.
+
+    What runs under `paused` is not numbered.
+    """
+
+    def __init__(self, see: Callable[[int, str, tuple[Any, ...], Tensor], None]) -> None:
+        super().__init__()
+        self.see, self.number, self.off = see, 0, False
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and not self.off:
+            self.off = True  # the calls of ``see`` are none of the model's
+            name = getattr(function, "__name__", "")
+            self.see(self.number, name, (*args, *(kwargs or {}).values()), result)
+            self.off, self.number = False, self.number + 1
+        return result
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        before, self.off = self.off, True
+        yield
+        self.off = before
+
+
+def find_readers(model: nn.Module, inputs: Inputs) -> Readers:
+    """Run ``model`` once in eval mode and see who reads what.
+
+    Args:
+        inputs: a small batch.
+    """
+    seen = _Seen()
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            if is_linear_map(module):
+                stack.callback(module.register_forward_hook(_named(seen.layer, name)).remove)
+            elif isinstance(module, _BatchNorm) and isinstance(module.running_mean, Tensor):
+                stack.callback(module.register_forward_hook(_named(seen.norm, name)).remove)
+        stack.enter_context(as_it_was(model))
+        stack.enter_context(Calls(seen.call))
+        call_model(model, inputs)
+    return seen.readers()
+
+
+@dataclass
+class _Seen:
+    """Versions of tensors are known by the number of the call that made them."""
+
+    made: dict[int, int] = field(default_factory=dict)  # {id of a tensor: call that made or changed it}
+    held: list[Any] = field(default_factory=list)  # so that no other tensor gets its id
+    reads: Counter[int] = field(default_factory=Counter)  # {call: times that its result is read}
+    adds: list[tuple[int, int, int]] = field(default_factory=list)  # call and its two summands
+    layers: dict[str, list[int]] = field(default_factory=dict)  # calls that a layer's results come from
+    norms: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # what is read and returned
+
+    def call(self, number: int, name: str, args: tuple[Any, ...], result: Tensor) -> None:
+        tensors = [a for a in tree_leaves(list(args)) if isinstance(a, Tensor)]
+        sources = [self.made.get(id(t), -1) for t in tensors]
+        self.reads.update(sources)
+        if name in _ADDS and len(args) == len(tensors) == 2 and tensors[0].shape == tensors[1].shape:
+            self.adds.append((number, sources[0], sources[1]))
+        self.held.append(result)
+        self.made[id(result)] = number
+
+    def layer(self, name: str, _module: nn.Module, _args: Any, output: Tensor) -> None:
+        self.layers.setdefault(name, []).append(self.made.get(id(output), -1))
+
+    def norm(self, name: str, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        # The hook sees its input after the call; an input changed in place is the output itself.
+        read = self.made.get(id(args[0]), -1) if args else -1
+        self.norms.setdefault(name, []).append((read, self.made.get(id(output), -1)))
+
+    def readers(self) -> Readers:
+        normed = {
+            calls[0][0]: (name, calls[0][1]) for name, calls in self.norms.items() if len(calls) == 1
+        }
+        norms, sums = {}, {}
+        for layer, calls in self.layers.items():
+            result = calls[0]
+            if len(calls) > 1 or result < 0 or self.reads[result] != 1:
+                continue
+            end = result
+            if result in normed:
+                norms[layer], end = normed[result]
+            for call, a, b in self.adds:
+                other = b if a == end else a
+                if end in (a, b) and a != b and 0 <= other < result and self.reads[end] == 1:
+                    sums[layer] = Sum(call, other)
+        return Readers(norms, sums)
+
+
+def _named(function: Callable[..., None], name: str) -> Callable[..., None]:
+    def hook(*args: Any) -> None:
+        function(name, *args)
+
+    return hook
+
+
+def affine_of(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """(factor, constant), both ``[c]``, of a batch normalisation in eval mode."""
+    assert isinstance(norm, _BatchNorm) and norm.running_var is not None
+    assert norm.running_mean is not None
+    factor = (norm.running_var + norm.eps).rsqrt()
+    if norm.weight is not None:
+        factor = factor * norm.weight.detach()
+    constant = -norm.running_mean * factor
+    if norm.bias is not None:
+        constant = constant + norm.bias.detach()
+    return factor, constant

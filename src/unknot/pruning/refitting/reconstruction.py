@@ -1,0 +1,288 @@
+"""The remaining weights of a pruned model, refitted in closed form to what the original computes.
+
+Layer by layer from the front, each layer that weighs channels against each other gets the weights and
+bias with which its outputs, computed from the channels that are left, come nearest to the original's:
+ridge regression towards the weights that it has. No labels, no gradients. In the line of Luo et al.,
+"ThiNet" (ICCV 2017) and He et al., "Channel pruning" (ICCV 2017), whose least squares are the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unknot.core.errors import InputError, require_count
+from unknot.core.memory import memory_limit
+from unknot.nets.probe import Inputs, map_tensors, probe_samples, tensors_of
+from unknot.nets.running import as_it_was, call_model, float_tensors, is_leaf, placed, unwrapped
+from unknot.pruning.planning.plan import PruningPlan
+from unknot.pruning.refitting.consumers import Calls, Readers, affine_of, find_readers
+from unknot.pruning.refitting.ridge import best_fit, relative_error
+from unknot.pruning.structure.layers import width_of
+from unknot.pruning.structure.linear_maps import Rows, is_linear_map, matrix
+
+ROWS = 6144  # at most, of one layer
+HELD_OUT = 5  # every fifth sample is for measuring errors only
+
+
+@dataclass(frozen=True)
+class LayerRefit:
+    """How far one layer's outputs are from the original's, on samples that it was not fitted on.
+
+    Attributes:
+        layer: dotted name.
+        before, after: mean square of the difference over the variance of the original's outputs, with
+            the layers in front of it refitted; equal where refitting did not help and was left out.
+    """
+
+    layer: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class RefitReport:
+    """What refitting changed.
+
+    Attributes:
+        rows: one a layer, front to back.
+        output_before, output_after: the same error of what the whole model returns, against the pruned
+            model as it was.
+        n_points: samples used, of which every fifth is held out.
+        notes: layers that were left as they are, and why.
+    """
+
+    rows: tuple[LayerRefit, ...]
+    output_before: float
+    output_after: float
+    n_points: int
+    notes: tuple[str, ...] = ()
+
+
+def refit(
+    model: nn.Module,
+    slim: nn.Module,
+    plan: PruningPlan,
+    loader: Iterable[Any] | Tensor,
+    *,
+    max_points: int = 256,
+    seed: int = 0,
+) -> RefitReport:
+    """Refit the weights of ``slim`` in place to what ``model`` computes on samples.
+
+    A layer without bias that batch normalisation follows gets its new constant in the running mean
+    there. Depthwise, grouped and transposed convolutions, layers called several times, and layers whose
+    error does not fall on held-out samples stay as they are.
+
+    Args:
+        model: the original; not changed.
+        slim: what `prune` made of it.
+        plan: by which.
+        loader: samples, see `probe_samples`; labels are not used.
+        max_points: samples used, fewer where their layer outputs would not fit into memory.
+        seed: of their choice, and of the positions at which outputs are compared.
+
+    Raises:
+        InputError: no samples, samples or layers with NaN, models that do not belong together.
+    """
+    model = unwrapped(model)
+    require_count("max_points", max_points, minimum=10)
+    probe = probe_samples(loader, max_points=max_points, seed=seed)
+    if len(probe) < 10:
+        raise InputError(f"{len(probe)} samples to refit on", "at least 10", "pass more")
+    inputs = _fitting(model, placed(probe.inputs, model))
+    if any(t.is_floating_point() and not bool(t.isfinite().all()) for t in tensors_of(inputs)):
+        raise InputError("samples with NaN or infinity", "finite samples", "clean the data")
+    _require_pair(model, slim, plan)
+    fitting = _Fitting(model, slim, plan, seed)
+    wanted = fitting.record_original(inputs)
+    wanted = wanted[::HELD_OUT]
+    before = relative_error(_outputs(slim, map_tensors(inputs, lambda t: t[::HELD_OUT])), wanted)
+    output = fitting.refit_front_to_back(inputs)
+    return RefitReport(
+        rows=tuple(fitting.report),
+        output_before=before,
+        output_after=relative_error(output[::HELD_OUT], wanted),
+        n_points=len(output),
+        notes=fitting.notes,
+    )
+
+
+class _Fitting:
+    """The two passes: the original, sampled; and the pruned model, refitted while it runs."""
+
+    def __init__(self, model: nn.Module, slim: nn.Module, plan: PruningPlan, seed: int) -> None:
+        self.model, self.slim, self.plan = model, slim, plan
+        self.generator = torch.Generator().manual_seed(seed)
+        self.rows: dict[str, Rows] = {}
+        self.targets: dict[str, Tensor] = {}  # [r, out] of the original, channels that are left
+        self.readers = Readers({}, {})
+        self.sums: dict[str, Tensor] = {}  # [r, out] of the original, after the sum that a layer enters
+        self.others: dict[int, Tensor] = {}  # {call: what it returned in the pruned model}
+        self.notes: tuple[str, ...] = ()
+        self.report: list[LayerRefit] = []
+        self.shifts: dict[str, Tensor] = {}
+
+    def record_original(self, inputs: Inputs) -> Tensor:
+        """Sample what each layer returns; gives what the model returns."""
+        modules = {n: m for n, m in self.model.named_modules() if is_linear_map(m)}
+        times: Counter[str] = Counter()
+        widths = sum(int(m.weight.shape[0]) for m in modules.values())
+        at_most = int(min(ROWS, max(512, memory_limit() // 8 // (4 * max(widths, 1)))))
+        self.readers = find_readers(self.model, map_tensors(inputs, lambda t: t[:2]))
+        adding = {found.call: layer for layer, found in self.readers.sums.items()}
+
+        def left(name: str, values: Tensor) -> Tensor:
+            gone = set(self.plan.removed.get(name, ()))
+            return values[:, [i for i in range(values.shape[1]) if i not in gone]]
+
+        def see_layer(name: str, module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            with calls.paused():
+                times[name] += 1
+                rows = self.rows[name] = Rows.draw(module, output.shape, at_most, self.generator)
+                values = rows.of_output(module, output)
+                if not bool(values.isfinite().all()):
+                    raise InputError(
+                        f"layer {name} with NaN or infinity", "finite outputs", "check the model"
+                    )
+                self.targets[name] = left(name, values)
+
+        def see_sum(number: int, _name: str, _args: Any, result: Tensor) -> None:
+            if layer := adding.get(number):
+                self.sums[layer] = left(layer, self.rows[layer].of_output(modules[layer], result))
+
+        calls = Calls(see_sum)
+        with ExitStack() as stack:
+            for name, module in modules.items():
+                stack.callback(module.register_forward_hook(_named(see_layer, name)).remove)
+            wanted = _outputs(self.model, inputs, calls)
+        for name in [n for n, count in times.items() if count > 1]:
+            self._leave(name, "is called several times")
+        return wanted
+
+    def refit_front_to_back(self, inputs: Inputs) -> Tensor:
+        """Refit each layer just before it runs, on what the refitted layers in front of it return.
+
+        Gives what the refitted model returns.
+        """
+        modules = {n: m for n, m in self.slim.named_modules() if n in self.targets}
+        for name, module in list(modules.items()):
+            if not is_linear_map(module) or len(matrix(module)) != self.targets[name].shape[1]:
+                self._leave(name, "has outputs that cannot be matched")
+                del modules[name]
+        needed = {found.other for found in self.readers.sums.values()}
+
+        def keep(number: int, _name: str, _args: Any, result: Tensor) -> None:
+            if number in needed:
+                self.others[number] = result
+
+        calls = Calls(keep)
+
+        def refit_layer(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+            with calls.paused():
+                self._refit_layer(name, module, args)
+
+        with ExitStack() as stack:
+            for name, module in modules.items():
+                stack.callback(module.register_forward_pre_hook(_named(refit_layer, name)).remove)
+            output = _outputs(self.slim, inputs, calls)
+        buffers = dict(self.slim.named_buffers())
+        for name, shift in self.shifts.items():  # running the model leaves no trace in its buffers
+            buffers[name].sub_(shift)
+        return output
+
+    def _refit_layer(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        rows = self.rows.pop(name)
+        norm = self.readers.norms.get(name)
+        wanted, weights = self._wanted(name, rows, module)
+        x = rows.of_input(module, args[0])
+        found = best_fit(
+            x, wanted, module, held_out=rows.samples % HELD_OUT == 0,
+            constant=module.bias is not None or norm is not None, weights=weights,
+        )  # fmt: skip
+        self.report.append(LayerRefit(name, found.before, found.after))
+        if found.weight is None or found.bias is None:
+            return
+        weight, bias = module.weight, module.bias
+        assert isinstance(weight, Tensor)
+        weight.data.copy_(found.weight.reshape(weight.shape))
+        if isinstance(bias, Tensor):
+            bias.data.copy_(found.bias)
+        elif norm is not None:
+            mean = f"{norm}.running_mean"
+            shift = found.bias.to(self.slim.get_buffer(mean))
+            self.slim.get_buffer(mean).sub_(shift)
+            self.shifts[mean] = shift
+
+    def _wanted(self, name: str, rows: Rows, module: nn.Module) -> tuple[Tensor, Tensor | None]:
+        """What the layer should return, and by how much an error in each channel counts.
+
+        Where its output enters a sum, it makes up for the error of what it is added to.
+        """
+        wanted, sums = self.targets.pop(name), self.sums.pop(name, None)
+        if sums is None:
+            return wanted, None
+        other = self.others.get(self.readers.sums[name].other)
+        if other is None or other.shape[1:2] != sums.shape[1:]:
+            return wanted, None
+        rest = sums - rows.of_output(module, other)
+        norm = self.readers.norms.get(name)
+        if norm is None:
+            return rest, None
+        factor, constant = affine_of(self.slim.get_submodule(norm))
+        able = factor.abs() > 1e-3 * factor.abs().max()  # the others cannot make up for anything
+        factor = torch.where(able, factor, 1.0)
+        return torch.where(able, (rest - constant) / factor, wanted), torch.where(able, factor, 0.0)
+
+    def _leave(self, name: str, why: str) -> None:
+        self.targets.pop(name, None)
+        self.notes += (f"{name} {why}",)
+
+
+def _named(function: Callable[..., None], name: str) -> Callable[..., None]:
+    def hook(*args: Any) -> None:
+        function(name, *args)
+
+    return hook
+
+
+def _fitting(model: nn.Module, inputs: Inputs) -> Inputs:
+    """As many of the samples as can be run in one batch."""
+    largest = [1]
+
+    def see(_name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        largest.extend(t.numel() * t.element_size() // 2 for t in float_tensors(output))
+
+    with ExitStack() as stack:
+        for module in model.modules():
+            if is_leaf(module):
+                stack.callback(module.register_forward_hook(_named(see, "")).remove)
+        _outputs(model, map_tensors(inputs, lambda t: t[:2]))
+    room = max(10, memory_limit() // 4 // (12 * max(largest)))  # a dozen of the largest at once
+    return map_tensors(inputs, lambda t: t[:room])
+
+
+def _outputs(model: nn.Module, inputs: Inputs, calls: Calls | None = None) -> Tensor:
+    """Everything floating point that the model returns, ``[n, d]``, its calls numbered by ``calls``."""
+    with as_it_was(model), calls or nullcontext():
+        return torch.cat([t.flatten(1) for t in float_tensors(call_model(model, inputs))], dim=1)
+
+
+def _require_pair(model: nn.Module, slim: nn.Module, plan: PruningPlan) -> None:
+    slimmer = dict(slim.named_modules())
+    for layer, module in model.named_modules():
+        if layer not in plan.filters:
+            continue
+        left = (width_of(module) or 0) - len(plan.removed.get(layer, ()))
+        if width_of(slimmer.get(layer)) != left:
+            raise InputError(
+                f"layer {layer} of the pruned model",
+                f"{left} filters",
+                "pass what prune(model, plan) gave",
+            )

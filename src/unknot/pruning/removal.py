@@ -1,0 +1,88 @@
+"""A physically smaller model without the filters of a plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unknot.core.errors import InputError
+from unknot.core.memory import memory_limit
+from unknot.nets.probe import tensors_of
+from unknot.nets.running import placed, unwrapped
+from unknot.pruning.planning.plan import PruningPlan, plan_pruning
+from unknot.pruning.refitting.reconstruction import refit as refit_weights
+from unknot.pruning.structure.channels import trace_links
+from unknot.pruning.structure.layers import width_of
+
+__all__ = ["PruningPlan", "plan_pruning", "prune"]
+
+
+def prune(
+    model: nn.Module,
+    plan: PruningPlan,
+    *,
+    refit: Iterable[Any] | Tensor | None = None,
+    max_points: int = 256,
+    seed: int = 0,
+) -> nn.Module:
+    """A new, physically smaller model without the filters of ``plan``; ``model`` stays untouched.
+
+    It computes what ``model`` computes with the removed channels set to zero where they enter the
+    layers that consume them; with ``refit``, something nearer to what ``model`` computes.
+
+    Args:
+        refit: samples, labelled or not, to refit the remaining weights on in closed form; see `refit`,
+            which also reports by how much the error of each layer fell.
+        max_points: samples used for it.
+        seed: of their choice.
+
+    Raises:
+        InputError: the plan names a layer or a filter that the model does not have, or takes channels
+            from one layer only that it shares with another.
+    """
+    model = unwrapped(model)
+    _require_plan_of(model, plan)
+    if min(plan.input_shape, default=0) < 1 or 8 * math.prod(plan.input_shape) > memory_limit():
+        raise InputError(
+            f"plan for samples of shape {plan.input_shape}",
+            "the shape of one sample, which fits into memory",
+            "plan again with this model",
+        )
+    (example,) = tensors_of(placed(torch.zeros(2, *plan.input_shape), model))
+    linear = [n for n in plan.filters if isinstance(model.get_submodule(n), nn.Linear)]
+    links = trace_links(model, example, linear)
+    for unit in links.units:
+        staying = [(layer, c) for layer, c in unit if c not in plan.removed.get(layer, ())]
+        if 0 < len(staying) < len(unit):
+            layer, channel = staying[0]
+            raise InputError(
+                f"a plan that keeps filter {channel} of layer {layer}",
+                f"that it goes with the {len(unit) - len(staying)} filters that share its channel",
+                "plan again with this model",
+            )
+    slim = links.without(model, plan.removed)
+    if refit is not None:
+        refit_weights(model, slim, plan, refit, max_points=max_points, seed=seed)
+    return slim
+
+
+def _require_plan_of(model: nn.Module, plan: PruningPlan) -> None:
+    modules = dict(model.named_modules())
+    for layer, filters in plan.removed.items():
+        width = width_of(modules.get(layer))
+        if width is None or width != plan.filters.get(layer):
+            raise InputError(
+                f"plan for layer {layer} of {plan.filters.get(layer)} filters",
+                "the model that was planned for",
+                "plan again with this model",
+            )
+        if filters and not 0 <= min(filters) <= max(filters) < width:
+            raise InputError(
+                f"filters {filters} of layer {layer}",
+                f"numbers in [0, {width})",
+                "plan again with this model",
+            )

@@ -1,0 +1,280 @@
+"""What is lost with a channel once everything that reads it has been refitted to do without.
+
+A layer that weighs channels against each other (a *reader*) can make up for a channel that goes by what
+the others share with it. What it cannot make up for has a closed form: with C the covariance of the
+reader's input entries and W_u its weights on the entries of channel u,
+
+    cost(u) = trace(W_u [(C^-1)_uu]^-1 W_u^T) / variance of the reader's outputs,
+
+the increase of its relative squared error after least squares on what is left (the optimal brain surgeon
+of Hassibi and Stork, NIPS 1992, for a linear map and blocks of weights). Channels go one by one, the
+cheapest first; after each, W and C^-1 become those of the refitted reader, so that of two channels that
+stand in for each other the second is dear. No labels, no gradients.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from unknot.core.console import track
+from unknot.core.errors import InputError
+from unknot.nets.probe import Probe, map_tensors, tensors_of
+from unknot.nets.running import as_it_was, call_model, placed
+from unknot.pruning.structure.channels import Channel, trace_links
+from unknot.pruning.structure.linear_maps import Rows, is_linear_map, matrix
+from unknot.pruning.structure.masking import consumes
+
+ROWS = 6144  # places of a reader's outputs whose inputs are looked at
+ENTRIES = 1200  # above, the taps of a convolution share one covariance of channels
+RIDGE = 1e-3  # of the mean variance of the entries
+BATCH = 64
+EVERYTHING = 1.0  # the cost of what no reader's error tells of
+
+
+def removal_costs(
+    model: nn.Module,
+    probe: Probe,
+    *,
+    linear: Collection[str] = (),
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[Channel, float]:
+    """The cost of each output channel of each convolution, when its turn to go has come.
+
+    Costs of different layers can be compared: each is a share of the output variance of what reads it,
+    summed over the readers. Channels that go together have one cost. Transposed and grouped readers are
+    taken as they are, without refitting.
+
+    Args:
+        model: an unwrapped model; run in eval mode, and left as it was.
+        probe: samples.
+        linear: names of linear layers whose outputs are weighed likewise.
+        seed: of the places at which inputs are looked at.
+
+    Raises:
+        InputError: a model whose channels cannot be followed; layers with NaN.
+    """
+    inputs = placed(probe.inputs, model)
+    (example,) = tensors_of(map_tensors(inputs, lambda t: t[:2]))
+    links = trace_links(model, example, linear)
+    modules = dict(model.named_modules())
+    read: defaultdict[str, dict[Channel, list[int]]] = defaultdict(dict)
+    for link in links.links:
+        if "prune_in" in link.shrink.__name__ and consumes(modules.get(link.target, nn.Identity())):
+            read[link.target].update(link.losses)
+    covariances = _watch(model, inputs, [modules[name] for name in read], list(read), len(probe), seed)
+    pools: defaultdict[tuple[str, ...], list[tuple[Channel, ...]]] = defaultdict(list)
+    for unit in links.units:
+        pools[tuple(sorted({layer for layer, _ in unit}))].append(unit)
+    costs: dict[Channel, float] = {}
+    for units in track(list(pools.values()), "weighing channels", show=progress):
+        found = _eliminate(units, [
+            reader for name, losses in read.items() if name in covariances
+            for entries in [[sorted({i for c in unit for i in losses.get(c, ())}) for unit in units]]
+            if any(entries)
+            for reader in [_Reader.start(modules[name], covariances[name], entries)]
+        ])  # fmt: skip
+        costs |= {channel: cost for unit, cost in zip(units, found, strict=True) for channel in unit}
+    return costs
+
+
+@dataclass
+class _Covariance:
+    """Running sums over some places of what enters a reader."""
+
+    kind: str  # "entries": every entry; "channels": channels, summed over taps; "alone": variances only
+    rows: int = 0
+    sums: Tensor | float = 0.0  # [entries]
+    products: Tensor | float = 0.0  # [entries, entries] or [channels, channels] or [channels]
+    taps: int = 1
+
+    def add(self, x: Tensor) -> None:
+        """``x [r, channels, taps]``."""
+        self.taps = x.shape[2]
+        self.rows += len(x)
+        self.sums = self.sums + x.flatten(1).double().sum(0)
+        if self.kind == "entries":
+            flat = x.flatten(1)
+            products = flat.T @ flat
+        elif self.kind == "channels":
+            by_tap = x.permute(2, 1, 0)  # [taps, channels, r]
+            products = (by_tap @ by_tap.transpose(1, 2)).sum(0)
+        else:
+            products = x.square().sum((0, 2))
+        self.products = self.products + products.double()
+
+    def matrix(self) -> Tensor:
+        """float64, regular."""
+        assert isinstance(self.sums, Tensor) and isinstance(self.products, Tensor)
+        mean = self.sums / self.rows
+        found = self.products / self.rows
+        if self.kind == "entries":
+            found = found - torch.outer(mean, mean)
+        elif self.kind == "channels":
+            by_tap = mean.view(-1, self.taps)
+            found = (found - by_tap @ by_tap.T) / self.taps
+        else:
+            found = torch.diag((found - mean.view(-1, self.taps).square().sum(1)) / self.taps)
+        found.diagonal().add_(RIDGE * float(found.diagonal().mean().clamp(min=0)) + 1e-30)
+        return found
+
+
+def _watch(
+    model: nn.Module, inputs: Any, readers: Sequence[nn.Module], names: Sequence[str], n: int, seed: int
+) -> dict[str, _Covariance]:
+    """Covariances of what enters each reader that runs, over its calls."""
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[str, _Covariance] = {}
+
+    def see(name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            x = _places(module, args[0], output, n, generator)
+            if not bool(x.isfinite().all()):
+                raise InputError(
+                    f"inputs of layer {name} with NaN or infinity", "finite ones", "check the model"
+                )
+            found.setdefault(name, _Covariance(_kind(module, x))).add(x)
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, module in zip(names, readers, strict=True):
+            stack.callback(module.register_forward_hook(see(name)).remove)
+        stack.enter_context(as_it_was(model))
+        for start in range(0, n, BATCH):
+            call_model(model, map_tensors(inputs, partial(_batch, start=start)))
+    return found
+
+
+def _batch(tensor: Tensor, start: int) -> Tensor:
+    return tensor[start : start + BATCH]
+
+
+def _places(
+    module: nn.Module, inputs: Tensor, output: Tensor, n: int, generator: torch.Generator
+) -> Tensor:
+    """float32 ``[r, channels, taps]``: what is weighed at some places of the output."""
+    if not is_linear_map(module):
+        return inputs.detach().flatten(2).transpose(1, 2).flatten(0, 1).unsqueeze(2).float()
+    share = max(len(output), ROWS * len(output) // n)
+    rows = Rows.draw(module, output.shape, share, generator)
+    x = rows.of_input(module, inputs.detach()).float()
+    width = module.in_channels if isinstance(module, _ConvNd) else x.shape[1]
+    return x.view(len(x), width, -1)
+
+
+def _kind(module: nn.Module, x: Tensor) -> str:
+    if not is_linear_map(module):
+        return "alone"
+    if x[0].numel() <= ENTRIES:
+        return "entries"
+    return "channels" if x.shape[1] <= 2 * ENTRIES else "alone"
+
+
+@dataclass
+class _Reader:
+    """A reader while channels go.
+
+    Attributes:
+        entries: int64 ``[units, e]``: which rows of the covariance go with a unit.
+        inverse: ``[d, d]`` of the covariance of what is left.
+        weights: ``[d, d]``: W^T W of the weights, refitted to what is left; the costs need no more.
+        variance: of its outputs at the start.
+    """
+
+    entries: Tensor
+    inverse: Tensor
+    weights: Tensor
+    variance: float
+
+    @classmethod
+    def start(cls, module: nn.Module, seen: _Covariance, lost: Sequence[Sequence[int]]) -> _Reader:
+        """``lost``: input channels that go with each unit."""
+        covariance = seen.matrix().cpu()
+        weight = _weights(module).to("cpu", torch.float64, copy=True)  # [out, channels, taps]
+        entries = [list(channels) for channels in lost]
+        if seen.kind == "entries" and weight.shape[2] > 1:
+            taps = weight.shape[2]
+            weight = weight.flatten(1).unsqueeze(2)
+            entries = [[i * taps + t for i in of_unit for t in range(taps)] for of_unit in entries]
+        columns = weight.transpose(0, 1).flatten(1)  # [d, out * taps]
+        weights = columns @ columns.T
+        variance = float((covariance * weights).sum())
+        inverse = torch.linalg.inv(covariance)
+        # Units that lose fewer entries than others lose some that nothing is made of.
+        size = max(map(len, entries))
+        spare = max(size - len(of_unit) for of_unit in entries)
+        d = len(inverse)
+        if spare:
+            inverse, weights = (F.pad(m, (0, spare, 0, spare)) for m in (inverse, weights))
+            inverse.diagonal()[d:] = 1.0
+            entries = [e + list(range(d, d + size - len(e))) for e in entries]
+        return cls(torch.tensor(entries), inverse, weights, max(variance, 1e-30))
+
+    def costs(self, units: Tensor) -> Tensor:
+        """float64 ``[u]`` of ``units [u]``."""
+        at = self.entries[units]
+        rows, columns = at[:, :, None], at[:, None, :]
+        blocks = torch.linalg.inv(self.inverse[rows, columns])  # [u, e, e]
+        found: Tensor = (blocks * self.weights[rows, columns]).sum((1, 2)).clamp(min=0)
+        return found / self.variance
+
+    def remove(self, unit: int) -> None:
+        at = self.entries[unit]
+        share = torch.linalg.solve(self.inverse[at][:, at], self.inverse[at])  # [e, d]
+        # W becomes W - W_u share; what follows is W^T W of that.
+        half = (self.weights[:, at] - 0.5 * share.T @ self.weights[at][:, at]) @ share
+        self.weights -= half
+        self.weights -= half.T
+        self.inverse -= self.inverse[:, at] @ share
+        for matrix_left, own in ((self.inverse, 1.0), (self.weights, 0.0)):
+            matrix_left[:, at] = 0.0
+            matrix_left[at] = 0.0
+            matrix_left[at, at] = own
+
+
+def _weights(module: nn.Module) -> Tensor:
+    """``[out, channels, taps]``, with zeros where a grouped reader does not look."""
+    if is_linear_map(module):
+        channels = module.in_channels if isinstance(module, _ConvNd) else module.in_features
+        found = matrix(module)
+        return found.view(len(found), int(channels), -1)  # type: ignore[arg-type]
+    assert isinstance(module, _ConvNd)
+    weight = module.weight.detach().flatten(2)
+    if module.transposed:  # [in, out / groups, taps]
+        weight = torch.stack([part.transpose(0, 1) for part in weight.chunk(module.groups)]).flatten(0, 1)
+    out, width, taps = weight.shape
+    whole = weight.new_zeros(out, module.in_channels, taps)
+    for group, part in enumerate(weight.chunk(module.groups)):
+        whole[group * len(part) : (group + 1) * len(part), group * width : (group + 1) * width] = part
+    return whole
+
+
+def _eliminate(units: Sequence[tuple[Channel, ...]], readers: Sequence[_Reader]) -> list[float]:
+    """The cost of each unit when it is the cheapest left; never less than that of one gone before."""
+    if not readers:
+        return [EVERYTHING] * len(units)
+    found = [0.0] * len(units)
+    left = torch.arange(len(units))
+    before = 0.0
+    while len(left):
+        costs = torch.stack([reader.costs(left) for reader in readers]).sum(0)
+        cheapest = int(costs.argmin())
+        unit = int(left[cheapest])
+        # A little more than the last, so that the order in which they go is the order of the scores.
+        before = found[unit] = max(float(costs[cheapest]), before * (1 + 1e-9), 1e-30)
+        left = left[left != unit]
+        if len(left):
+            for reader in readers:
+                reader.remove(unit)
+    return found

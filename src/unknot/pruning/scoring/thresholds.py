@@ -1,0 +1,116 @@
+"""How many filters exceed a Betti threshold, over sample sizes and scales."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unknot.core.errors import InputError, require_count
+from unknot.nets.probe import probe_samples
+from unknot.nets.recording import LayerOutput
+from unknot.nets.running import unwrapped
+from unknot.profiles.clouds import layer_clouds
+from unknot.pruning.scoring.betti import Number, TangleRule, conv_outputs, layer_scales
+from unknot.pruning.structure.layers import all_convolutions
+from unknot.topology.batch import CountSettings, count_clouds
+from unknot.topology.graph import Scale
+
+QUANTILES = (0.005, 0.01, 0.02, 0.05, 0.1)
+
+
+@dataclass(frozen=True)
+class ThresholdRow:
+    """One layer at one sample size and one scale.
+
+    Attributes:
+        layer: dotted module name of the convolution.
+        n_points: samples; of a filter with equal outputs fewer are distinct.
+        scale: the neighbour rule.
+        filters: of the layer.
+        exceeding: those whose Betti number is above the threshold.
+        quantile: of the layer's distances, at which the radius lies; None for a given scale.
+    """
+
+    layer: str
+    n_points: int
+    scale: Scale
+    filters: int
+    exceeding: int
+    quantile: float | None = None
+
+
+def threshold_sensitivity(
+    model: nn.Module,
+    loader: Iterable[Any] | Tensor,
+    threshold: float = 300,
+    *,
+    sizes: Sequence[int] = (100, 200, 400, 800),
+    quantiles: Sequence[float] = QUANTILES,
+    scales: Sequence[Scale] = (),
+    number: Number = "sum",
+    seed: int = 0,
+    progress: bool = False,
+) -> tuple[ThresholdRow, ...]:
+    """Count the filters whose Betti number exceeds ``threshold``, for every sample size and scale.
+
+    What a threshold says depends on both: n samples have at most n components, and near a radius of 0
+    all of them. The smaller samples are parts of the larger ones.
+
+    Args:
+        loader: as of `score_filters`; one cloud a filter, of all classes.
+        sizes: numbers of samples; those beyond what the loader has are measured as what it has.
+        quantiles: of the layer's distances at the largest size; each gives a Rips radius.
+        scales: further scales, e.g. ``(uk.Scale(k=14, hops=2),)``.
+        number: "b0", "b1" or their "sum".
+
+    Raises:
+        InputError: no convolution, sizes below 2, quantiles outside [0, 1], NaN (the layer is named).
+    """
+    _check_grid(threshold, sizes, quantiles, scales, number)
+    model = unwrapped(model)
+    layers = list(all_convolutions(model))
+    probe = probe_samples(loader, max_points=max(sizes), seed=seed)
+    rng = np.random.default_rng(seed)
+    order = torch.from_numpy(rng.permutation(len(probe)))
+    counts = sorted({min(size, len(probe)) for size in sizes})
+    rows = []
+    for output in conv_outputs(model, layers, probe, progress=progress):
+        radii = layer_scales(output.values, tuple(quantiles), rng) if quantiles else ()
+        grid = [*zip(radii, quantiles, strict=True), *((scale, None) for scale in scales)]
+        for n in counts:
+            part = LayerOutput(output.layer, 0, output.values[order[:n]])
+            clouds = [cloud.samples for cloud in layer_clouds(part, [], "filter")]
+            for scale, quantile in grid:
+                found = [
+                    count.betti.total if number == "sum" else count.betti.values[int(number[1])]
+                    for count in count_clouds(clouds, CountSettings(scale))
+                ]
+                above = sum(value > threshold for value in found)
+                rows.append(ThresholdRow(output.layer, n, scale, len(found), above, quantile))
+    return tuple(rows)
+
+
+def _check_grid(
+    threshold: float,
+    sizes: Sequence[int],
+    quantiles: Sequence[float],
+    scales: Sequence[Scale],
+    number: Number,
+) -> None:
+    if not threshold >= 0:
+        raise InputError(f"threshold = {threshold}", "a number >= 0", "pass e.g. threshold=300")
+    for size in sizes:
+        require_count("sizes", size, minimum=2)
+    for quantile in quantiles:
+        if not 0 <= quantile <= 1:
+            raise InputError(f"quantile {quantile}", "a share in [0, 1]", "pass e.g. 0.02")
+    for scale in scales:
+        TangleRule(scale=scale)
+    TangleRule(number=number)
+    if not sizes or not (len(quantiles) or len(scales)):
+        raise InputError("an empty grid", "a size, and a quantile or a scale", "pass sizes=(100, 400)")

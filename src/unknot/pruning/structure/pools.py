@@ -1,0 +1,199 @@
+"""Which channels of a model may go, and which only together; what cannot go is refused by layer name."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from unknot.core.errors import InputError
+from unknot.nets.probe import tensors_of
+from unknot.nets.running import as_it_was, float_tensors, placed
+from unknot.pruning.structure.channels import Channel, Links, trace_links
+from unknot.pruning.structure.layers import width_of
+from unknot.pruning.structure.masking import masked_outputs
+
+Removed: TypeAlias = dict[str, list[int]]  # {layer: output channels, ascending}
+Unit: TypeAlias = tuple[Channel, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Channels of the same layers, in units that go or stay as one.
+
+    Attributes:
+        layers: convolutions and linear layers, in the model's order; more than one where they share
+            their channels.
+        units: e.g. ``(("stem", 3), ("block.conv2", 3))`` for channel 3 of a residual sum.
+    """
+
+    layers: tuple[str, ...]
+    units: tuple[Unit, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """What may go.
+
+    Attributes:
+        pools: of two units or more each, every one tried out.
+        kept: {layer: why none of its channels may go}.
+        links: what goes with a channel.
+    """
+
+    pools: tuple[Pool, ...]
+    kept: dict[str, str]
+    links: Links
+
+
+def channels_of(units: Iterable[Unit]) -> Removed:
+    """The channels of some units by layer."""
+    removed: defaultdict[str, list[int]] = defaultdict(list)
+    for unit in units:
+        for layer, channel in unit:
+            removed[layer].append(channel)
+    return {layer: sorted(channels) for layer, channels in removed.items()}
+
+
+def find_structure(
+    model: nn.Module, example: Tensor, ignored: Sequence[str] = (), linear: Sequence[str] = ()
+) -> Structure:
+    """Find and try out what may go.
+
+    Half of every pool is removed from a copy with jittered parameters, which is then compared with the
+    copy whose channels are masked (`masked_outputs`). Where the two differ, or the smaller one does not
+    run, the pools are halved until those to blame are alone; their layers are refused.
+
+    Args:
+        example: a batch ``[n, ...]`` that the model takes; two samples are used.
+        ignored: globs of layers that keep all of their channels.
+        linear: names of the linear layers that may lose channels, beside all convolutions.
+
+    Raises:
+        InputError: the model does not take the example, or a glob matches no layer.
+    """
+    (example,) = tensors_of(placed(example[:2], model))
+    links = trace_links(model, example, linear)
+    with as_it_was(model):
+        finite = all(bool(t.isfinite().all()) for t in float_tensors(model(example)))
+    if not finite:
+        raise InputError(
+            "a model that returns NaN or infinity for the example", "finite outputs", "check both"
+        )
+    order = list(dict.fromkeys(layer for unit in links.units for layer, _ in unit))
+    kept = links.refused | _ignored(ignored, [*order, *links.refused])
+    members: defaultdict[tuple[str, ...], list[Unit]] = defaultdict(list)
+    for unit in links.units:
+        members[tuple(sorted({layer for layer, _ in unit}, key=order.index))].append(unit)
+    pools = []
+    for layers, units in members.items():
+        why = next((kept[layer] for layer in layers if layer in kept), "")
+        why = why or ("" if len(units) > 1 else "its channels can only go together")
+        if why:
+            _keep(kept, layers, why)
+        else:
+            pools.append(Pool(layers, tuple(units)))
+    trial = _Trial(model, links, example)
+    for pool, why in trial.refusals(pools).items():
+        _keep(kept, pool.layers, why)
+    free = [p for p in pools if not kept.keys() & set(p.layers)]
+    return Structure(tuple(free), kept, links)
+
+
+def disagreement(
+    links: Links, model: nn.Module, removed: Removed, example: Tensor, tolerance: float = 1e-4
+) -> str:
+    """Why ``model`` pruned is not ``model`` masked; empty where they agree.
+
+    Args:
+        tolerance: of the largest absolute output.
+    """
+    expected = masked_outputs(model, removed, example)
+    if any(bool(t.isnan().any()) for t in expected):
+        return "its channels reach the output, or an operation that mixes channels"
+    try:
+        slim = links.without(model, removed)
+        with as_it_was(slim):
+            found = list(float_tensors(slim(example)))
+    except Exception as error:  # whatever the user's code or torch-pruning raises
+        text = (str(error).splitlines() or [""])[0][:100]
+        return f"the model does not run without them ({type(error).__name__}: {text})"
+    widths = [[width_of(m.get_submodule(n)) or 0 for n in links.layers] for m in (model, slim)]
+    gone = [len(removed.get(layer, ())) for layer in links.layers]
+    if any(a - n != b for a, b, n in zip(*widths, gone, strict=True)):
+        return "other channels would go with them"
+    if [t.shape for t in found] != [t.shape for t in expected]:
+        return "its channels are the model's output"
+    for a, b in zip(found, expected, strict=True):
+        if b.numel() and not float((a - b).abs().max()) <= tolerance * float(b.abs().max()) + 1e-7:
+            return "the model would compute something else than without them"
+    return ""
+
+
+class _Trial:
+    """Tries removals on a copy whose parameters are jittered, lest zeros hide a fault."""
+
+    def __init__(self, model: nn.Module, links: Links, example: Tensor) -> None:
+        self.model, self.links, self.example = jittered(model), links, example
+        self.rng = random.Random(0)
+
+    def refusals(self, pools: list[Pool]) -> dict[Pool, str]:
+        refused = self._blame(pools)
+        left: list[Pool] = []
+        if self._fault([p for p in pools if p not in refused]):  # fine alone, not together
+            for pool in pools:
+                if pool not in refused:
+                    why = self._fault([*left, pool])
+                    if why:
+                        refused[pool] = why
+                    else:
+                        left.append(pool)
+        return refused
+
+    def _blame(self, pools: list[Pool]) -> dict[Pool, str]:
+        why = self._fault(pools)
+        if not why or len(pools) == 1:
+            return {pools[0]: why} if why else {}
+        half = len(pools) // 2
+        return self._blame(pools[:half]) | self._blame(pools[half:])
+
+    def _fault(self, pools: list[Pool]) -> str:
+        units = [u for p in pools for u in self.rng.sample(p.units, len(p.units) // 2)]
+        return disagreement(self.links, self.model, channels_of(units), self.example) if units else ""
+
+
+def jittered(model: nn.Module) -> nn.Module:
+    """A copy whose floating-point parameters differ a little from the model's, nowhere constant."""
+    copied = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        for parameter in copied.parameters():
+            if parameter.is_floating_point() and parameter.numel():
+                size = float(parameter.float().square().mean().sqrt())
+                noise = torch.randn(parameter.shape).to(parameter)
+                parameter.add_(noise, alpha=0.1 * (size if size > 1e-3 else 1.0))
+    return copied
+
+
+def _ignored(globs: Sequence[str], layers: Sequence[str]) -> dict[str, str]:
+    kept: dict[str, str] = {}
+    for glob in [globs] if isinstance(globs, str) else globs:
+        found = [layer for layer in layers if fnmatchcase(layer, glob)]
+        if not found:
+            raise InputError(
+                f"ignored = {glob!r}", "a glob that matches a convolution", f"try {', '.join(layers[:5])}"
+            )
+        kept |= dict.fromkeys(found, f"ignored by {glob!r}")
+    return kept
+
+
+def _keep(kept: dict[str, str], layers: Iterable[str], why: str) -> None:
+    for layer in layers:
+        kept.setdefault(layer, why)

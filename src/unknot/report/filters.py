@@ -1,0 +1,89 @@
+"""What the report shows of filter scores and pruning plans."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from unknot.pruning.removal import PruningPlan
+from unknot.pruning.scoring.scores import FilterScore, FilterScores
+from unknot.report.profile import View, span
+
+
+def filter_views(named: list[tuple[str, Any]]) -> list[View]:
+    """Each plan over the scores it fits, then the scores that no plan fits."""
+    scores = [(name, result) for name, result in named if isinstance(result, FilterScores)]
+    views, used = [], set()
+    for name, plan in named:
+        if not isinstance(plan, PruningPlan):
+            continue
+        fits = [i for i, (_, found) in enumerate(scores) if _fits(plan, found)]
+        # Two nets of one shape have plans that fit the scores of both: take them in the order given.
+        i = next((i for i in fits if i not in used), fits[0] if fits else None)
+        used.add(i)
+        views.append(_filter_view(name, None if i is None else scores[i][1], plan))
+    rest = [pair for i, pair in enumerate(scores) if i not in used]
+    return views + [_filter_view(name, found, None) for name, found in rest]
+
+
+def _fits(plan: PruningPlan, scores: FilterScores) -> bool:
+    sizes = {layer: len(rows) for layer, rows in scores.by_layer().items()}
+    return plan.criterion == scores.criterion and plan.filters == sizes
+
+
+def _filter_view(name: str, scores: FilterScores | None, plan: PruningPlan | None) -> View:
+    by_layer = {} if scores is None else scores.by_layer()
+    sizes = plan.filters if plan else {layer: len(rows) for layer, rows in by_layer.items()}
+    reasons = _reasons(plan) if plan else {}
+    plot = scores and {
+        "layers": [_layer_marks(layer, r, reasons.get(layer, {})) for layer, r in by_layer.items()],
+        "criterion": scores.criterion,
+        "threshold": _threshold(reasons),
+        "planned": plan is not None,
+    }
+    rows = [
+        {
+            "layer": layer,
+            "filters": size,
+            "removed": len(reasons.get(layer, ())),
+            "scores": span(row.score for row in by_layer.get(layer, ())),
+            "scales": [s for s in dict.fromkeys(row.scale for row in by_layer.get(layer, ())) if s],
+            "points": span(row.n_points for row in by_layer.get(layer, ()) if row.n_points is not None),
+        }
+        for layer, size in sizes.items()
+    ]
+    return {
+        "name": name,
+        "rows": rows,
+        "plan": plan,
+        "scores": scores,
+        "reasons": reasons,
+        "groups": [] if plan is None else list(dict.fromkeys(tuple(g) for g in plan.shared.values())),
+        "plot": plot,
+    }
+
+
+def _reasons(plan: PruningPlan) -> dict[str, dict[int, str]]:
+    """{layer: {removed filter: reason}}; a plan edited by hand may lack some."""
+    return {
+        layer: dict.fromkeys(gone, "") | dict(zip(gone, plan.reasons.get(layer, ()), strict=False))
+        for layer, gone in plan.removed.items()
+    }
+
+
+def _layer_marks(layer: str, rows: tuple[FilterScore, ...], reasons: dict[int, str]) -> View:
+    ordered = sorted(rows, key=lambda row: (row.score, row.filter))
+    return {
+        "name": layer,
+        "filters": [row.filter for row in ordered],
+        "scores": [row.score if math.isfinite(row.score) else None for row in ordered],
+        "reasons": [reasons.get(row.filter) for row in ordered],
+    }
+
+
+def _threshold(reasons: dict[str, dict[int, str]]) -> float | None:
+    """The one threshold that the reasons name; None where they name ranks, or several."""
+    texts = [text for of_layer in reasons.values() for text in of_layer.values()]
+    found = {m[1] for text in texts if (m := re.fullmatch(r"Betti number .* > ([\d.e+]+)", text))}
+    return float(found.pop()) if len(found) == 1 else None

@@ -1,0 +1,154 @@
+"""write_report: results as one HTML page that works offline; load_result: a result from its file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from unknot.core.errors import InputError
+from unknot.core.files import record_kind, write_text
+from unknot.profiles.journal import read_profile
+from unknot.profiles.profile import TopologyProfile, library_versions
+from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.removal import PruningPlan
+from unknot.pruning.scoring.scores import FilterScores
+from unknot.report.filters import filter_views
+from unknot.report.outcome import outcome_view
+from unknot.report.profile import profile_view
+from unknot.report.study import StudyResults, study_results, study_view
+from unknot.study.study import Study, StudyRow
+
+Result: TypeAlias = (
+    TopologyProfile | Study | Sequence[StudyRow] | FilterScores | PruningPlan | PruningOutcome
+)
+
+_TEMPLATES = Path(__file__).parent / "templates"
+# In the order in which one uses another; together they are one script of the page.
+_SCRIPTS = (
+    "base", "axes", "betti", "clouds", "accuracy", "sensitivity",
+    "study", "survival", "filters", "outcome", "key", "time", "page",
+)  # fmt: skip
+_READERS: dict[str, Callable[[str | Path], Result]] = {
+    "profile": TopologyProfile.from_json,
+    "scores": FilterScores.from_json,
+    "plan": PruningPlan.from_json,
+    "outcome": PruningOutcome.from_json,
+}
+
+
+def write_report(path: str | Path, *results: object, title: str = "unknot report") -> Path:
+    """Write one self-contained HTML page, whole or not at all; nothing is loaded from elsewhere.
+
+    >>> uk.write_report("report.html", profile, ("five seeds", study), scores, plan)  # doctest: +SKIP
+
+    Args:
+        path: the page; its folder is made when missing.
+        results: profiles, studies (or the rows of their summary), filter scores, pruning plans and
+            outcomes in any order, each bare or as ``(name, result)``. Several of a kind need names to
+            be told apart. A plan is drawn over the scores that it was made from.
+        title: the page's heading.
+
+    Raises:
+        InputError: no result, an empty one, or one of another type.
+        OSError: the folder cannot be written.
+    """
+    if not results:
+        raise InputError("no results", "at least one", "pass a profile, a study, scores or a plan")
+    named = [_named(result) for result in results]
+    views = {
+        "profiles": [profile_view(name, r) for name, r in named if isinstance(r, TopologyProfile)],
+        "studies": [study_view(name, r) for name, r in named if isinstance(r, StudyResults)],
+        "filters_of": filter_views(named),
+        "outcomes": [outcome_view(name, r) for name, r in named if isinstance(r, PruningOutcome)],
+    }
+    page = _environment().get_template("report.html.j2")
+    text = page.render(
+        title=title,
+        written=datetime.now().astimezone(),
+        versions=library_versions(),
+        css=Markup(_template("report.css")),
+        script=Markup("\n".join(_template(f"{name}.js") for name in _SCRIPTS)),
+        plotly=Markup(get_plotlyjs()),
+        plots={kind: [view.get("plot") for view in of_kind] for kind, of_kind in views.items()},
+        **views,
+    )
+    write_text(path, text.lstrip())
+    return Path(path)
+
+
+def load_result(path: str | Path) -> Result:
+    """A saved profile, scores, plan or outcome, or a study; the file decides which.
+
+    All but the study are JSON; a profile may also be .jsonl or .parquet.
+
+    Raises:
+        FileNotFoundError: there is no such file, and none is made.
+        InputError: it is none of unknot's.
+    """
+    with open(path, "rb") as file:
+        start = file.read(16)
+    if start == b"SQLite format 3\0":
+        return _study(path)
+    if Path(path).suffix in (".jsonl", ".parquet"):
+        return read_profile(path)
+    read = _READERS.get(record_kind(path))
+    if read is None:
+        raise _foreign(path)
+    return read(path)
+
+
+def _study(path: str | Path) -> Study:
+    try:
+        return Study(path)
+    except InputError as error:
+        raise _foreign(path) if "another path" in str(error) else error from None
+
+
+def _foreign(path: str | Path) -> InputError:
+    return InputError(
+        f"file {path}",
+        "a profile .json, .jsonl or .parquet, a scores, plan or outcome .json, or a study .sqlite, "
+        "written by unknot",
+        "pass one of these",
+    )
+
+
+def _named(given: object) -> tuple[str, Any]:
+    """(name or "", result), a study or its rows as what the page shows of it."""
+    name, result = "", given
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
+        name, result = given
+    if isinstance(result, Study):
+        result = study_results(result)
+    rows = getattr(result, "rows", result)
+    if isinstance(rows, (list, tuple)) and not rows:
+        raise InputError(
+            f"an empty {type(result).__name__}", "at least one row", "measure or run it first"
+        )
+    if isinstance(result, (TopologyProfile, FilterScores, PruningPlan, PruningOutcome)):
+        return name, result
+    if isinstance(rows, (list, tuple)) and all(isinstance(row, StudyRow) for row in rows):
+        return name, result if isinstance(result, StudyResults) else StudyResults(tuple(rows))
+    raise InputError(
+        f"a result of type {type(result).__name__}",
+        "a TopologyProfile, Study, FilterScores, PruningPlan or PruningOutcome, or (name, result)",
+        "read a saved one with unknot.report.page.load_result",
+    )
+
+
+def _template(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return environment

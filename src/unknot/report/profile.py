@@ -1,0 +1,273 @@
+"""What the report shows of a profile: grids by epoch, clouds, accuracy, sensitivity, provenance."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile
+from unknot.profiles.projection import CloudView
+from unknot.topology.graph import Scale
+from unknot.topology.sweep import Sensitivity, SensitivityRow
+
+View: TypeAlias = dict[str, Any]
+# Past this many names a sentence is no longer read.
+_NAMES_SHOWN = 6
+_SETTINGS = {
+    "by": "One cloud for each",
+    "layers": "Layers",
+    "tokens": "Tokens",
+    "after": "Taken after",
+    "max_points": "Points at most",
+    "samples": "Samples",
+    "repeats": "Repeated subsamples",
+}
+
+
+def profile_view(name: str, profile: TopologyProfile) -> View:
+    """All that the templates show of one profile; "plot" is what the page's script draws."""
+    epochs = list(dict.fromkeys(row.epoch for row in profile.rows))
+    whole = [row for row in profile.rows if row.filter is None]
+    single = [row for row in profile.rows if row.filter is not None]
+    lines = _grid(whole, epochs, lambda row: row.label) if whole else None
+    classes = {row.label for row in whole}
+    classes |= {label for view in profile.views for label in view.labels or (None,)}
+    return {
+        "name": name,
+        "profile": profile,
+        "points": span(row.n_points for row in profile.rows),
+        "scales": Counter(row.scale for row in profile.rows),
+        "doubtful": _doubtful(profile.rows),
+        "by_layer": _scales_by_layer(profile.rows),
+        "settings": [(_SETTINGS.get(key, key), _words(value)) for key, value in profile.settings.items()],
+        "row_notes": _row_notes(profile.rows),
+        "table": _table(lines, epochs) if lines else None,
+        "plot": {
+            "epochs": epochs,
+            "tracks": sorted(classes, key=_none_last),
+            "lines": lines,
+            "heat": _grid(single, epochs, lambda row: row.filter) if single else None,
+            "clouds": _clouds(profile.views) if profile.views else None,
+            "accuracy": _accuracy(profile.accuracy),
+            "sensitivity": _sensitivity(profile.sensitivity) if profile.sensitivity else [],
+        },
+    }
+
+
+def layer_name(layer: str, call: int) -> str:
+    return layer if call == 0 else f"{layer} (call {call + 1})"
+
+
+def span(values: Iterable[float]) -> str:
+    """ "3" or "3 to 7"; empty for no values."""
+    found = sorted(values)
+    ends = [f"{end:.4g}" if end % 1 else f"{end:.0f}" for end in (*found[:1], *found[-1:])]
+    return " to ".join(dict.fromkeys(ends))
+
+
+def _none_last(track: int | None) -> tuple[bool, int]:
+    return track is None, track or 0
+
+
+def _grid(
+    rows: list[ProfileRow],
+    epochs: Sequence[int | None],
+    track_of: Callable[[ProfileRow], int | None],
+) -> View:
+    """The rows as arrays [epoch][layer][track]; a track is a class or a filter, None a gap.
+
+    The gaps at a layer's end are left off: the layers of a net have different numbers of filters.
+    """
+    layers = list(dict.fromkeys((row.layer, row.call) for row in rows))
+    tracks = sorted({track_of(row) for row in rows}, key=_none_last)
+    scales = list(dict.fromkeys(row.scale for row in rows))
+    notes = list(dict.fromkeys(row.note for row in rows))
+    at = {(row.epoch, row.layer, row.call, track_of(row)): row for row in rows}
+
+    def values(field: Callable[[ProfileRow], int | None]) -> list[list[list[int | None]]]:
+        def of_layer(epoch: int | None, layer: tuple[str, int]) -> list[int | None]:
+            found = [at.get((epoch, *layer, track)) for track in tracks]
+            while found and found[-1] is None:
+                found.pop()
+            return [None if row is None else field(row) for row in found]
+
+        return [[of_layer(epoch, layer) for layer in layers] for epoch in epochs]
+
+    betti = {"b0": values(lambda row: row.b0), "b1": values(lambda row: row.b1)}
+    if any(row.b2 is not None for row in rows):
+        betti["b2"] = values(lambda row: row.b2)
+    ends: View = {}
+    if any(row.intervals for row in rows):
+        for side, end in enumerate(("low", "high")):
+            ends[end] = {dim: values(_interval_end(d, side)) for d, dim in enumerate(betti)}
+    number = {scale: i for i, scale in enumerate(scales)}
+    return {
+        "layers": [layer_name(*layer) for layer in layers],
+        "tracks": tracks,
+        "betti": betti,
+        **ends,
+        "points": _changes(values(lambda row: row.n_points)),
+        "scale": _changes(values(lambda row: number[row.scale])),
+        "scales": [str(scale) for scale in scales],
+        "doubtful": [not scale.determined for scale in scales],
+        "note": _changes(values(lambda row: notes.index(row.note))),
+        "notes": notes,
+    }
+
+
+def _interval_end(dim: int, side: int) -> Callable[[ProfileRow], int | None]:
+    def end(row: ProfileRow) -> int | None:
+        return row.intervals[dim][side] if row.intervals and dim < len(row.intervals) else None
+
+    return end
+
+
+def _changes(of_epochs: list[Any]) -> list[Any]:
+    """None for an epoch that equals the one before: most of a long training repeats itself."""
+    before = [None, *of_epochs[:-1]]
+    return [None if now == last else now for now, last in zip(of_epochs, before, strict=True)]
+
+
+def _table(grid: View, epochs: Sequence[int | None]) -> View:
+    """The numbers of the first and the last epoch, one row a layer and class."""
+    ends = sorted({0, len(epochs) - 1})
+    points = {e: next(p for p in grid["points"][e::-1] if p is not None) for e in ends}
+    columns = [of for e in ends for of in (*(values[e] for values in grid["betti"].values()), points[e])]
+    return {
+        "columns": [(name, epochs[e]) for e in ends for name in (*grid["betti"], "n")],
+        "rows": [
+            (layer, track, [of[i][t] if t < len(of[i]) else None for of in columns])
+            for i, layer in enumerate(grid["layers"])
+            for t, track in enumerate(grid["tracks"])
+        ],
+    }
+
+
+def _places(rows: Iterable[ProfileRow]) -> list[str]:
+    return list(dict.fromkeys(layer_name(row.layer, row.call) for row in rows))
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _doubtful(rows: Sequence[ProfileRow]) -> list[View]:
+    """{rule, why, where} of every undetermined scale; one that all clouds share is said to be so."""
+    found = list(dict.fromkeys(row.scale for row in rows if not row.scale.determined))
+    views = []
+    for scale in found:
+        measured = [row for row in rows if row.scale == scale]
+        everywhere = len(measured) == len(rows)
+        where = "every layer output" if everywhere else _some(_places(measured))
+        views.append({"scale": scale, "where": where})
+    return views
+
+
+def _scales_by_layer(rows: Sequence[ProfileRow]) -> list[View]:
+    of_layer: dict[str, list[ProfileRow]] = {}
+    for row in rows:
+        of_layer.setdefault(layer_name(row.layer, row.call), []).append(row)
+    return [
+        {
+            "layer": layer,
+            "scales": list(dict.fromkeys(row.scale for row in found)),
+            "points": span(row.n_points for row in found),
+        }
+        for layer, found in of_layer.items()
+    ]
+
+
+def _row_notes(rows: Sequence[ProfileRow]) -> list[tuple[str, str]]:
+    """(note, where it holds) for every note that rows carry."""
+    notes = list(dict.fromkeys(row.note for row in rows if row.note))
+    return [(note, _some(_places(row for row in rows if row.note == note))) for note in notes]
+
+
+def _words(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
+
+
+def _accuracy(accuracy: Sequence[EpochAccuracy]) -> View | None:
+    if all(row.probe is None and row.given is None for row in accuracy):
+        return None
+    return {
+        "epochs": [row.epoch for row in accuracy],
+        "probe": [row.probe for row in accuracy],
+        "given": [row.given for row in accuracy],
+    }
+
+
+def _clouds(views: Sequence[CloudView]) -> View:
+    """Points as int16 in base64, three a point: 300 of them over 50 epochs and 8 layers are 1 MB."""
+    labels = list(dict.fromkeys(view.labels for view in views))
+    layers: dict[str, list[View]] = {}
+    for view in views:
+        points = np.asarray(view.points, dtype=np.float64).reshape(-1, 3)
+        reach = float(np.abs(points).max(initial=0.0))
+        step = max(reach / 32767, 1e-3)
+        layers.setdefault(layer_name(view.layer, view.call), []).append(
+            {
+                "epoch": view.epoch,
+                "points": base64.b64encode(np.rint(points / step).astype("<i2").tobytes()).decode(),
+                "step": step,
+                "reach": round(reach, 3),
+                "explained": round(view.explained, 4),
+                "labels": labels.index(view.labels),
+            }
+        )
+    return {
+        "labels": labels,
+        "layers": [{"name": name, "views": found} for name, found in layers.items()],
+    }
+
+
+def _sensitivity(sensitivity: Sensitivity) -> list[View]:
+    """One part for the kNN-hop rule and one for radii, as far as there are rows of each."""
+    by_k = [row for row in sensitivity.rows if row.scale.k is not None]
+    by_radius = [row for row in sensitivity.rows if row.scale.radius is not None]
+    chosen = sensitivity.chosen
+    parts = []
+    if by_k:
+        mark = None if chosen.k is None else [chosen.k, chosen.hops]
+        parts.append(_part("knn", by_k, mark, lambda scale: (scale.k or 0, scale.hops or 0)))
+    if by_radius:
+        parts.append(_part("radius", by_radius, chosen.radius, lambda scale: (scale.radius or 0, 0)))
+    return parts
+
+
+def _part(
+    rule: str,
+    rows: list[SensitivityRow],
+    chosen: object,
+    place: Callable[[Scale], tuple[float, float]],
+) -> View:
+    """Values [class][y][x]: x is k or the radius, y hops; None where a class has too few points."""
+    at: dict[tuple[int | None, float, float], SensitivityRow] = {
+        (row.label, *place(row.scale)): row for row in rows
+    }
+    labels = sorted({row.label for row in rows}, key=_none_last)
+    x, y = (sorted({place(row.scale)[axis] for row in rows}) for axis in (0, 1))
+
+    def values(field: Callable[[SensitivityRow], int]) -> list[list[list[int | None]]]:
+        found = [[[at.get((label, a, b)) for a in x] for b in y] for label in labels]
+        return [[[None if r is None else field(r) for r in line] for line in of] for of in found]
+
+    return {
+        "rule": rule,
+        "labels": labels,
+        "x": x,
+        "y": y,
+        "chosen": chosen,
+        "b0": values(lambda row: row.b0),
+        "b1": values(lambda row: row.b1),
+        "points": [span(row.n_points for row in rows if row.label == label) for label in labels],
+    }

@@ -1,0 +1,264 @@
+"""Many nets of one architecture trained at once, each with its own seed, learning rate and weights.
+
+Every net takes the steps that it would take alone (see `unknot.study.stack`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unknot.core.errors import InputError, require_count
+from unknot.nets.training import LabelledData, count_right
+from unknot.study.reading import Reader
+from unknot.study.stack import Stack
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The accuracies of one net while it trained.
+
+    Attributes:
+        epochs: when they were read, in epochs, fractions among them; rising.
+        train_accuracy, test_accuracy: shares of the samples classified rightly, in eval mode; the latter
+            is empty where there are no test samples. Below ``exact_from`` of the training they may be
+            shares of some of the samples (see `unknot.study.reading.Reader`); at the cap, and of a net
+            that diverged, they are of all.
+        ended: "done": it had what it was trained for; "cap": the epochs were used up; "diverged": a
+            parameter was no longer finite; "given up": others of its stack had already decided.
+    """
+
+    epochs: tuple[float, ...]
+    train_accuracy: tuple[float, ...]
+    test_accuracy: tuple[float, ...]
+    ended: str
+
+    def epochs_to(self, target: float, split: str = "train") -> float | None:
+        """When accuracy was first seen to be at least ``target``; None where it never was."""
+        accuracies = self.train_accuracy if split == "train" else self.test_accuracy
+        return reached_at(self.epochs, accuracies, target)
+
+
+def reached_at(epochs: Sequence[float], accuracies: Sequence[float], target: float) -> float | None:
+    """The first of the epochs whose accuracy is at least ``target``; None where there is none."""
+    return next((e for e, a in zip(epochs, accuracies, strict=False) if a >= target), None)
+
+
+@dataclass
+class Progress:
+    """What a stack's nets have come to so far, for those who decide or look on.
+
+    Attributes:
+        step: of the optimiser, the same for all.
+        epoch: the same in epochs.
+        epochs, train_accuracy, test_accuracy: one list a net, as in `Curve`.
+        running: numbers of the nets that still train.
+        parameters: ``[nets, p]`` of all nets; those that ended hold their last ones.
+    """
+
+    step: int
+    epoch: float
+    epochs: list[list[float]]
+    train_accuracy: list[list[float]]
+    test_accuracy: list[list[float]]
+    running: list[int]
+    parameters: Tensor = field(repr=False)
+
+
+def checkpoints(steps_an_epoch: int, epochs: int, *, resolution: float = 0.05) -> tuple[int, ...]:
+    """The steps after which accuracy is read.
+
+    From an eighth of an epoch on, each at most ``resolution`` (a share) later than the one before, but
+    no closer than an eighth of an epoch; the last is the end of the last epoch. So a time to a target
+    is known to 5 % or to an eighth of an epoch, and reading costs less than training.
+    """
+    require_count("epochs", epochs)
+    least = max(1, round(require_count("steps_an_epoch", steps_an_epoch) / 8))
+    last, step, found = steps_an_epoch * epochs, 0, []
+    while step < last:
+        step = min(last, max(step + least, math.floor(step * (1 + resolution))))
+        found.append(step)
+    return tuple(found)
+
+
+def batches_an_epoch(n: int, batch_size: int) -> int:
+    """Batches of an epoch; a last one of a single sample is dropped where there are others.
+
+    Batch normalisation has no variance of one sample; `train` leaves it out too.
+    """
+    return max(1, math.ceil(n / batch_size) - (n > 1 and n % batch_size == 1))
+
+
+def train_stack(
+    models: Sequence[nn.Module],
+    data: LabelledData,
+    *,
+    learning_rates: Sequence[float],
+    seeds: Sequence[int],
+    epochs: int,
+    batch_size: int = 128,
+    exact_from: float = 0.0,
+    is_done: Callable[[float, float], bool] = lambda train, test: False,
+    give_up: Callable[[Progress], Sequence[int]] = lambda progress: (),
+    on_checkpoint: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[Curve, ...]:
+    """Train nets with Adam and cross entropy, all at once, as each would be alone.
+
+    Args:
+        models: of one architecture without buffers, already initialised; left with the weights that
+            they ended with, in eval mode.
+        data: float inputs, int64 labels, and a test split.
+        learning_rates, seeds: one a model; a seed decides the order of the samples.
+        epochs: the cap.
+        exact_from: accuracies below it need not be of all samples: reading them all, every eighth of an
+            epoch, is half of the work of a stack.
+        is_done: (train accuracy, test accuracy or NaN) -> whether a net needs no more training.
+        give_up: at each checkpoint, the numbers of running nets whose further training no longer
+            matters; such a net ends as "given up".
+        on_checkpoint: called at each checkpoint, before nets leave, with the progress.
+
+    Returns:
+        one curve a model, in order.
+
+    Raises:
+        InputError: architectures that differ, buffers, or no samples.
+    """
+    stack = Stack(models, learning_rates)
+    readers = _readers(data, exact_from)
+    order = _Order(len(data.inputs), batch_size, seeds)
+    nets = range(len(models))
+    progress = Progress(
+        0, 0.0, [[] for _ in nets], [[] for _ in nets], [[] for _ in nets], list(nets),
+        stack.parameters.clone(),
+    )  # fmt: skip
+    ended = ["cap" for _ in nets]
+    moments = checkpoints(order.batches, epochs)
+    for step in moments:
+        for batch in order.take(step - progress.step, progress.running):
+            stack.step(data.inputs[batch], data.labels[batch])
+        progress.step, progress.epoch = step, step / order.batches
+        finite = stack.finite()
+        # The last accuracy of a net counts where cells are compared that never arrived.
+        ends = {place for place, fine in enumerate(finite) if not fine or step == moments[-1]}
+        _read(progress, stack, readers, ends)
+        on_checkpoint(progress)
+        dropped = set(give_up(progress))
+        left = []
+        for place, net in enumerate(progress.running):
+            if not finite[place]:
+                ended[net] = "diverged"
+            elif is_done(progress.train_accuracy[net][-1], _last(progress.test_accuracy[net])):
+                ended[net] = "done"
+            elif net in dropped:
+                ended[net] = "given up"
+            else:
+                left.append(place)
+        if len(left) < len(progress.running):
+            stack.keep(left)
+            progress.running = [progress.running[place] for place in left]
+        if not left:
+            break
+    with torch.no_grad():
+        for model, row in zip(models, progress.parameters, strict=True):
+            nn.utils.vector_to_parameters(row.clone(), model.parameters())
+            model.eval()
+    rows = zip(progress.epochs, progress.train_accuracy, progress.test_accuracy, ended, strict=True)
+    return tuple(Curve(tuple(e), tuple(a), tuple(t), end) for e, a, t, end in rows)
+
+
+def train_alone(
+    model: nn.Module,
+    data: LabelledData,
+    *,
+    learning_rate: float,
+    seed: int,
+    epochs: int,
+    batch_size: int = 128,
+    exact_from: float = 0.0,
+    is_done: Callable[[float, float], bool] = lambda train, test: False,
+    on_checkpoint: Callable[[float], None] = lambda epoch: None,
+) -> Curve:
+    """What `train_stack` does, for one net of any kind, e.g. with batch normalisation.
+
+    ``on_checkpoint`` is called with the epochs so far.
+    """
+    order = _Order(len(data.inputs), batch_size, [seed])
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    readers = _readers(data, exact_from)
+    times: list[float] = []
+    found: tuple[list[float], list[float]] = ([], [])
+    done, ended = 0, "cap"
+    moments = checkpoints(order.batches, epochs)
+    for step in moments:
+        model.train()
+        for batch in order.take(step - done, [0]):
+            loss = F.cross_entropy(model(data.inputs[batch[0]]), data.labels[batch[0]])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        done = step
+        times.append(round(step / order.batches, 6))
+        finite = all(bool(p.isfinite().all()) for p in model.parameters())
+        for reader, curve in zip(readers, found, strict=False):
+            whole = [0] if step == moments[-1] or not finite else []
+            curve.extend(reader.read(lambda x, y, _: [count_right(model, x, y)], 1, whole=whole))
+        if not finite:
+            ended = "diverged"
+            break
+        on_checkpoint(times[-1])
+        if is_done(found[0][-1], _last(found[1])):
+            ended = "done"
+            break
+    model.eval()
+    return Curve(tuple(times), tuple(found[0]), tuple(found[1]), ended)
+
+
+def _last(accuracies: list[float]) -> float:
+    return accuracies[-1] if accuracies else math.nan
+
+
+def _readers(data: LabelledData, exact_from: float) -> list[Reader]:
+    """Of the training samples, and of the test samples if there are any."""
+    found = [Reader(data.inputs, data.labels, exact_from)]
+    if len(data.test_inputs):
+        found.append(Reader(data.test_inputs, data.test_labels, exact_from))
+    return found
+
+
+def _read(progress: Progress, stack: Stack, readers: list[Reader], whole: set[int]) -> None:
+    progress.parameters[progress.running] = stack.parameters
+    for net in progress.running:
+        progress.epochs[net].append(round(progress.epoch, 6))
+    for reader, curves in zip(readers, (progress.train_accuracy, progress.test_accuracy), strict=False):
+        accuracies = reader.read(stack.count_right, len(progress.running), whole=whole)
+        for net, accuracy in zip(progress.running, accuracies, strict=True):
+            curves[net].append(accuracy)
+
+
+class _Order:
+    """The batches of each net, from its own seed."""
+
+    def __init__(self, n: int, batch_size: int, seeds: Sequence[int]) -> None:
+        if n == 0:
+            raise InputError("0 training samples", "at least one", "check the data")
+        self.n, self.batch_size = n, require_count("batch_size", batch_size)
+        self.batches = batches_an_epoch(n, batch_size)
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._queue: list[Tensor] = []  # [nets, samples] of what is left of the epoch
+        self._of: list[int] = []
+
+    def take(self, steps: int, nets: list[int]) -> Iterator[Tensor]:
+        """So many batches ``[nets, samples]`` of sample numbers; nets only ever leave."""
+        for _ in range(steps):
+            if not self._queue:
+                drawn = [torch.randperm(self.n, generator=self._generators[net]) for net in nets]
+                split = torch.split(torch.stack(drawn), self.batch_size, dim=1)
+                self._queue = list(split[: self.batches])
+                self._of = list(nets)
+            batch = self._queue.pop(0)
+            yield batch if self._of == nets else batch[[self._of.index(net) for net in nets]]

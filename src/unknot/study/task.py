@@ -1,0 +1,218 @@
+"""The unit of work of a study: one activation on one set, all cells and seeds in one stack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from unknot.activations.folds import init_by_gain
+from unknot.nets.training import LabelledData, one_thread
+from unknot.profiles.monitor import Monitor
+from unknot.study.stacked_training import (
+    Curve,
+    Progress,
+    batches_an_epoch,
+    reached_at,
+    train_alone,
+    train_stack,
+)
+from unknot.study.trials import TopologyRow, Trial, TrialSettings
+from unknot.topology.graph import Scale
+
+NewActivation = Callable[[], nn.Module]
+NewNet = Callable[[LabelledData, NewActivation], nn.Module]
+# A cell is chosen by the epochs to this train accuracy.
+CHOOSE_BY = 0.99
+# Betti numbers change slowly: they are read when the epochs have grown by this share.
+TOPOLOGY_GROWTH = 0.5
+# Samples that are measured, if there are so many: a thin sample merges what the data keep apart.
+WATCHED_POINTS = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What one worker trains.
+
+    Attributes:
+        set: name of the data.
+        activation, new_activation: its name, and what makes one.
+        new_net: makes a net for the data.
+        cells: (learning rate, gain) pairs.
+        seeds: each cell is trained on each.
+        settings: of the trials.
+        choosing: stop as soon as it is known which cell is best.
+        watched: of the first so many seeds of each cell the Betti numbers are measured.
+        scale: at which they are.
+    """
+
+    set: str
+    activation: str
+    new_activation: NewActivation
+    new_net: NewNet
+    cells: tuple[tuple[float, float], ...]
+    seeds: tuple[int, ...]
+    settings: TrialSettings
+    choosing: bool
+    watched: int = 0
+    scale: Scale | None = None
+
+    def nets(self) -> list[tuple[tuple[float, float], int]]:
+        return [(cell, seed) for cell in self.cells for seed in self.seeds]
+
+
+def run_task(task: Task, data: LabelledData) -> list[Trial]:
+    """Train every net of the task on its set; a net that diverges is a result."""
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        models = [_new_model(task, data, gain, seed) for (_, gain), seed in task.nets()]
+        watch = _Watch(task, data, models)
+        # What a cell is chosen by is exact: when it has that accuracy, else its accuracy at the cap.
+        read, exact_from = (data.without_test(), CHOOSE_BY) if task.choosing else (data, 0.0)
+        if next(models[0].buffers(), None) is None:
+            curves = train_stack(
+                models,
+                read,
+                learning_rates=[rate for (rate, _), _ in task.nets()],
+                seeds=[seed for _, seed in task.nets()],
+                epochs=task.settings.epochs,
+                batch_size=task.settings.batch_size,
+                exact_from=exact_from,
+                is_done=_is_done(task, data),
+                give_up=_GiveUp(task) if task.choosing else lambda progress: (),
+                on_checkpoint=watch.look,
+            )
+        else:
+            curves = tuple(
+                train_alone(
+                    model, read, learning_rate=rate, seed=seed, epochs=task.settings.epochs,
+                    batch_size=task.settings.batch_size, exact_from=exact_from,
+                    is_done=_is_done(task, data), on_checkpoint=partial(watch.look_at, net),
+                )
+                for net, (model, ((rate, _), seed)) in enumerate(zip(models, task.nets(), strict=True))
+            )  # fmt: skip
+        topologies = watch.finish(curves)
+    return [
+        Trial(task.set, task.activation, rate, gain, seed, task.settings, curve, tuple(topology))
+        for ((rate, gain), seed), curve, topology in zip(task.nets(), curves, topologies, strict=True)
+    ]
+
+
+def rank_cell(curves: Sequence[Curve]) -> tuple[float, float, float]:
+    """Smaller is better: seeds that missed, median epochs, then the final accuracy."""
+    found = [curve.epochs_to(CHOOSE_BY) for curve in curves]
+    times = [math.inf if t is None else t for t in found]
+    final = median(curve.train_accuracy[-1] for curve in curves)
+    return sum(t is None for t in found), median(times), -final
+
+
+def _new_model(task: Task, data: LabelledData, gain: float, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    model = task.new_net(data, task.new_activation)
+    return init_by_gain(model, task.new_activation(), multiplier=gain, seed=seed)
+
+
+def _is_done(task: Task, data: LabelledData) -> Callable[[float, float], bool]:
+    settings = task.settings
+    if task.choosing:
+        return lambda train, test: train >= CHOOSE_BY
+    if settings.test_target is None or not len(data.test_inputs):
+        return lambda train, test: train >= settings.train_target
+    goal = settings.test_target
+    return lambda train, test: train >= settings.train_target and test >= goal
+
+
+class _GiveUp:
+    """Which nets can no longer make their cell the best one.
+
+    Once every seed of a cell has arrived, with median m, another cell wins only by a median of at most
+    m. The median of a cell whose missing seeds all arrived now is the least that it can still have; above
+    m it has lost. So the choice is the one that training to the cap would make.
+    """
+
+    def __init__(self, task: Task) -> None:
+        n = len(task.seeds)
+        self._cells = [range(i * n, (i + 1) * n) for i in range(len(task.cells))]
+
+    def __call__(self, progress: Progress) -> list[int]:
+        best = math.inf
+        least: list[float] = []
+        for cell in self._cells:
+            times = [reached_at(progress.epochs[i], progress.train_accuracy[i], CHOOSE_BY) for i in cell]
+            least.append(median(progress.epoch if t is None else t for t in times))
+            if all(t is not None for t in times):
+                best = min(best, least[-1])
+        running = set(progress.running)
+        lost = [cell for cell, time in zip(self._cells, least, strict=True) if time > best]
+        return [net for cell in lost for net in cell if net in running]
+
+
+def measured_samples(data: LabelledData) -> tuple[Tensor, Tensor]:
+    """Inputs and labels whose topology is measured: train and test together, to have them dense."""
+    return torch.cat([data.inputs, data.test_inputs]), torch.cat([data.labels, data.test_labels])
+
+
+class _Watch:
+    """The Betti numbers of some nets of a task along their training."""
+
+    def __init__(self, task: Task, data: LabelledData, models: list[nn.Module]) -> None:
+        self._models = models
+        self._batches = batches_an_epoch(len(data.inputs), task.settings.batch_size)
+        first = set(task.seeds[: task.watched])
+        self._monitors: dict[int, Monitor] = {}
+        self._next = 0.0
+        if task.scale is None:
+            return
+        probe = [measured_samples(data)]
+        for i, (_, seed) in enumerate(task.nets()):
+            if seed in first:
+                self._monitors[i] = Monitor(
+                    models[i], probe, layers=_layers(models[i]), scale=task.scale,
+                    max_points=WATCHED_POINTS, background=False,
+                )  # fmt: skip
+                self._record(i, 0)
+
+    def look(self, progress: Progress) -> None:
+        if self._monitors and progress.epoch >= self._next:
+            self._next = progress.epoch * (1 + TOPOLOGY_GROWTH)
+            for i in self._monitors.keys() & set(progress.running):
+                with torch.no_grad():
+                    nn.utils.vector_to_parameters(
+                        progress.parameters[i].clone(), self._models[i].parameters()
+                    )
+                self._record(i, progress.epoch)
+
+    def look_at(self, net: int, epoch: float) -> None:
+        if net in self._monitors:
+            self._record(net, epoch)
+
+    def finish(self, curves: Sequence[Curve]) -> list[list[TopologyRow]]:
+        """The rows of each net, the end of its training among them."""
+        for i in self._monitors:
+            self._record(i, curves[i].epochs[-1])
+        return [self._rows(i) for i in range(len(self._models))]
+
+    def _record(self, net: int, epoch: float) -> None:
+        # A monitor counts in whole numbers: steps here. A diverged net has no topology.
+        if all(bool(p.isfinite().all()) for p in self._models[net].parameters()):
+            self._monitors[net].record(round(epoch * self._batches))
+
+    def _rows(self, net: int) -> list[TopologyRow]:
+        if net not in self._monitors:
+            return []
+        return [
+            TopologyRow(
+                (row.epoch or 0) / self._batches, row.layer, row.label, row.n_points, row.b0, row.b1
+            )
+            for row in self._monitors[net].profile.rows
+        ]
+
+
+def _layers(model: nn.Module) -> list[str]:
+    """The activations of the built-in nets; every leaf of another."""
+    names = [name for name, _ in model.named_modules()]
+    return ["act*"] if any(name.startswith("act") for name in names) else ["*"]

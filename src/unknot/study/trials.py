@@ -1,0 +1,224 @@
+"""Trials in an SQLite file: one transaction a trial, none lost and none twice."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from unknot.core.errors import InputError
+from unknot.core.files import DAMAGED, claimed, typed
+from unknot.study.stacked_training import Curve
+
+# Seeds from here on choose cells and are never reported.
+SELECTION_SEED = 1_000_000
+# Of the table below; SQLite keeps it in the file's header as user_version.
+SCHEMA = 2
+# "UNKT", in the same header: tells a study from another program's database.
+APPLICATION = 0x554E4B54
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS trials (
+    data TEXT NOT NULL, activation TEXT NOT NULL, learning_rate REAL NOT NULL, gain REAL NOT NULL,
+    seed INTEGER NOT NULL, settings TEXT NOT NULL, curve TEXT NOT NULL, topology TEXT,
+    PRIMARY KEY (data, activation, learning_rate, gain, seed, settings)
+) WITHOUT ROWID
+"""
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """What all trials of one run share; trials of other settings are never mixed with them.
+
+    Attributes:
+        net: "mlp 6 x 50", or the name of the factory.
+        epochs: the cap.
+        batch_size: of the training.
+        train_target, test_target: a trial ends when it has both; None: the test accuracy does not count.
+        grid: the learning rates and gains among which a cell was chosen.
+        selection_seeds: on which it was.
+        data: a digest of the samples.
+    """
+
+    net: str
+    epochs: int
+    batch_size: int
+    train_target: float
+    test_target: float | None
+    grid: str
+    selection_seeds: int
+    data: str
+
+    def key(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class TopologyRow:
+    """Betti numbers of one class cloud after one layer, at one moment of a trial.
+
+    Attributes:
+        epoch: of the training, in fractions; 0 before it.
+        layer, label, n_points, b0, b1: as in `ProfileRow`.
+    """
+
+    epoch: float
+    layer: str
+    label: int | None
+    n_points: int
+    b0: int
+    b1: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One net, trained once.
+
+    Attributes:
+        data, activation: names.
+        learning_rate, gain: the cell.
+        seed: of weights and order; `SELECTION_SEED` and above choose cells.
+        settings: see `TrialSettings`.
+        curve: accuracies along the training. Of trials that choose cells there are none on test samples,
+            and those below 99 % may be of some of the training samples.
+        topology: Betti numbers along the training, where they were asked for.
+    """
+
+    data: str
+    activation: str
+    learning_rate: float
+    gain: float
+    seed: int
+    settings: TrialSettings
+    curve: Curve
+    topology: tuple[TopologyRow, ...] = ()
+
+    @property
+    def cell(self) -> tuple[float, float]:
+        return self.learning_rate, self.gain
+
+    @property
+    def reported(self) -> bool:
+        """Whether it counts in tables; the others chose the cell."""
+        return self.seed < SELECTION_SEED
+
+
+class TrialFile:
+    """The file; made by the first `add`.
+
+    Raises:
+        InputError: the file is another program's, or of another version of the table.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.exists():
+            self._check()
+
+    def add(self, trials: list[Trial]) -> None:
+        """Commit trials one by one; one that is there already stays as it is."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._open() as database:
+            with database:
+                # Together: a table without the marks would pass for another program's.
+                database.execute("BEGIN IMMEDIATE")
+                database.execute(_TABLE)
+                database.execute(f"PRAGMA application_id = {APPLICATION}")
+                database.execute(f"PRAGMA user_version = {SCHEMA}")
+            database.execute("PRAGMA journal_mode = WAL")
+            for trial in trials:
+                with database:
+                    database.execute(
+                        "INSERT OR IGNORE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                        (
+                            trial.data, trial.activation, trial.learning_rate, trial.gain, trial.seed,
+                            trial.settings.key(), json.dumps(asdict(trial.curve)),
+                            json.dumps([list(asdict(row).values()) for row in trial.topology]),
+                        ),
+                    )  # fmt: skip
+
+    def read(self) -> list[Trial]:
+        """All trials, sorted; none where there is no file.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        if not self.path.exists():
+            return []
+        with self._open() as database:
+            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'trials'").fetchone():
+                return []  # a run was killed as it made the file
+            rows = database.execute(
+                "SELECT data, activation, learning_rate, gain, seed, settings, curve, topology "
+                "FROM trials ORDER BY data, activation, learning_rate, gain, settings, seed"
+            ).fetchall()
+        try:
+            return [_trial(*row) for row in rows]
+        except DAMAGED as error:
+            raise InputError(
+                f"file {self.path} ({type(error).__name__}: {str(error)[:60]})",
+                "trials as unknot wrote them",
+                "run the study again into a new file",
+            ) from None
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other processes from running trials into this file; reading it stays free.
+
+        The system gives the claim back when the process ends, however it ends.
+
+        Raises:
+            InputError: another process has it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with claimed(self.path):
+            yield
+
+    def _check(self) -> None:
+        with self.path.open("rb") as file:
+            header = file.read(100)
+        if not header:
+            return  # a run was killed as it made the file
+        # SQLite opens none but ours: of another program's it would carry out or leave a log.
+        if header[:16] != b"SQLite format 3\0" or header[68:72] != APPLICATION.to_bytes(4, "big"):
+            raise InputError(f"file {self.path}", "a study or a new file", "choose another path")
+        with self._open("rw") as database:
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            tables = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+        if not tables:
+            return  # killed a moment later, and taken back by SQLite
+        if version != SCHEMA:
+            raise InputError(
+                f"file {self.path}, a study of table version {version}",
+                f"version {SCHEMA}",
+                "run it again into a new file",
+            )
+
+    @contextmanager
+    def _open(self, mode: str = "rwc") -> Iterator[sqlite3.Connection]:
+        address = f"{self.path.absolute().as_uri()}?mode={mode}"
+        try:
+            with closing(sqlite3.connect(address, timeout=30, uri=True)) as database:
+                yield database
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter of a damaged schema
+            raise InputError(
+                f"file {self.path} ({error})",
+                "a study or a new file, on a disk with room",
+                "choose another path",
+            ) from None
+
+
+def _trial(
+    data: str, activation: str, rate: float, gain: float, seed: int, settings: str, curve: str, rows: str
+) -> Trial:
+    names = [field.name for field in fields(TopologyRow)]
+    record: dict[str, Any] = {
+        "data": data, "activation": activation, "learning_rate": rate, "gain": gain, "seed": seed,
+        "settings": json.loads(settings), "curve": json.loads(curve),
+        "topology": [dict(zip(names, row, strict=True)) for row in json.loads(rows)],
+    }  # fmt: skip
+    return typed(Trial, record)

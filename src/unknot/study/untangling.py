@@ -1,0 +1,129 @@
+"""How fast the Betti numbers of the layers fall in training, and whether that predicts its speed."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from unknot.core.errors import InputError
+from unknot.study.survival import RankCorrelation, censored_median, rank_correlation
+from unknot.study.task import CHOOSE_BY
+from unknot.study.trials import TopologyRow, Trial
+
+# Betti numbers are counts with noise: within this share of the whole fall they have arrived.
+ARRIVED = 0.05
+# A smaller change than this share of the number before training is noise, no fall.
+LEAST_FALL = 0.1
+ALL_LAYERS = "all"
+DIMENSIONS = ("b0", "b1", "b0 + b1")
+
+
+@dataclass(frozen=True)
+class UntanglingRow:
+    """The fall of the Betti numbers of the class clouds for one activation on one set.
+
+    Attributes:
+        set, activation: names.
+        layer: dotted name, or "all": the sum over the measured layers.
+        which: "b0", "b1" or "b0 + b1"; summed over the classes.
+        before, after: medians over seeds, before any training and at its end.
+        epochs: one a seed: when the number first was within 5 % of the whole fall of its final value;
+            None where it did not fall by a tenth.
+        median: of these; None where most did not fall.
+    """
+
+    set: str
+    activation: str
+    layer: str
+    which: str
+    before: float
+    after: float
+    epochs: tuple[float | None, ...]
+    median: float | None
+
+
+def untangling(trials: Iterable[Trial]) -> tuple[UntanglingRow, ...]:
+    """One row for each set, activation, layer and kind of Betti number that was measured.
+
+    The numbers before any training stand beside those after it, because a wide random net can merge
+    components by being undersampled: only the change was learnt.
+    """
+    cells: dict[tuple[str, str], list[Trial]] = {}
+    for trial in trials:
+        if trial.reported and trial.topology:
+            cells.setdefault((trial.data, trial.activation), []).append(trial)
+    rows = []
+    for (data, activation), found in cells.items():
+        layers = list(dict.fromkeys(row.layer for row in found[0].topology if row.layer != "input"))
+        for layer in (ALL_LAYERS, *layers):
+            for which in DIMENSIONS:
+                curves = [_totals(trial.topology, layer, which) for trial in found]
+                epochs = tuple(_fallen(curve) for curve in curves)
+                rows.append(
+                    UntanglingRow(
+                        data, activation, layer, which,
+                        statistics.median(_first(curve) for curve in curves),
+                        statistics.median(_final(curve) for curve in curves),
+                        epochs, censored_median(epochs),
+                    )
+                )  # fmt: skip
+    return tuple(rows)
+
+
+def prediction(trials: Sequence[Trial], *, which: str = "b0 + b1") -> RankCorrelation:
+    """Does a fast fall go with fast training? Spearman's rho over all cells (set and activation).
+
+    Between the median epochs to the fall, over all layers, and those to 99 % train accuracy of the same
+    seeds. A median that is not reached ranks behind all others.
+
+    Raises:
+        InputError: fewer than three cells with Betti numbers.
+    """
+    falls = {
+        (row.set, row.activation): math.inf if row.median is None else row.median
+        for row in untangling(trials)
+        if row.layer == ALL_LAYERS and row.which == which
+    }
+    speeds: dict[tuple[str, str], list[float | None]] = {}
+    for trial in trials:
+        if trial.reported and trial.topology:
+            times = speeds.setdefault((trial.data, trial.activation), [])
+            times.append(trial.curve.epochs_to(CHOOSE_BY))
+    if len(falls) < 3:
+        raise InputError(
+            f"{len(falls)} cells with Betti numbers", "at least three", "run more with topology=3"
+        )
+    last = 1 + max(trial.settings.epochs for trial in trials)
+    medians = {cell: censored_median(times) for cell, times in speeds.items()}
+    return rank_correlation(
+        [min(falls[cell], last) for cell in falls],
+        [last if medians[cell] is None else float(medians[cell] or 0) for cell in falls],
+    )
+
+
+def _totals(rows: Sequence[TopologyRow], layer: str, which: str) -> Mapping[float, int]:
+    """{epoch: the sum over classes}, and over layers where all are asked for."""
+    totals: dict[float, int] = {}
+    for row in rows:
+        if row.layer == layer or (layer == ALL_LAYERS and row.layer != "input"):
+            value = {"b0": row.b0, "b1": row.b1}.get(which, row.b0 + row.b1)
+            totals[row.epoch] = totals.get(row.epoch, 0) + value
+    return totals
+
+
+def _first(curve: Mapping[float, int]) -> int:
+    return curve[min(curve)]
+
+
+def _final(curve: Mapping[float, int]) -> int:
+    return curve[max(curve)]
+
+
+def _fallen(curve: Mapping[float, int]) -> float | None:
+    start, end = _first(curve), _final(curve)
+    if end >= start or end > (1 - LEAST_FALL) * start:
+        return None
+    goal = end + ARRIVED * (start - end)
+    return next(epoch for epoch, value in sorted(curve.items()) if value <= goal)

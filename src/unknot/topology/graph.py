@@ -1,0 +1,217 @@
+"""NeighborGraph: which points are joined, and by which rule (Scale)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from unknot import _native
+from unknot.core.errors import InputError, require_count
+from unknot.core.memory import DENSE_POINTS, estimate_memory, require_memory
+from unknot.topology.cloud import check_points
+
+_SET_BITS = np.array([byte.bit_count() for byte in range(256)])
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The neighbour rule with its numbers, carried by every result.
+
+    Attributes:
+        k: nearest neighbours a point is joined to (kNN-hop rule), else None.
+        hops: pairs at most this many steps apart are joined (kNN-hop rule), else None.
+        radius: pairs at Euclidean distance <= radius are joined (Rips rule), else None.
+        determined: False where `calibrate` found no scale at which the Betti numbers are stable.
+        note: why it is undetermined, or how it was found.
+
+    With neither k nor radius the graph was given edge by edge.
+    """
+
+    k: int | None = None
+    hops: int | None = None
+    radius: float | None = None
+    determined: bool = True
+    note: str = ""
+
+    def __str__(self) -> str:
+        if self.k is not None:
+            rule = f"k={self.k}, hops={self.hops}"
+        elif self.radius is not None:
+            rule = f"radius={self.radius:g}"
+        else:
+            rule = "given edges"
+        return rule if self.determined else f"{rule} (undetermined)"
+
+
+@dataclass(frozen=True, eq=False)
+class NeighborGraph:
+    """An undirected graph on n points, as packed rows or as neighbour lists.
+
+    Attributes:
+        n_points: vertices.
+        scale: the rule that joined them.
+        rows: uint64 ``[n, ceil(n / 64)]``; bit j % 64 of ``rows[i, j // 64]`` is set when i and j are
+            joined or i == j. Symmetric; bits past n are zero. None for neighbour lists.
+        indptr, indices: int64 ``[n + 1]`` and int32 ``[2 m]``, the neighbours of i ascending in
+            ``indices[indptr[i]:indptr[i + 1]]``, i itself not among them. None for packed rows.
+    """
+
+    n_points: int
+    scale: Scale = Scale()
+    rows: NDArray[np.uint64] | None = None
+    indptr: NDArray[np.int64] | None = None
+    indices: NDArray[np.int32] | None = None
+
+    @classmethod
+    def from_edges(cls, n_points: int, edges: ArrayLike) -> NeighborGraph:
+        """From pairs ``[m, 2]`` of point numbers in [0, n_points); order and repeats do not matter."""
+        n = require_count("n_points", n_points, minimum=0)
+        pairs = np.asarray(edges)
+        if pairs.size == 0:
+            pairs = np.empty((0, 2), dtype=np.int64)
+        if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
+            raise InputError(
+                f"edges of shape {pairs.shape} and type {pairs.dtype}",
+                "whole numbers [m, 2]",
+                "pass one pair of point numbers a row",
+            )
+        if pairs.size and not (pairs.min() >= 0 and pairs.max() < n):
+            raise InputError(
+                f"edges between {pairs.min()} and {pairs.max()}",
+                f"point numbers in [0, {n})",
+                "raise n_points or drop the edges",
+            )
+        pairs = pairs[pairs[:, 0] != pairs[:, 1]].astype(np.int64)
+        both = np.concatenate([pairs, pairs[:, ::-1]])
+        weights = np.ones(len(both), dtype=np.int8)
+        lists = sparse.csr_array((weights, (both[:, 0], both[:, 1])), shape=(n, n))
+        lists.sum_duplicates()
+        return cls(n, indptr=lists.indptr.astype(np.int64), indices=lists.indices.astype(np.int32))
+
+    @classmethod
+    def from_sparse(cls, matrix: Any) -> NeighborGraph:
+        """From a square scipy sparse matrix or array; every stored non-zero joins its two points."""
+        coo = sparse.coo_array(matrix)
+        if coo.shape[0] != coo.shape[1]:
+            raise InputError(f"matrix of shape {coo.shape}", "a square one", "pass the adjacency")
+        pairs = np.stack([coo.row, coo.col], axis=1)[coo.data != 0]
+        return cls.from_edges(coo.shape[0], pairs.astype(np.int64))
+
+    @property
+    def n_edges(self) -> int:
+        if self.rows is None:
+            return 0 if self.indices is None else len(self.indices) // 2
+        return int((_SET_BITS[self.rows.view(np.uint8)].sum() - self.n_points) // 2)
+
+    def edges(self) -> NDArray[np.int64]:
+        """int64 ``[m, 2]``: each joined pair once, lower number first, in lexicographic order."""
+        if self.rows is None:
+            assert self.indptr is not None and self.indices is not None
+            i = np.repeat(np.arange(self.n_points), np.diff(self.indptr))
+            pairs = np.stack([i, self.indices.astype(np.int64)], axis=1)
+            return pairs[pairs[:, 0] < pairs[:, 1]]
+        n = self.n_points
+        block = max(1, (1 << 24) // max(n, 1))  # unpacked bits take 8 times the packed memory
+        found = [np.empty((0, 2), dtype=np.int64)]
+        for start in range(0, n, block):
+            packed = self.rows[start : start + block].view(np.uint8)
+            i, j = np.nonzero(np.unpackbits(packed, axis=1, bitorder="little")[:, :n])
+            i += start
+            found.append(np.stack([i, j], axis=1)[i < j])
+        return np.concatenate(found)
+
+
+def rips_graph(
+    points: ArrayLike | None = None, *, radius: float, distances: ArrayLike | None = None
+) -> NeighborGraph:
+    """Join every pair of points at Euclidean distance <= ``radius``.
+
+    Args:
+        points: ``[n, d]`` (more dimensions are flattened), float32 or float64 as given.
+        radius: in the unit of the points, >= 0.
+        distances: instead of points, a symmetric ``[n, n]`` matrix.
+
+    Distances of points are added up in float64 in the order of the features, and ties count as
+    joined: the same points give the same graph whatever their type.
+
+    Raises:
+        InputError: both or neither of points and distances, NaN, a negative radius, a matrix that
+            is not square, symmetric and non-negative.
+    """
+    radius = require_radius(radius)
+    if (points is None) == (distances is None):
+        raise InputError(
+            "points and distances" if points is not None else "neither points nor distances",
+            "exactly one of them",
+            "pass rips_graph(points, radius=...) or rips_graph(distances=D, radius=...)",
+        )
+    scale = Scale(radius=radius)
+    if points is not None:
+        array = check_points(points)
+        _require_rows(len(array))
+        return NeighborGraph(len(array), scale, rows=_native.rows_from_points(array, radius))
+    matrix = check_points(distances if distances is not None else (), name="distances")
+    if matrix.shape[0] != matrix.shape[1]:
+        raise InputError(f"distances of shape {matrix.shape}", "[n, n]", "pass a square matrix")
+    if not np.allclose(matrix, matrix.T) or (matrix < 0).any():
+        raise InputError(
+            "distances that differ from their transpose or are negative",
+            "a symmetric matrix of numbers >= 0",
+            "symmetrise it, e.g. (D + D.T) / 2",
+        )
+    rows = _native.rows_from_distances(matrix, radius)
+    return NeighborGraph(len(matrix), scale, rows=rows)
+
+
+def knn_graph(points: ArrayLike, *, k: int, hops: int = 1) -> NeighborGraph:
+    """The kNN-hop graph: join pairs at most ``hops`` steps apart in the k-nearest-neighbour graph.
+
+    The k-nearest-neighbour graph is symmetrised: i and j are joined when either is among the k
+    nearest of the other, the point itself not counted. Of points at the same distance the one with
+    the lower index is the nearer. The rule has no unit, so one setting is comparable between layers
+    (Naitzat, Zhitnikov and Lim, JMLR 2020, section 5.2).
+
+    Args:
+        points: ``[n, d]`` with n > k.
+        k: nearest neighbours, >= 1.
+        hops: steps, >= 1.
+    """
+    array = check_points(points)
+    k, hops = require_count("k", k), require_count("hops", hops)
+    n = array.shape[0]
+    if n <= k:
+        raise InputError(f"k = {k} with {n} points", "more points than k", f"pass k <= {max(n - 1, 1)}")
+    require_memory(n, estimate_memory(n, k=k, hops=hops) // 4, "a kNN-hop graph")
+    indptr, indices = _native.knn_edges(array, k)
+    scale = Scale(k=k, hops=hops)
+    if n <= DENSE_POINTS:
+        return NeighborGraph(n, scale, rows=_native.hop_rows(indptr, indices, hops))
+    if hops > 1:
+        indptr, indices = _native.hop_csr(indptr, indices, hops)
+    return NeighborGraph(n, scale, indptr=indptr, indices=indices)
+
+
+def scale_graph(points: ArrayLike, scale: Scale) -> NeighborGraph:
+    """The neighbour graph of ``points`` at ``scale``, whichever its rule."""
+    if scale.k is not None and scale.hops is not None:
+        graph = knn_graph(points, k=scale.k, hops=scale.hops)
+    elif scale.radius is not None:
+        graph = rips_graph(points, radius=scale.radius)
+    else:
+        raise InputError(f"scale = {scale}", "a radius, or k and hops", "pass Scale(k=14, hops=2)")
+    return replace(graph, scale=scale)
+
+
+def require_radius(radius: object) -> float:
+    """``radius`` as a float, or an InputError unless it is a number >= 0."""
+    if not isinstance(radius, (int, float, np.floating, np.integer)) or not radius >= 0:
+        raise InputError(f"radius = {radius!r}", "a number >= 0", "pass e.g. radius=0.5")
+    return float(radius)
+
+
+def _require_rows(n: int) -> None:
+    require_memory(n, estimate_memory(n) // 4, "a dense neighbour graph")

@@ -1,0 +1,176 @@
+"""Betti numbers of the clique complex of a neighbour graph, and persistence diagrams."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from unknot import _native
+from unknot.core.errors import InputError, require_count
+from unknot.core.memory import LIMIT_VARIABLE, memory_limit
+from unknot.topology.cloud import check_points
+from unknot.topology.graph import NeighborGraph, Scale, require_radius
+
+
+@dataclass(frozen=True)
+class BettiNumbers:
+    """Betti numbers over GF(2), with what they were measured on.
+
+    Attributes:
+        values: ``(b0, b1, ...)``: components, loops, voids.
+        n_points: size of the cloud.
+        scale: the neighbour rule.
+    """
+
+    values: tuple[int, ...]
+    n_points: int
+    scale: Scale
+
+    @property
+    def total(self) -> int:
+        """The topological complexity: the sum of the Betti numbers (Naitzat et al., 2020)."""
+        return sum(self.values)
+
+
+def betti_numbers(
+    graph: NeighborGraph, *, max_dim: int = 1, time_budget: float | None = None
+) -> BettiNumbers:
+    """b0 to b_max_dim of the flag (clique) complex of ``graph``, over GF(2).
+
+    Args:
+        graph: from `rips_graph`, `knn_graph` or `NeighborGraph.from_edges`.
+        max_dim: 0, 1 or 2.
+        time_budget: seconds after which to give up; None never does.
+
+    Returns:
+        Betti numbers of length ``max_dim + 1``. The empty graph has zeros.
+
+    Raises:
+        InputError: more memory than `memory_limit` allows.
+        TimeoutError: the budget is spent.
+
+    At one scale no filtration is needed, so the graph is first made smaller without changing its
+    homology, and linear algebra is left for what remains: see ``src/native/``.
+    """
+    limits = _limits(max_dim, time_budget)
+    with _as_input_error(graph.n_points):
+        if graph.rows is not None:
+            values = _native.betti_rows(graph.rows, max_dim, **limits)
+        else:
+            assert graph.indptr is not None and graph.indices is not None
+            values = _native.betti_csr(graph.indptr, graph.indices, max_dim, **limits)
+    return BettiNumbers(values, graph.n_points, graph.scale)
+
+
+def betti_numbers_batch(
+    clouds: NDArray[np.floating[Any]] | Iterable[ArrayLike],
+    *,
+    radius: float | None = None,
+    k: int | None = None,
+    hops: int = 1,
+    max_dim: int = 1,
+    threads: int = 0,
+    time_budget: float | None = None,
+) -> list[BettiNumbers]:
+    """Betti numbers of many clouds at one scale, in the order given.
+
+    Args:
+        clouds: ``[b, n, d]``, or any iterable of ``[n_i, d_i]``.
+        radius: for the Rips rule, or
+        k: for the kNN-hop rule. Exactly one of the two.
+        hops: with k.
+        max_dim: 0, 1 or 2.
+        threads: that share the clouds, inside the engine; 0 takes one a core. The answer does not
+            depend on it.
+        time_budget: seconds for all clouds together.
+    """
+    if (radius is None) == (k is None):
+        raise InputError(
+            f"radius = {radius}, k = {k}", "exactly one rule", "pass radius=... or k=..., hops=..."
+        )
+    arrays = [check_points(cloud) for cloud in clouds]
+    limits = _limits(max_dim, time_budget)
+    threads = require_count("threads", threads, minimum=0)
+    largest = max(map(len, arrays), default=0)
+    with _as_input_error(largest):
+        if radius is not None:
+            scale = Scale(radius=require_radius(radius))
+            radii = [float(radius)] * len(arrays)
+            found = _native.betti_batch_points(arrays, radii, max_dim, threads=threads, **limits)
+        else:
+            scale = Scale(k=require_count("k", k), hops=require_count("hops", hops))
+            smallest = min(map(len, arrays), default=scale.k + 1 if scale.k else 0)
+            if smallest <= (scale.k or 0):
+                raise InputError(
+                    f"k = {k} with a cloud of {smallest} points", "more points than k", "lower k"
+                )
+            found = _native.betti_batch_knn(
+                arrays, scale.k or 1, hops, max_dim, threads=threads, **limits
+            )
+    return [BettiNumbers(v, len(a), scale) for v, a in zip(found, arrays, strict=True)]
+
+
+def _limits(max_dim: int, time_budget: float | None) -> dict[str, Any]:
+    """The native keyword arguments of every computation, checked."""
+    if isinstance(max_dim, bool) or max_dim not in (0, 1, 2):
+        raise InputError(f"max_dim = {max_dim!r}", "0, 1 or 2", "pass max_dim=1 for b0 and b1")
+    if time_budget is not None and not time_budget > 0:
+        raise InputError(f"time_budget = {time_budget}", "seconds > 0", "pass e.g. time_budget=60")
+    return {"time_budget_s": float(time_budget or 0), "memory_limit": memory_limit()}
+
+
+@contextmanager
+def _as_input_error(n_points: int) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise InputError(
+            f"homology of {n_points} points ({error})",
+            f"at most {memory_limit() / 1e9:.2g} GB",
+            f"take a subsample, a smaller scale or max_dim, or raise {LIMIT_VARIABLE}",
+        ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class PersistenceDiagram:
+    """Birth and death of every homology class of a Rips filtration.
+
+    Attributes:
+        bars: one float64 array ``[m, 2]`` (birth, death; infinity for what never dies) a dimension.
+        n_points: size of the cloud.
+    """
+
+    bars: tuple[NDArray[np.float64], ...]
+    n_points: int
+
+    def betti_at(self, radius: float) -> tuple[int, ...]:
+        """The Betti numbers at one radius: bars with birth <= radius < death."""
+        return tuple(int(((b[:, 0] <= radius) & (radius < b[:, 1])).sum()) for b in self.bars)
+
+
+def persistence(
+    points: ArrayLike, *, max_dim: int = 1, max_radius: float = math.inf
+) -> PersistenceDiagram:
+    """The persistence diagrams of the Rips filtration of ``points`` ``[n, d]``, over GF(2), by Ripser.
+
+    Ripser works in float32: births and deaths are exact to about seven digits, so at a radius that
+    equals a distance to the last bit it can differ from `betti_numbers`, which works in float64.
+    """
+    # Here, because ripser brings scikit-learn and a plotting library: half a second.
+    from ripser import ripser
+    from scipy.spatial.distance import pdist, squareform
+
+    array = check_points(points)
+    if array.shape[0] < 2:
+        raise InputError(f"{array.shape[0]} point(s)", "at least 2", "pass more points")
+    _limits(max_dim, None)
+    # Distances by scipy: given points, ripser warns of clouds with as many features as points.
+    distances = squareform(pdist(array.astype(np.float64)))
+    diagrams = ripser(distances, distance_matrix=True, maxdim=max_dim, thresh=max_radius)["dgms"]
+    return PersistenceDiagram(tuple(np.asarray(d, dtype=np.float64) for d in diagrams), array.shape[0])

@@ -1,0 +1,164 @@
+"""Sensitivity: the Betti numbers over a grid of scales, to see how much the chosen one decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from unknot.core.errors import InputError
+from unknot.core.files import typed
+from unknot.topology.calibration import HOPS, K_LADDER, RankedNeighbours, calibrate, class_clouds
+from unknot.topology.cloud import FloatArray
+from unknot.topology.graph import Scale, rips_graph
+from unknot.topology.homology import betti_numbers
+
+# A quarter of the radius to four times it.
+RADIUS_FACTORS = tuple(2.0 ** (step / 4) for step in range(-8, 9))
+
+
+@dataclass(frozen=True)
+class SensitivityRow:
+    """One class cloud at one scale.
+
+    Attributes:
+        label: the class; None where the points have no labels.
+        n_points: distinct points of the cloud.
+        scale: the neighbour rule.
+        b0, b1: Betti numbers.
+    """
+
+    label: int | None
+    n_points: int
+    scale: Scale
+    b0: int
+    b1: int
+
+
+class SensitivityGrid(NamedTuple):
+    """The values of one class as a heat map: one row a value of ``y``, one column a value of ``x``.
+
+    Attributes:
+        x: k, or the radius.
+        y: hops, or empty text for the Rips rule, which has one row.
+        values: float64 ``[len(y), len(x)]``; NaN where the class has k points or fewer.
+        x_name, y_name: axis titles.
+        chosen: (x, y) of the chosen scale, where it lies on the grid.
+    """
+
+    x: tuple[float, ...]
+    y: tuple[int | str, ...]
+    values: NDArray[np.float64]
+    x_name: str
+    y_name: str
+    chosen: tuple[float, int | str] | None
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Betti numbers of every class over a grid of scales, and the scale that was chosen.
+
+    Attributes:
+        rows: one record each class and scale.
+        chosen: the scale that is used for everything else.
+    """
+
+    rows: tuple[SensitivityRow, ...]
+    chosen: Scale
+
+    def labels(self) -> list[int | None]:
+        """The classes, in their order; ``[None]`` without labels."""
+        return list(dict.fromkeys(row.label for row in self.rows))
+
+    def as_grid(self, label: int | None, number: Literal["b0", "b1"]) -> SensitivityGrid:
+        """The values of ``number`` of class ``label``, ready for a heat map.
+
+        Raises:
+            InputError: no such class or number.
+        """
+        rows = [row for row in self.rows if row.label == label]
+        if not rows:
+            raise InputError(f"label = {label!r}", f"one of {self.labels()}", "list them with .labels()")
+        if number not in ("b0", "b1"):
+            raise InputError(f"number = {number!r}", "'b0' or 'b1'", "pick one")
+        cells = {_cell(row.scale): float(getattr(row, number)) for row in rows}
+        every = [_cell(row.scale) for row in self.rows]
+        x = tuple(sorted({cell[0] for cell in every}))
+        y = tuple(sorted({cell[1] for cell in every}, key=str))
+        values = np.array([[cells.get((a, b), np.nan) for a in x] for b in y])
+        knn = rows[0].scale.k is not None
+        names = ("k", "hops") if knn else ("radius", "")
+        at = _cell(self.chosen) if (self.chosen.k is not None) == knn else None
+        return SensitivityGrid(x, y, values, *names, at if at in set(every) else None)
+
+    def to_record(self) -> dict[str, Any]:
+        """A dict of what JSON knows; the inverse of `from_record`."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Sensitivity:
+        """Back from `to_record`, also after a journey through JSON.
+
+        Raises:
+            ValueError: the record is none.
+        """
+        return typed(cls, record)
+
+
+def _cell(scale: Scale) -> tuple[float, int | str]:
+    if scale.k is not None and scale.hops is not None:
+        return float(scale.k), scale.hops
+    return float(scale.radius or 0.0), ""
+
+
+def sensitivity(
+    points: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    scale: Scale | None = None,
+    max_points: int | None = None,
+    seed: int = 0,
+) -> Sensitivity:
+    """Measure b0 and b1 of every class over k and hops, or over radii where ``scale`` is a radius.
+
+    Args:
+        points: ``[n, ...]``, one row a sample.
+        labels: ``[n]`` integers; without them the cloud is one class.
+        scale: the chosen scale; None calibrates it on the same points.
+        max_points: stratified seeded subsample that is measured, as in `calibrate`.
+
+    Returns:
+        A Sensitivity whose grid is `calibrate`'s ladder of k at 1, 2 and 3 hops, the chosen k and hops
+        included; or, for a radius, 17 radii from a quarter of it to four times it. There is no row
+        where a class has k points or fewer.
+
+    Raises:
+        InputError: what `calibrate` refuses, or a scale without k and without a radius > 0.
+    """
+    if scale is None:
+        scale = calibrate(points, labels, max_points=max_points, seed=seed)
+    if not scale.k and not scale.radius:
+        raise InputError(f"scale = {scale}", "k and hops, or a radius > 0", "pass Scale(k=14, hops=2)")
+    clouds = class_clouds(points, labels, max_points=max_points, seed=seed)
+    over = _over_knn if scale.k else _over_radius
+    rows = [row for label, cloud in clouds.items() for row in over(label, cloud, scale)]
+    return Sensitivity(tuple(rows), scale)
+
+
+def _over_knn(label: int | None, cloud: FloatArray, chosen: Scale) -> Iterator[SensitivityRow]:
+    ladder = [k for k in sorted({*K_LADDER, chosen.k or 1}) if k < len(cloud)]
+    neighbours = RankedNeighbours(cloud, max(ladder, default=1))
+    for hops in sorted({*HOPS, chosen.hops or 1}):
+        for k in ladder:
+            b0, b1 = betti_numbers(neighbours.graph(k, hops)).values
+            yield SensitivityRow(label, len(cloud), Scale(k=k, hops=hops), b0, b1)
+
+
+def _over_radius(label: int | None, cloud: FloatArray, chosen: Scale) -> Iterator[SensitivityRow]:
+    for factor in RADIUS_FACTORS:
+        radius = (chosen.radius or 0.0) * factor
+        b0, b1 = betti_numbers(rips_graph(cloud, radius=radius)).values
+        yield SensitivityRow(label, len(cloud), Scale(radius=radius), b0, b1)

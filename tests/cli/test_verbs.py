@@ -1,0 +1,397 @@
+"""The command: answers, exit codes, one-line refusals, and nothing written on bad input."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unknot.cli.app import main
+from unknot.profiles.journal import read_profile
+
+
+class Ran:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def record(self) -> dict:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str | Path) -> Ran:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return Ran(left.value.code or 0, out, err)  # type: ignore[arg-type]
+
+    return call
+
+
+def test_rings_have_nine_components_and_nine_loops_each(run, tmp_path: Path) -> None:
+    assert run("shape", "rings", "--pairs", "9", "--out", "r.npz").code == 0
+    found = run("betti", "r.npz", "--knn", "14", "--hops", "2", "--json").record
+    assert found["betti"]["0"] == [9, 9]
+    assert found["betti"]["1"] == [9, 9]
+    assert set(found["betti"]) == {"all", "0", "1"}
+    assert found["n"]["all"] == found["n"]["0"] + found["n"]["1"]
+    assert (found["scale"]["k"], found["scale"]["hops"], found["scale"]["radius"]) == (14, 2, None)
+
+
+def test_shape_writes_the_true_numbers_and_is_reproducible(run, tmp_path: Path) -> None:
+    for name in ("a.npz", "b.npz"):
+        run(
+            "shape",
+            "links",
+            "--pairs",
+            "3",
+            "--n",
+            "600",
+            "--seed",
+            "4",
+            "--noise",
+            "0.01",
+            "--out",
+            name,
+        )
+    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
+        assert a["betti_0"].tolist() == [3, 3]
+        assert len(a["points"]) == 600
+        assert np.array_equal(a["points"], b["points"])
+
+
+def test_betti_of_an_unlabelled_file_is_a_table_or_json(run, tmp_path: Path) -> None:
+    np.save(tmp_path / "square.npy", [[0.0, 0], [1, 0], [1, 1], [0, 1]])
+    table = run("betti", "square.npy", "--radius", "1")
+    assert table.code == 0
+    assert "radius=1" in table.out
+    found = run("betti", "square.npy", "--radius", "1", "--max-dim", "2", "--json").record
+    assert found["betti"] == {"all": [1, 1, 0]}
+
+
+BAD_FILES = {
+    "empty.csv": b"",
+    "nan.csv": b"1,2\n3,nan\n",
+    "one.csv": b"1,2\n",
+    "text.csv": b"x,y\none,two\n",
+    "broken.npz": b"PK\x03\x04",
+}
+
+
+MLP = ("measure", "--model", "mlp", "--data", "labelled.npz")
+STUDY = ("study", "--data", "labelled.npz", "--activations")
+DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("betti", "empty.csv", "--radius", "1"), "0 bytes"),
+        (("betti", "nan.csv", "--radius", "1"), "nan"),
+        (("betti", "one.csv", "--radius", "1"), "at least 2 points"),
+        (("betti", "text.csv", "--radius", "1"), "numbers only"),
+        (("betti", "broken.npz", "--radius", "1"), "complete"),
+        (("betti", "gone.npy", "--radius", "1"), "gone.npy"),
+        (("betti", "ok.npy", "--radius", "1", "--knn", "2"), "exactly one neighbour rule"),
+        (("betti", "ok.npy"), "exactly one neighbour rule"),
+        (("betti", "ok.npy", "--radius", "-1"), "radius = -1"),
+        (("betti", "ok.npy", "--radius", "wide"), "wide"),
+        (("betti", "ok.npy", "--radius", "1", "--hops", "2"), "--knn only"),
+        (("betti", "ok.npy", "--knn", "14"), "k = 14 with 4 points"),
+        (("betti", "ok.npy", "--radius", "1", "--max-dim", "3"), "3"),
+        (("betti", "ok.npy", "--radius", "1", "--wrong"), "--wrong"),
+        (("betti", "ok.npy", "--radius", "1", "--time-budget", "0"), "time_budget = 0"),
+        (("shape", "rinks", "--out", "r.npz"), "rings"),
+        (("shape", "rings", "--pears", "3", "--out", "r.npz"), "pears"),
+        (("shape", "rings", "--pairs", "0", "--out", "r.npz"), "pairs"),
+        (("shape", "rings", "--pairs", "--out", "r.npz"), "pairs"),
+        (("shape", "rings", "--out", "r.txt"), ".npz"),
+        (("measure", "--model", "mlp", "--data", "nowhere"), "nowhere"),
+        (("measure", "--model", "nlp", "--data", "digits"), "nlp"),
+        (("shape", "rings", "--pairs", "1000000000", "--out", "r.npz"), "at most"),
+        (("measure", "--model", "os:abc", "--data", "digits"), "abc"),
+        (("measure", "--model", "builtins:iter", "--data", "digits"), "without arguments"),
+        (("measure", "--model", "os:gone", "--data", "digits"), "os:gone"),
+        (("measure", "--model", "mlp", "--data", "digits", "--layers", "conv9"), "conv9"),
+        (("measure", "--model", "mlp", "--data", "digits", "--by", "pixel"), "pixel"),
+        (("measure", "--model", "cnn", "--data", "labelled.npz"), "images"),
+        ((*MLP, "--radius", "1", "--knn", "3"), "one neighbour rule"),
+        ((*MLP, "--hops", "2"), "--hops 2 without --knn"),
+        ((*MLP, "--every", "2"), "--every 2 without --train"),
+        ((*MLP, "--every", "1", "--train", "1", "--cluster", "tcp://x:1"), "--cluster tcp://x:1 with"),
+        ((*MLP, "--out", "profile.txt"), ".parquet"),
+        ((*STUDY, ",", "--out", "s"), "at least one name"),
+        ((*STUDY, "relu", "--baseline", "elu", "--out", "s"), "--baseline elu"),
+        ((*STUDY, "relu", "--targets", "0.9,99", "--out", "s"), "--targets 0.9,99"),
+        ((*STUDY, "relu", "--data", "labelled.npz", "--out", "s"), "sets of different names"),
+        (("study", "--data", "labelled.npz", "--activations", "magic", "--out", "s.sqlite"), "magic"),
+        (
+            ("study", "--data", "labelled.npz", "--activations", "elu", "--gains", "a", "--out", "s"),
+            "--gains a",
+        ),
+        (
+            ("study", "--data", "labelled.npz", "--activations", "elu", "--gains", "0", "--out", "s"),
+            "all > 0",
+        ),
+        (("prune", "--model", "mlp", "--data", "digits", "--ratio", "0.5", "--out", "p"), "convolutions"),
+        (("prune", "--model", "cnn", "--data", "digits", "--out", "p"), "exactly one budget"),
+        (("prune", "--model", "cnn", "--data", "digits", "--ratio", "2", "--out", "p"), "ratio = 2"),
+        (("prune", *DIGITS, "--ratio", "0.5", "--macs", "0.5"), "ratio = 0.5, macs = 0.5"),
+        (("prune", *DIGITS, "--parameters", "1"), "parameters = 1"),
+        (("prune", *DIGITS, "--latency-ms", "0"), "latency_ms = 0"),
+        (("prune", *DIGITS, "--max-betti", "3", "--criterion", "l1"), "criterion='betti'"),
+        (("prune", *DIGITS, "--ratio", "0.5", "--criterion", "magic"), "criterion = 'magic'"),
+        (("prune", *DIGITS, "--ratio", "0.5", "--allocation", "best"), "best"),
+        (("prune", *DIGITS, "--ratio", "0.5", "--rounds", "0"), "0"),
+        (("prune", *DIGITS, "--ratio", "0.5", "--min-filters", "0"), "0"),
+        (("report", "gone.json", "--out", "r.html"), "gone.json"),
+        (("report", "empty.csv", "--out", "r.html"), "empty.csv"),
+        (("dance",), "dance"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_bad_input_gets_one_line_and_writes_nothing(
+    run, tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    for name, content in BAD_FILES.items():
+        (tmp_path / name).write_bytes(content)
+    np.save(tmp_path / "ok.npy", np.eye(4))
+    np.savez(
+        tmp_path / "labelled.npz", X=np.random.default_rng(0).normal(size=(40, 3)), y=np.arange(40) % 2
+    )
+    before = sorted(tmp_path.rglob("*"))
+    ran = run(*arguments)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert ran.err.count("\n") == 1
+    assert says in ran.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "unknot", "betti", "gone.npy", "--radius", "1", "--debug"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "Traceback" in ran.stderr
+    assert ran.returncode != 0
+
+
+def test_an_interruption_ends_with_code_130(tmp_path: Path) -> None:
+    np.save(tmp_path / "hard.npy", np.random.default_rng(0).normal(size=(5000, 400)).astype(np.float32))
+    # The handler is set by hand, because a process started in the background ignores SIGINT.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from unknot.cli.app import main\n"
+        "main(['betti', 'hard.npy', '--radius', '28.1', '--max-dim', '2'])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            time.sleep(10)  # well into the homology, which takes a minute or more
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=20) == 130
+        finally:
+            process.kill()
+        assert process.stderr is not None
+        assert process.stderr.read() == "unknot: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "verb", ["demo", "betti", "shape", "measure", "study", "prune", "report", "doctor"]
+)
+def test_help_teaches(run, verb: str) -> None:
+    ran = run(verb, "--help")
+    assert ran.code == 0
+    assert "--seed" in ran.out
+    assert "--json" in ran.out
+    assert verb == "doctor" or f"unknot {verb} " in ran.out.split("Usage")[1].split("\n", 1)[1]
+
+
+def test_help_lists_every_verb(run) -> None:
+    listed = run("--help").out
+    assert all(
+        verb in listed for verb in ("demo", "betti", "shape", "measure", "study", "prune", "report")
+    )
+
+
+def test_measure_writes_a_profile_that_report_reads(run, tmp_path: Path) -> None:
+    ran = run("measure", "--model", "mlp", "--data", "rings", "--train", "1", "--layers", "act1",
+              "--max-points", "600", "--knn", "8", "--hops", "2", "--out", "p.json")  # fmt: skip
+    assert ran.code == 0
+    assert "act1" in ran.out
+    assert json.loads((tmp_path / "p.json").read_text())["rows"][0]["scale"]["k"] == 8
+    assert run("report", "p.json", "--out", "r.html").code == 0
+    assert "act1" in (tmp_path / "r.html").read_text()
+
+
+def test_measure_takes_the_users_own_model_and_data(run, tmp_path: Path) -> None:
+    (tmp_path / "mine_for_test.py").write_text(
+        "import torch\n"
+        "def net(): return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())\n"
+        "def data(): return torch.randn(60, 3, 8, 8), torch.arange(60) % 2\n"
+    )
+    ran = run("measure", "--model", "mine_for_test:net", "--data", "mine_for_test:data", "--by", "filter",
+              "--radius", "3", "--json")  # fmt: skip
+    assert [row["filter"] for row in ran.record["rows"]] == [0, 1, 2, 3]
+
+
+def test_measure_while_it_trains_has_a_column_an_epoch(run, tmp_path: Path) -> None:
+    ran = run("measure", "--model", "mlp", "--data", "rings", "--train", "3", "--every", "2", "--layers",
+              "act1", "--max-points", "300", "--knn", "5", "--max-dim", "2", "--repeats", "4",
+              "--out", "p.jsonl")  # fmt: skip
+    assert ran.code == 0
+    assert all(f"epoch {epoch}" in ran.out for epoch in (0, 2, 3)) and "epoch 1" not in ran.out
+    row = read_profile(tmp_path / "p.jsonl").rows[-1]
+    assert (row.epoch, row.layer, row.label) == (3, "act1", 1) and row.intervals is not None
+    (low, high), *_ = row.intervals
+    assert f"{row.b0} [{low}, {high}]" in ran.out and len(row.intervals) == 3
+    assert "accuracy on the 300 measured samples: 0." in ran.out
+
+
+def test_measure_of_filters_has_a_line_a_layer(run) -> None:
+    ran = run("measure", "--model", "cnn", "--data", "digits", "--train", "1", "--by", "filter",
+              "--max-points", "100", "--knn", "5")  # fmt: skip
+    assert ran.code == 0
+    assert "b1, median [range]" in ran.out
+    lines = [line.split() for line in ran.out.splitlines() if line.strip().startswith("conv")]
+    assert len(lines) >= 2 and len({line[0] for line in lines}) == len(lines)
+
+
+def test_measure_says_that_a_scale_is_undetermined(run, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    np.savez(tmp_path / "n.npz", X=noise.normal(size=(120, 5)), y=np.arange(120) % 2)
+    ran = run("measure", "--model", "mlp", "--data", "n.npz", "--layers", "act1")
+    assert ran.code == 0 and "the scale is undetermined: " in ran.out
+
+
+def test_study_prints_each_target_and_the_topology(run, tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(300, 2))
+    np.savez(tmp_path / "d.npz", X=points, y=(points[:, 0] > 0).astype(int))
+    ran = run("study", "--data", "d.npz", "--activations", "tanh,zfold", "--epochs", "40", "--seeds", "2",
+              "--learning-rates", "1e-2", "--gains", "1", "--targets", "0.8,0.95", "--test-target", "0.9",
+              "--depth", "2", "--width", "8", "--batch-size", "32", "--topology", "1", "--jobs", "1",
+              "--out", "s.sqlite")  # fmt: skip
+    assert ran.code == 0
+    for title in ("Epochs to 0.8 train accuracy", "Epochs to 0.95 train", "Epochs to 0.9 test"):
+        assert title in ran.out
+    assert ran.out.count("2/2") >= 4 and "times fewer than tanh" in ran.out
+    assert "Betti numbers of the class clouds, summed over layers" in ran.out
+    assert "trials: s.sqlite" in ran.out
+
+
+def test_study_reports_and_resumes(run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", X=np.random.default_rng(0).normal(size=(80, 3)), y=np.arange(80) % 2)
+    arguments = (
+        "study",
+        "--data",
+        "d.npz",
+        "--activations",
+        "relu,zfold",
+        "--epochs",
+        "2",
+        "--out",
+        "s.sqlite",
+    )
+    first = run(*arguments, "--seeds", "1", "--json").record["rows"]
+    assert {row["activation"] for row in first} == {"relu", "zfold"}
+    assert set(first[0]) == {
+        "set", "activation", "learning_rate", "gain", "target", "seeds", "reached", "epochs", "median",
+    }  # fmt: skip
+    again = run(*arguments, "--seeds", "1")
+    assert again.code == 2
+    assert "--resume" in again.err
+    resumed = run(*arguments, "--seeds", "2", "--resume", "--json").record["rows"]
+    assert [row["epochs"][0] for row in resumed] == [row["epochs"][0] for row in first]
+    assert all(row["seeds"] == 2 for row in resumed)
+
+
+def test_prune_makes_a_smaller_model_and_says_so(run, tmp_path: Path) -> None:
+    ran = run("prune", "--model", "cnn", "--data", "digits", "--train", "2", "--ratio", "0.5",
+              "--criterion", "l1", "--no-compare", "--out", "p", "--json")  # fmt: skip
+    assert ran.code == 0
+    names = ("accuracy", "parameters", "macs", "latency_ms", "filters")
+    assert set(ran.record) == {f"{name}_{when}" for name in names for when in ("before", "after")}
+    assert ran.record["filters_after"] == ran.record["filters_before"] // 2
+    assert ran.record["macs_after"] < 0.5 * ran.record["macs_before"]
+    files = {str(p.relative_to(tmp_path / "p")) for p in (tmp_path / "p").rglob("*") if p.is_file()}
+    assert files == {
+        "model/weights.safetensors", "model/plan.json", "model/model.json", "model/README.md",
+        "scores.json", "outcome.json", "report.html",
+    }  # fmt: skip
+    again = run("prune", "--model", "cnn", "--data", "digits", "--ratio", "0.5", "--out", "p")
+    assert "new or empty folder" in again.err
+
+
+OWN_NET = """import torch
+from torch import nn
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.ReLU(),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 2))
+
+def data():
+    x = torch.randn(160, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(160) % 2
+    x[y == 1, :, :4] += 1
+    return x, y
+"""
+
+
+def test_prune_with_all_its_flags(run, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "own_for_prune.py").write_text(OWN_NET)
+    ran = run("prune", "--model", "own_for_prune:net", "--data", "own_for_prune:data", "--train", "2",
+              "--criterion", "elder", "--macs", "0.5", "--allocation", "macs", "--min-filters", "2",
+              "--round-to", "2", "--rounds", "2", "--finetune", "2", "--patience", "1", "--onnx",
+              "--out", "p")  # fmt: skip
+    assert ran.code == 0
+    assert "round 2: accuracy" in ran.out and "refitted" in ran.out and "fine-tuned" in ran.out
+    assert "50.0% asked, in 2 rounds" in ran.out
+    assert "Against the original, on cpu" in ran.out
+    assert "random" in ran.out and "taylor" in ran.out  # compared with
+    assert "model.onnx: " in ran.out and "ms in ONNX Runtime" in ran.out
+    outcome = json.loads((tmp_path / "p" / "outcome.json").read_text())
+    assert [len(outcome[part]) > 0 for part in ("rounds", "rivals", "export")] == [True] * 3
+    filters = json.loads((tmp_path / "p" / "model" / "plan.json").read_text())
+    left = {layer: n - len(filters["removed"].get(layer, ())) for layer, n in filters["filters"].items()}
+    assert all(n % 2 == 0 and n >= 2 for n in left.values())
+    page = (tmp_path / "p" / "report.html").read_text()
+    assert "Accuracy against MACs" in page and "ONNX Runtime" in page
+    assert "elder" in (tmp_path / "p" / "model" / "README.md").read_text()
+    assert run("report", "p/outcome.json", "--out", "again.html").code == 0
+
+
+def test_prune_by_threshold_or_latency(run, tmp_path: Path) -> None:
+    (tmp_path / "own_for_prune.py").write_text(OWN_NET)
+    own = ("prune", "--model", "own_for_prune:net", "--data", "own_for_prune:data", "--no-compare")
+    assert run(*own, "--max-betti", "60", "--out", "a").code == 0
+    assert "What the threshold 60 says" in (tmp_path / "a" / "report.html").read_text()
+    assert run(*own, "--criterion", "l1", "--latency-ms", "1000", "--out", "b").code == 0
+    kept = run(*own, "--criterion", "l1", "--parameters", "0.3", "--ignore", "0", "--out", "c")
+    assert "layer 0 keeps all of its filters: ignored by '0'" in kept.err
+    for flags, says in (
+        (("--ratio", "0.5", "--ignore", "conv*"), "--ignore conv*: expected a glob that matches"),
+        (("--max-betti", "60", "--rounds", "2"), "2 rounds with max_betti = 60"),
+    ):
+        refused = run(*own, *flags, "--out", "d")
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert says in refused.err
+    assert not (tmp_path / "d").exists()
+
+
+def test_doctor_is_well(run) -> None:
+    found = run("doctor", "--json").record
+    assert set(found["checks"].values()) == {"ok"}
+    assert "torch" in found["versions"]

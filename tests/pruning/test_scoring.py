@@ -1,0 +1,364 @@
+"""Criteria against independent computations; the redundant go first; what cannot be scored is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import unknot as uk
+from unknot.nets.probe import Probe
+from unknot.pruning.scoring.observations import DEAD, Observations, observe
+from unknot.pruning.scoring.scores import CRITERIA, FilterScores, score_filters
+from unknot.pruning.structure.layers import all_convolutions
+
+
+class Functional(nn.Module):
+    """Everything between the convolutions is a function, some of it in place."""
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(1, width, 3, padding=1)
+        self.b = nn.Conv2d(width, width, 3, padding=1)
+        self.c = nn.Conv2d(width, width, 3, padding=1)
+        self.out = nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.a(x), inplace=True), 2)
+        y = self.b(x).relu_()
+        z = self.c(y)
+        z += y  # in place: what follows belongs to the sum
+        return self.out(z.relu().mean((2, 3)))
+
+
+class Grouped(nn.Module):
+    """Grouped, depthwise and transposed convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(1, 6, 3, padding=1)
+        self.grouped = nn.Conv2d(6, 4, 3, padding=1, groups=2)
+        self.depth = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+        self.up = nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2)
+        self.out = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.depth(self.grouped(self.a(x).relu()).relu()).relu()
+        return self.out(self.up(x).relu().mean((2, 3)))
+
+
+class ChannelsLast(nn.Module):
+    """A normalisation over the last axis between a convolution and its activation, as in ConvNeXt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.act = nn.Conv2d(1, 5, 3), nn.LayerNorm(5), nn.GELU()
+        self.out = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.act(self.norm(self.conv(x).permute(0, 2, 3, 1))).mean((1, 2)))
+
+
+def line() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv1d(1, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.ConvTranspose1d(4, 5, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(5, 3),
+    )  # fmt: skip
+
+
+def solid() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv3d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "cnn": (lambda: uk.cnn(1, 3, widths=(6, 5)), (1, 8, 8)),
+    "cnn with norm": (lambda: uk.cnn(1, 3, widths=(6, 5), batch_norm=True), (1, 8, 8)),
+    "resnet": (lambda: uk.resnet(1, 3, widths=(4, 6)), (1, 8, 8)),
+    "functional": (Functional, (1, 8, 8)),
+    "grouped": (Grouped, (1, 8, 8)),
+    "channels last": (ChannelsLast, (1, 7, 7)),
+    "line": (line, (1, 9)),
+    "solid": (solid, (1, 5, 5, 5)),
+}
+
+
+def built(name: str, n: int = 40, seed: int = 0) -> tuple[nn.Module, Tensor, Tensor]:
+    """A model in eval mode with statistics that matter, inputs and labels."""
+    torch.manual_seed(seed)
+    make, shape = MODELS[name]
+    model = make()
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            nn.init.normal_(module.weight)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+    return model.eval(), torch.randn(n, *shape), torch.arange(n) % 3
+
+
+def scores_of(scores: FilterScores, layer: str) -> np.ndarray[Any, Any]:
+    return np.array([row.score for row in scores.by_layer()[layer]])
+
+
+def plain_scores(scores: FilterScores, layer: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The scores of a layer, and which of its filters are not redundant."""
+    keep = np.array([not row.redundant for row in scores.by_layer()[layer]])
+    return scores_of(scores, layer), keep
+
+
+# ---- redundant filters
+
+
+def with_redundant_filters() -> tuple[nn.Module, Tensor, Tensor]:
+    """conv1: filter 1 is three times filter 4, 2 is dead behind the ReLU, 5 is constant."""
+    model, inputs, labels = built("cnn", n=60, seed=3)
+    with torch.no_grad():
+        conv: Any = model.conv1
+        conv.weight[1], conv.bias[1] = 3 * conv.weight[4], 3 * conv.bias[4]
+        conv.bias[2] = -100
+        conv.weight[5], conv.bias[5] = 0, 2
+    return model, inputs, labels
+
+
+@pytest.mark.parametrize("criterion", [*CRITERIA, lambda _, conv: -np.arange(conv.out_channels)])
+def test_dead_filters_and_duplicates_go_first(criterion: Any) -> None:
+    model, inputs, labels = with_redundant_filters()
+    scores = score_filters(model, [(inputs, labels)], criterion=criterion)
+    rows = scores.by_layer()["conv1"]
+    assert rows[2].note == rows[5].note == DEAD
+    twins = {i: rows[i].note if rows[i].redundant else "" for i in (1, 4)}
+    assert twins in ({1: "", 4: "duplicate of filter 1"}, {1: "duplicate of filter 4", 4: ""})
+    assert not rows[0].redundant and not rows[3].redundant
+    sign = 1 if scores.remove_high else -1
+    worst = max(sign * row.score for row in scores.rows if not row.redundant)
+    assert all(sign * row.score > max(worst, 0) for row in scores.rows if row.redundant)
+    plan = uk.plan_pruning(model, scores, inputs[:2], ratio=0.5)
+    assert set(plan.removed["conv1"]) == {i for i in range(6) if rows[i].redundant}
+
+
+def test_the_better_duplicate_stays() -> None:
+    model, inputs, _ = with_redundant_filters()
+    for criterion, kept in (("l1", 1), ("elder", 1), (lambda _, c: np.arange(c.out_channels), 4)):
+        rows = score_filters(model, inputs, criterion=criterion).by_layer()["conv1"]
+        assert not rows[kept].redundant and rows[5 - kept].redundant
+
+
+def test_removing_a_duplicate_loses_nothing_that_the_other_cannot_carry() -> None:
+    model, inputs, _ = with_redundant_filters()
+    carried = copy.deepcopy(model)
+    with torch.no_grad():
+        conv2: Any = carried.conv2
+        conv2.weight[:, 1] += conv2.weight[:, 4] / 3
+        conv2.weight[:, 4] = 0
+    torch.testing.assert_close(carried(inputs), model(inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_without_samples_nothing_is_called_redundant() -> None:
+    model, *_ = with_redundant_filters()
+    for criterion in ("l1", "fpgm", "random"):
+        scores = score_filters(model, criterion=criterion)
+        assert not any(row.redundant for row in scores.rows)
+        assert {row.n_points for row in scores.rows} == {None}
+
+
+def test_one_sample_calls_no_filter_dead() -> None:
+    model, inputs, _ = built("cnn")
+    assert not any(r.redundant for r in score_filters(model, inputs[:1], criterion="elder").rows)
+
+
+def test_rare_filters_that_answer_together_by_chance_are_no_duplicates() -> None:
+    """Each answers in one corner of one image, at different strengths."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 2))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([1.0, 2.0])[:, None, None, None])
+        model[0].bias.fill_(-1)
+    inputs = torch.zeros(20, 1, 8, 8)
+    inputs[3, 0, 0, 0] = 5
+    seen = observe(model, Probe(inputs), all_convolutions(model))["0"]
+    assert not seen.copies.any()
+
+
+def test_shifted_filters_are_no_duplicates() -> None:
+    """Correlation 1, but not equal up to a factor: one does not replace the other."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2))
+    with torch.no_grad():
+        model[0].weight[1] = model[0].weight[0]
+        model[0].bias.copy_(torch.tensor([0.0, 1.0]))
+    seen = observe(model, Probe(torch.randn(20, 1, 8, 8)), all_convolutions(model))["0"]
+    assert seen.correlation[0, 1] == pytest.approx(1)
+    assert not seen.copies.any() and not seen.dead.any()
+
+
+# ---- any model, seeds, files
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_criterion_scores_every_filter_and_leaves_the_model(name: str, criterion: str) -> None:
+    model, inputs, labels = built(name)
+    model.train()
+    before = copy.deepcopy(model.state_dict())
+    loader = [(inputs[:15], labels[:15]), (inputs[15:], labels[15:])]
+    state = torch.get_rng_state()
+    scores = score_filters(model, loader, criterion=criterion, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    counts = {layer: len(rows) for layer, rows in scores.by_layer().items()}
+    assert counts == {n: c.out_channels for n, c in all_convolutions(model).items()}
+    assert all(np.isfinite(row.score) for row in scores.rows)
+    assert scores == score_filters(model, loader, criterion=criterion, seed=1)
+    assert model.training
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_batches_do_not_change_the_observations(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs, labels = built("resnet", n=50)
+
+    def seen() -> dict[str, Observations]:
+        return observe(model, Probe(inputs), all_convolutions(model), labels=labels)
+
+    whole = seen()
+    monkeypatch.setattr("unknot.pruning.scoring.responses.MOST_AT_ONCE", 7)
+    for layer, one in seen().items():
+        np.testing.assert_allclose(one.correlation, whole[layer].correlation, atol=1e-5)
+        np.testing.assert_allclose(one.taylor, whole[layer].taylor, rtol=1e-4, atol=1e-7)  # type: ignore[arg-type]
+        assert (one.dead == whole[layer].dead).all() and (one.copies == whole[layer].copies).all()
+
+
+def test_a_convolution_that_does_not_run_has_no_score_from_samples() -> None:
+    _, inputs, labels = built("cnn")
+
+    class Skips(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.spare, self.net = nn.Conv2d(1, 2, 1), uk.cnn(1, 3, widths=(6, 5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x)  # type: ignore[no-any-return]
+
+    for criterion in CRITERIA:
+        layers = set(score_filters(Skips(), [(inputs, labels)], criterion=criterion).by_layer())
+        assert layers == {"net.conv1", "net.conv2"} | (
+            {"spare"} if criterion in "l1 fpgm random" else set()
+        )
+
+
+def test_random_depends_on_the_seed() -> None:
+    model, *_ = built("cnn")
+    first, second, third = (score_filters(model, criterion="random", seed=s) for s in (0, 0, 1))
+    assert first == second != third
+
+
+@pytest.mark.parametrize("criterion", ["elder", "betti", "bn"])
+def test_json_round_trip_keeps_notes(tmp_path: Path, criterion: str) -> None:
+    model, inputs, labels = with_redundant_filters()
+    scores = score_filters(model, [(inputs, labels)], criterion=criterion, clouds="class")
+    scores.to_json(tmp_path / "scores.json")
+    assert FilterScores.from_json(tmp_path / "scores.json") == scores
+    assert any(row.note for row in scores.rows)
+
+
+def test_scores_written_before_there_were_notes_are_read(tmp_path: Path) -> None:
+    old = {"layer": "a", "filter": 0, "score": 1.0, "criterion": "l1"}
+    old |= dict.fromkeys(("n_points", "scale", "betti"))
+    text = json.dumps({"unknot": "scores", "rows": [old], "criterion": "l1", "remove_high": False})
+    (tmp_path / "old.json").write_text(text)
+    assert FilterScores.from_json(tmp_path / "old.json").rows[0].note == ""
+
+
+# ---- bad input
+
+
+def poisoned() -> tuple[nn.Module, Tensor, Tensor]:
+    model, inputs, labels = built("cnn")
+    nn.init.constant_(model.conv2.weight, float("nan"))  # type: ignore[union-attr, arg-type]
+    return model, inputs, labels
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"criterion": "magic"}, "'elder', 'elder-taylor', .*'fpgm', .* or a callable"),
+        ({"criterion": None}, "criterion = None"),
+        ({"criterion": "elder", "loader": None}, "loader = None.*samples for the criterion 'elder'"),
+        ({"criterion": "bn", "loader": None}, "loader = None"),
+        ({"criterion": "taylor", "labels": None}, "without class labels.*criterion='elder'"),
+        ({"criterion": "elder-h0-taylor", "labels": None}, "without class labels"),
+        ({"criterion": "taylor", "labels": 1}, "samples of class 1 alone"),
+        ({"criterion": "taylor", "labels": "shifted"}, r"labels from 0 to 3 with 3 classes"),
+        ({"clouds": "class", "labels": None}, "clouds = 'class' with a loader without class labels"),
+        ({"clouds": "pair"}, "two classes for clouds='pair'"),
+        ({"classes": (0, 1)}, "two classes for clouds='pair'"),
+        ({"clouds": "pair", "classes": (0, 9)}, r"two different classes of \[0, 1, 2\]"),
+        ({"clouds": "pair", "classes": (1, 1)}, "two different classes"),
+        ({"clouds": "some"}, "clouds = 'some'"),
+        ({"number": "b3"}, "number = 'b3'"),
+        ({"scale": "small"}, "scale = 'small'"),
+        ({"scale": uk.Scale()}, "a radius, or k and hops"),
+        ({"max_points": 1}, "max_points = 1"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(arguments: dict[str, Any], says: str) -> None:
+    model, inputs, labels = built("cnn")
+    given_labels = arguments.pop("labels", "own")
+    if given_labels == "own":
+        loader: Any = [(inputs, labels)]
+    elif given_labels == "shifted":
+        loader = [(inputs, torch.arange(len(inputs)) % 4)]
+    else:
+        loader = inputs if given_labels is None else [(inputs, torch.full((len(inputs),), given_labels))]
+    loader = arguments.pop("loader", loader)
+    with pytest.raises(uk.InputError, match=says) as caught:
+        score_filters(model, loader, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_nan_names_the_layer(criterion: str) -> None:
+    model, inputs, labels = poisoned()
+    with pytest.raises(uk.InputError, match="layer conv2 with NaN"):
+        score_filters(model, [(inputs, labels)], criterion=criterion)
+
+
+def test_what_taylor_cannot_differentiate_is_refused() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.out = nn.Conv2d(1, 2, 3), nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = self.conv(x).relu()
+            return self.out(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+    inputs, labels = torch.randn(10, 1, 5, 5), torch.arange(10) % 2
+    with pytest.raises(uk.InputError, match="layer conv that is computed without gradients"):
+        score_filters(Frozen(), [(inputs, labels)], criterion="taylor")
+
+    class Detached(Frozen):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.conv(x).relu().mean((2, 3))).detach()  # type: ignore[no-any-return]
+
+    with pytest.raises(uk.InputError, match="an output that is computed without gradients"):
+        score_filters(Detached(), [(inputs, labels)], criterion="taylor")
+    maps = nn.Sequential(nn.Conv2d(1, 2, 3))
+    with pytest.raises(uk.InputError, match="a classifier that returns"):
+        score_filters(maps, [(inputs, labels)], criterion="taylor")
+
+
+def test_every_pair_of_criteria_differs() -> None:
+    """A name that silently gave another criterion's numbers would pass many other tests."""
+    model, inputs, labels = built("cnn with norm", n=80)
+    found = {c: score_filters(model, [(inputs, labels)], criterion=c) for c in CRITERIA}
+    for one, other in combinations(set(CRITERIA) - {"elder-h0", "elder-h0-taylor"}, 2):
+        assert scores_of(found[one], "conv2").tolist() != scores_of(found[other], "conv2").tolist()

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from unknot.activations.folds import ACTIVATIONS, ZFold, init_by_gain
+from unknot.core.errors import InputError
+from unknot.nets.models import cnn, mlp
+from unknot.nets.training import LabelledData
+from unknot.study.stack import TOGETHER, Stack, plain_layers
+from unknot.study.stacked_training import (
+    Curve,
+    Progress,
+    batches_an_epoch,
+    checkpoints,
+    train_alone,
+    train_stack,
+)
+
+
+def discs(n: int = 300, test: int = 60) -> LabelledData:
+    x = torch.randn(n + test, 2, generator=torch.Generator().manual_seed(0))
+    y = (x.norm(dim=1) > 1.1).long()
+    return LabelledData("discs", x[:n], y[:n], x[n:], y[n:])
+
+
+def nets(activation: str, seeds: range, gain: float = 1.0) -> list[nn.Module]:
+    new = ACTIVATIONS[activation]
+    made = [mlp(2, 2, width=12, depth=3, activation=new) for _ in seeds]
+    return [
+        init_by_gain(net, new(), multiplier=gain, seed=seed)
+        for net, seed in zip(made, seeds, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "activation", ["relu", "gelu", "tanh", "sine", "zfold", "qfold2", "smooth_zfold"]
+)
+def test_a_stack_trains_each_net_as_alone(activation: str) -> None:
+    data, seeds = discs(), range(TOGETHER + 3)  # more than go together
+    rates = [1e-3 * (1 + seed % 4) for seed in seeds]
+    together = nets(activation, seeds)
+    curves = train_stack(together, data, learning_rates=rates, seeds=list(seeds), epochs=3, batch_size=32)
+    for seed in (0, 5, TOGETHER, TOGETHER + 2):
+        (alone,) = nets(activation, range(seed, seed + 1))
+        curve = train_alone(alone, data, learning_rate=rates[seed], seed=seed, epochs=3, batch_size=32)
+        assert curve.epochs == curves[seed].epochs
+        torch.testing.assert_close(curve.train_accuracy, curves[seed].train_accuracy, atol=0.02, rtol=0)
+        for a, b in zip(alone.parameters(), together[seed].parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3)
+
+
+def test_accuracies_below_what_matters_may_be_of_some_samples() -> None:
+    data, seeds, exact = discs(1500, 700), list(range(6)), 0.9
+    rates = [1e-4, 1e-2, 1e-3, 1e-2, 3e-3, 1e30]
+
+    def run(exact_from: float) -> tuple[Curve, ...]:
+        return train_stack(
+            nets("relu", range(6)), data, learning_rates=rates, seeds=seeds, epochs=4, batch_size=64,
+            exact_from=exact_from,
+        )  # fmt: skip
+
+    whole, some = run(0.0), run(exact)
+    alone = [
+        train_alone(net, data, learning_rate=rate, seed=seed, epochs=4, batch_size=64, exact_from=exact)
+        for net, rate, seed in zip(nets("relu", range(6)), rates, seeds, strict=True)
+    ]
+    other = 0
+    for a, b, c in zip(whole, some, alone, strict=True):
+        assert a.epochs == b.epochs == c.epochs
+        for split in ("train", "test"):
+            assert a.epochs_to(exact, split) == b.epochs_to(exact, split)
+        for full, part, single in (
+            (a.train_accuracy, b.train_accuracy, c.train_accuracy),
+            (a.test_accuracy, b.test_accuracy, c.test_accuracy),
+        ):
+            assert full[-1] == part[-1]
+            assert all(x == y or max(x, y) < exact for x, y in zip(full, part, strict=True))
+            other += sum(x != y for x, y in zip(full, part, strict=True))
+            torch.testing.assert_close(part, single, atol=0.02, rtol=0)
+    assert [c.ended for c in some] == ["cap"] * 5 + ["diverged"]
+    assert other > 20 and any(c.epochs_to(exact) for c in whole)
+
+
+@pytest.mark.parametrize("activation", ["relu", "zfold", "qfold2", "sine"])
+def test_a_plain_net_goes_through_matrix_products_as_through_vmap(activation: str) -> None:
+    stack = Stack(nets(activation, range(4)), [1e-3] * 4)
+    inputs = torch.randn(4, 30, 2, generator=torch.Generator().manual_seed(0))
+    assert stack._plain is not None
+    plain = stack._forward(stack.parameters, inputs)
+    stack._plain = None
+    torch.testing.assert_close(plain, stack._forward(stack.parameters, inputs))
+
+
+class Doubled(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+def hooked() -> nn.Sequential:
+    net = mlp(2, 2)
+    net[1].register_forward_hook(lambda module, inputs, output: output + 1)
+    return net
+
+
+def shared() -> nn.Sequential:
+    layer = nn.Linear(2, 2)
+    return nn.Sequential(nn.Flatten(), layer, nn.ReLU(), layer)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        hooked(),
+        shared(),
+        mlp(2, 2, activation=lambda: ZFold(learnable=True)),
+        nn.Sequential(nn.Flatten(), Doubled(2, 2)),
+        nn.Sequential(nn.Linear(2, 2)),
+        nn.Sequential(nn.Flatten(), nn.Linear(2, 4), nn.LayerNorm(4), nn.Linear(4, 2)),
+        cnn(1, 2),
+    ],
+    ids=["hook", "shared", "learnable", "subclass", "unflattened", "norm", "convolution"],
+)
+def test_any_other_net_goes_through_vmap(net: nn.Module) -> None:
+    assert plain_layers(net) is None
+
+
+def test_a_stack_trains_convolution_nets() -> None:
+    x = torch.randn(48, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    data = LabelledData("noise", x, (x.mean((1, 2, 3)) > 0).long(), x[:8], torch.zeros(8).long())
+
+    def one(seed: int) -> nn.Module:
+        return init_by_gain(cnn(1, 2, widths=(4, 6)), nn.ReLU(), seed=seed)
+
+    together = [one(seed) for seed in range(3)]
+    train_stack(together, data, learning_rates=[1e-2] * 3, seeds=[0, 1, 2], epochs=2, batch_size=16)
+    alone = one(1)
+    train_alone(alone, data, learning_rate=1e-2, seed=1, epochs=2, batch_size=16)
+    for a, b in zip(alone.parameters(), together[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3)
+
+
+def test_a_net_that_leaves_changes_nothing_for_the_others() -> None:
+    data = discs()
+
+    def drop(progress: Progress) -> list[int]:
+        return [1] if progress.epoch > 0.9 else []
+
+    rates, seeds = [1e-3, 1e-3, 3e-3], [0, 1, 2]
+    whole, thinned = nets("tanh", range(3)), nets("tanh", range(3))
+    full = train_stack(whole, data, learning_rates=rates, seeds=seeds, epochs=3, batch_size=32)
+    part = train_stack(
+        thinned, data, learning_rates=rates, seeds=seeds, epochs=3, batch_size=32, give_up=drop
+    )
+    assert [curve.ended for curve in part] == ["cap", "given up", "cap"]
+    assert part[1].epochs == tuple(e for e in full[1].epochs if e <= part[1].epochs[-1])
+    assert part[1].epochs[-1] < 1.2
+    for net in (0, 2):
+        assert part[net] == full[net]
+        for a, b in zip(whole[net].parameters(), thinned[net].parameters(), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_nets_end_when_they_are_done_or_diverge() -> None:
+    data = discs()
+    curves = train_stack(
+        nets("relu", range(2)), data, learning_rates=[1e-2, 1e30], seeds=[0, 1], epochs=30,
+        batch_size=32, is_done=lambda train, test: train >= 0.9 and test >= 0.8,
+    )  # fmt: skip
+    assert [curve.ended for curve in curves] == ["done", "diverged"]
+    assert curves[0].train_accuracy[-1] >= 0.9 and curves[0].test_accuracy[-1] >= 0.8
+    assert all(a < 0.9 or t < 0.8 for a, t in zip(
+        curves[0].train_accuracy[:-1], curves[0].test_accuracy[:-1], strict=True))  # fmt: skip
+    assert curves[0].epochs_to(0.9) is not None
+    assert curves[0].epochs_to(0.8, "test") is not None
+    assert curves[1].epochs_to(1.1) is None
+
+
+def test_data_without_test_samples_has_no_test_curve() -> None:
+    x = discs()
+    data = LabelledData("d", x.inputs, x.labels, x.inputs[:0], x.labels[:0])
+    (curve,) = train_stack(nets("relu", range(1)), data, learning_rates=[1e-3], seeds=[0], epochs=1)
+    assert curve.test_accuracy == () and len(curve.train_accuracy) == len(curve.epochs)
+    assert curve.epochs_to(0.0, "test") is None
+
+
+@pytest.mark.parametrize(("batches", "epochs"), [(1, 3), (29, 60), (63, 2), (1000, 1)])
+def test_checkpoints_are_close_and_end_with_the_last_epoch(batches: int, epochs: int) -> None:
+    steps = checkpoints(batches, epochs)
+    least = max(1, round(batches / 8))
+    assert steps[-1] == batches * epochs and list(steps) == sorted(set(steps))
+    for before, after in zip((0, *steps), steps, strict=False):
+        assert after - before <= max(least, 0.05 * before + 1)
+
+
+def test_batches_an_epoch_drop_a_single_left_over() -> None:
+    assert [batches_an_epoch(n, 32) for n in (1, 31, 32, 33, 34, 65)] == [1, 1, 1, 1, 2, 2]
+    data = discs(33)
+    net = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    curve = train_alone(net, data, learning_rate=1e-3, seed=0, epochs=1, batch_size=32)
+    assert curve.ended == "cap"
+
+
+@pytest.mark.parametrize(
+    ("models", "says"),
+    [
+        (lambda: [], "0 models"),
+        (lambda: [mlp(2, 2, width=3), mlp(2, 2, width=4)], "one architecture"),
+        (lambda: [nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))], "buffers"),
+    ],
+)
+def test_bad_stacks(models: Callable[[], list[nn.Module]], says: str) -> None:
+    made = models()
+    with pytest.raises(InputError, match=says):
+        train_stack(
+            made, discs(), learning_rates=[1e-3] * len(made), seeds=list(range(len(made))), epochs=1
+        )

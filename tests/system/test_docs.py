@@ -1,0 +1,177 @@
+"""The examples of the README, of examples/ and of all pages run as printed; lists are whole."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import missing, needs_checkout
+from install import readme
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(code: list[str], folder: Path) -> str:
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", *code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def skip_without_extras(code: str) -> None:
+    """Unless all that the code imports of the extras is installed."""
+    names = "|".join(("lightning", "transformers", "distributed", "mlflow", "tensorboard"))
+    needed = re.findall(
+        rf"^\s*(?:import|from) (?:unknot\.integrations\.)?({names})\b", code, re.MULTILINE
+    )
+    if "export_onnx" in code:
+        needed += ["onnx", "onnxscript", "onnxruntime"]
+    for package in needed:
+        if importlib.util.find_spec(package) is None:
+            missing(f"{package} is not installed")
+
+
+def test_readme_runs_as_printed_from_the_example_to_the_pruned_model(tmp_path: Path) -> None:
+    markdown = (ROOT / "README.md").read_text()
+    found = readme.blocks(markdown)
+    assert [b.text.startswith("make demo") for b in found if not b.language] == [True]
+    example, model = (b for b in found if b.language == "python")
+    assert len(example.text.strip().splitlines()) <= 15
+    assert model.file == "mymodel.py"
+    out = readme.follow(tmp_path, markdown)
+    assert "ReLU reaches 99 % in" in out
+    assert "('act1', 9, 9)" in out
+    assert (tmp_path / "report.html").stat().st_size > 100_000
+    outcome = json.loads((tmp_path / "pruned" / "outcome.json").read_text())
+    before, after = (outcome[when]["macs"] for when in ("cost_before", "cost_after"))
+    assert after < 0.55 * before
+    profile = json.loads((tmp_path / "profile.json").read_text())
+    assert {row["layer"] for row in profile["rows"]} >= {"input", "0", "2"}
+
+
+def test_a_readme_that_fails_is_told(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="unknot betti: exit code 2"):
+        readme.follow(tmp_path, "```sh\nunknot betti gone.npy --radius 1  # no such file\n```\n")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_examples_run(path: Path, tmp_path: Path) -> None:
+    skip_without_extras(path.read_text())
+    assert run([str(path)], tmp_path).strip()
+
+
+PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != "index.md")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# What the short examples of a page take for granted.
+GIVEN = """
+import numpy as np, torch
+import unknot as uk
+shape = uk.make_shape("rings", pairs=1, n=120, seed=0)
+points, labels = torch.from_numpy(shape.points).float(), torch.from_numpy(shape.labels)
+x, y = points[:40], labels[:40]
+torch.manual_seed(0)
+train_one_epoch = lambda model: uk.train(model, points, labels, epochs=1)
+test_accuracy = lambda model: 0.5
+MyActivation = torch.nn.Tanh
+if CONVOLUTIONS:
+    digits = uk.load_images("digits", limit=120)
+    factory = lambda: uk.cnn(1, 10, widths=(4, 8), batch_norm=True)
+    model, example, loader = factory().eval(), digits.images[:2], [(digits.images, digits.labels)]
+else:
+    model, loader = uk.mlp(3, 2, width=8, depth=2), [(points, labels)]
+"""
+
+
+def short_examples(page: Path) -> list[str]:
+    blocks = [code for kind, code in FENCE.findall(page.read_text()) if kind == "python"]
+    return [code for code in blocks if "--8<--" not in code]
+
+
+# That of MLflow needs a store: tests/integrations/test_trackers.py runs it.
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if short_examples(page) and page.stem != "mlflow"],
+    ids=lambda page: str(page.relative_to(ROOT / "docs")),
+)
+def test_short_examples_of_a_page_run_one_after_another(page: Path, tmp_path: Path) -> None:
+    given = GIVEN.replace("CONVOLUTIONS", str(page.stem in ("prune", "criteria")))
+    code = "\n".join([given, *short_examples(page)])
+    skip_without_extras(code)
+    # As a file behind a guard: workers of a study import it again.
+    indented = "".join(f"    {line}\n" for line in code.splitlines())
+    (tmp_path / "page.py").write_text(f'if __name__ == "__main__":\n{indented}')
+    run(["page.py"], tmp_path)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/howto").glob("*.md")), ids=lambda p: p.stem)
+def test_every_how_to_has_an_example(page: Path) -> None:
+    included = re.findall(r'--8<-- "(examples/\w+\.py)"', page.read_text())
+    assert all((ROOT / path).exists() for path in included)
+    assert included or short_examples(page)
+
+
+def command_lines() -> list[str]:
+    """The commands in the fenced blocks of the README and of all pages, without comments."""
+    found = []
+    for page in (ROOT / "README.md", *PAGES):
+        for kind, code in FENCE.findall(page.read_text()):
+            if kind not in ("python", "yaml"):
+                lines = code.replace("\\\n", " ").splitlines()
+                found += [line.split("  #")[0].strip() for line in lines if line.startswith("unknot ")]
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_commands_of_the_pages_are_understood(line: str) -> None:
+    import typer
+
+    from unknot.cli.app import build
+
+    _, verb, *arguments = shlex.split(line)
+    group: Any = typer.main.get_command(build([verb, *arguments]))
+    command = group.commands[verb]
+    command.make_context(verb, arguments)
+
+
+@needs_checkout
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    for page in [*PAGES, *(path.with_suffix(".md") for path in (ROOT / "docs").rglob("*.ipynb"))]:
+        assert f": {page.relative_to(ROOT / 'docs')}\n" in navigation
+
+
+@needs_checkout
+def test_every_result_of_a_benchmark_is_listed() -> None:
+    module = runpy.run_path(str(ROOT / "benchmarks/index_docs.py"))
+    assert module["text"]() == module["PAGE"].read_text(), "run python benchmarks/index_docs.py"
+    assert module["table"]().count("\n") == 1 + len(list((ROOT / "benchmarks/results").glob("*.json")))
+
+
+@needs_checkout
+def test_the_pictures_of_the_engine_show_what_the_page_says(tmp_path: Path) -> None:
+    compiler = os.environ.get("CXX", "c++")
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no compiler {compiler}")
+    told = run([str(ROOT / "docs/figures/engine.py"), str(tmp_path)], tmp_path).splitlines()
+    page = " ".join((ROOT / "docs/how_it_works.md").read_text().lower().split())
+    stages = dict(line.split(": ", 1) for line in told)
+    for stage in ("neighbour graph", "strong collapse", "edge pass"):
+        counts, betti = stages[stage].split(", (b0")
+        assert f"{stage}: {counts}" in page
+        if stage != "edge pass":
+            assert betti.endswith("= (2, 1, 1)")
+    assert stages["closure"].split(", (b0")[0] in page
+    assert stages["radius 0.35"].endswith("(3, 2)")
+    assert {path.name for path in tmp_path.iterdir()} == {"scale.png", "collapse.png", "closure.png"}
+    assert all(path.stat().st_size <= 80_000 for path in (ROOT / "docs/assets").glob("*.png"))

@@ -1,0 +1,275 @@
+"""Betti numbers against known spaces, GUDHI, Euler's formula and invariances."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import gudhi
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from unknot.core.errors import InputError
+from unknot.topology.graph import NeighborGraph, Scale, knn_graph, rips_graph
+from unknot.topology.homology import PersistenceDiagram, betti_numbers, betti_numbers_batch, persistence
+
+
+def random_graph(n: int, density: float, seed: int) -> NeighborGraph:
+    pairs = np.array(list(combinations(range(n), 2))).reshape(-1, 2)
+    return NeighborGraph.from_edges(n, pairs[np.random.default_rng(seed).random(len(pairs)) < density])
+
+
+def gudhi_betti(graph: NeighborGraph, max_dim: int) -> tuple[int, ...]:
+    complex_ = gudhi.SimplexTree()
+    for vertex in range(graph.n_points):
+        complex_.insert([vertex])
+    for i, j in graph.edges():
+        complex_.insert([int(i), int(j)])
+    complex_.expansion(max_dim + 1)
+    # Without persistence_dim_max GUDHI leaves out the top dimension.
+    complex_.compute_persistence(homology_coeff_field=2, persistence_dim_max=True)
+    return (*complex_.betti_numbers(), 0, 0, 0)[: max_dim + 1]
+
+
+def cross_polytope(d: int) -> NeighborGraph:
+    """The boundary of the d-dimensional cross-polytope: a flag sphere of dimension d - 1."""
+    edges = [(i, j) for i, j in combinations(range(2 * d), 2) if i // 2 != j // 2]
+    return NeighborGraph.from_edges(2 * d, edges)
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        (NeighborGraph.from_edges(0, []), (0, 0, 0)),
+        (NeighborGraph.from_edges(1, []), (1, 0, 0)),
+        (NeighborGraph.from_edges(2, []), (2, 0, 0)),
+        (NeighborGraph.from_edges(2, [(0, 1)]), (1, 0, 0)),
+        (NeighborGraph.from_edges(5, list(combinations(range(5), 2))), (1, 0, 0)),
+        (NeighborGraph.from_edges(4, [(0, 1), (1, 2), (2, 3), (3, 0)]), (1, 1, 0)),
+        (NeighborGraph.from_edges(6, [(i, j) for i in range(3) for j in range(3, 6)]), (1, 4, 0)),
+        (cross_polytope(3), (1, 0, 1)),
+        (cross_polytope(4), (1, 0, 0)),
+    ],
+    ids=["empty", "point", "two points", "edge", "complete", "square", "K33", "octahedron", "3-sphere"],
+)
+def test_known_spaces(graph: NeighborGraph, expected: tuple[int, ...]) -> None:
+    for max_dim in (0, 1, 2):
+        assert betti_numbers(graph, max_dim=max_dim).values == expected[: max_dim + 1]
+
+
+def test_flat_torus() -> None:
+    turns = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    a, b = (angle.ravel() for angle in np.meshgrid(turns, turns))
+    points = np.stack([np.cos(a), np.sin(a), np.cos(b), np.sin(b)], axis=1)
+    assert betti_numbers(rips_graph(points, radius=0.8), max_dim=2).values == (1, 2, 1)
+
+
+@given(st.integers(1, 14), st.floats(0, 1), st.integers(0, 10_000))
+@settings(max_examples=120, deadline=None)
+def test_agrees_with_gudhi_on_random_graphs(n: int, density: float, seed: int) -> None:
+    graph = random_graph(n, density, seed)
+    assert betti_numbers(graph, max_dim=2).values == gudhi_betti(graph, 2)
+
+
+@given(st.integers(2, 40), st.integers(1, 6), st.floats(0.1, 2.0), st.integers(0, 10_000))
+@settings(max_examples=80, deadline=None)
+def test_agrees_with_gudhi_and_persistence_on_clouds(n: int, d: int, radius: float, seed: int) -> None:
+    points = np.random.default_rng(seed).normal(size=(n, d))
+    graph = rips_graph(points, radius=radius)
+    found = betti_numbers(graph, max_dim=1).values
+    assert found == gudhi_betti(graph, 1)
+    assert found == persistence(points).betti_at(radius)
+
+
+@given(st.integers(1, 30), st.floats(0, 0.5), st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_components_agree_with_scipy_and_relabelling_changes_nothing(
+    n: int, density: float, seed: int
+) -> None:
+    graph = random_graph(n, density, seed)
+    edges = graph.edges()
+    adjacency = sparse.coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n))
+    found = betti_numbers(graph).values
+    assert found[0] == sparse.csgraph.connected_components(adjacency, directed=False)[0]
+    order = np.random.default_rng(seed).permutation(n)
+    assert betti_numbers(NeighborGraph.from_edges(n, order[edges])).values == found
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_disjoint_unions_add(seed: int, other: int) -> None:
+    a, b = random_graph(12, 0.4, seed), random_graph(9, 0.5, other)
+    union = NeighborGraph.from_edges(21, np.concatenate([a.edges(), b.edges() + 12]))
+    sums = tuple(
+        x + y
+        for x, y in zip(
+            betti_numbers(a, max_dim=2).values, betti_numbers(b, max_dim=2).values, strict=True
+        )
+    )
+    assert betti_numbers(union, max_dim=2).values == sums
+
+
+def test_batch_keeps_the_order_and_takes_ragged_clouds() -> None:
+    turns = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    circle = np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    clouds = [circle, circle[:2] * 9, np.concatenate([circle, circle + 5])]
+    assert [b.values for b in betti_numbers_batch(clouds, radius=0.3)] == [(1, 1), (2, 0), (2, 2)]
+    assert [b.values for b in betti_numbers_batch(np.stack([circle, circle]), k=2)] == [(1, 1), (1, 1)]
+    assert betti_numbers_batch([], radius=1.0) == []
+
+
+def test_threads_change_nothing() -> None:
+    clouds = np.random.default_rng(0).normal(size=(40, 60, 5))
+    one, two = (betti_numbers_batch(clouds, radius=2.0, threads=threads) for threads in (1, 2))
+    alone = [betti_numbers(rips_graph(cloud, radius=2.0)) for cloud in clouds]
+    assert [b.values for b in one] == [b.values for b in two] == [b.values for b in alone]
+
+
+def test_a_spent_budget_is_an_error_and_not_a_hang() -> None:
+    graph = random_graph(1200, 0.5, 0)
+    with pytest.raises(TimeoutError):
+        betti_numbers(graph, max_dim=2, time_budget=0.2)
+
+
+def test_results_carry_scale_and_size() -> None:
+    found = betti_numbers(knn_graph(np.random.default_rng(0).normal(size=(30, 2)), k=5, hops=2))
+    assert (found.n_points, found.scale.k, found.scale.hops, found.scale.radius) == (30, 5, 2, None)
+    assert found.total == sum(found.values)
+
+
+def test_persistence_of_a_circle() -> None:
+    turns = np.linspace(0, 2 * np.pi, 30, endpoint=False)
+    diagram = persistence(np.stack([np.cos(turns), np.sin(turns)], axis=1))
+    birth, death = max(diagram.bars[1], key=lambda bar: bar[1] - bar[0])
+    assert birth == pytest.approx(2 * np.sin(np.pi / 30), abs=1e-5)
+    assert death == pytest.approx(np.sqrt(3), abs=1e-5)  # Adamaszek and Adams, 2017
+
+
+def circle(n: int) -> np.ndarray:
+    turns = np.linspace(0, 2 * np.pi, n, endpoint=False)
+    return np.stack([np.cos(turns), np.sin(turns)], axis=1)
+
+
+def test_results_of_a_batch_carry_scale_and_size() -> None:
+    clouds = [circle(5), circle(12)]
+    by_radius = betti_numbers_batch(clouds, radius=0.6)
+    assert [(b.scale, b.n_points) for b in by_radius] == [(Scale(radius=0.6), 5), (Scale(radius=0.6), 12)]
+    assert [b.values for b in by_radius] == [(5, 0), (1, 1)]
+    one, two = (betti_numbers_batch(clouds, k=2, hops=hops, max_dim=2) for hops in (1, 2))
+    assert [b.scale for b in one + two] == [Scale(k=2, hops=1)] * 2 + [Scale(k=2, hops=2)] * 2
+    for found, hops in ((one, 1), (two, 2)):
+        alone = [betti_numbers(knn_graph(c, k=2, hops=hops), max_dim=2).values for c in clouds]
+        assert [b.values for b in found] == alone
+    assert [b.values for b in two] != [b.values for b in one]
+    assert betti_numbers_batch(clouds, k=2)[0].scale.hops == 1
+
+
+def test_every_cloud_of_a_batch_has_more_points_than_k() -> None:
+    assert betti_numbers_batch([circle(4), circle(9)], k=3)[0].values == (1, 0)
+    with pytest.raises(InputError) as caught:
+        betti_numbers_batch([circle(9), circle(4)], k=4)
+    assert str(caught.value) == "k = 4 with a cloud of 4 points: expected more points than k; lower k"
+    assert betti_numbers_batch([], k=5) == []
+
+
+def test_without_a_budget_nothing_is_given_up() -> None:
+    """The engine takes zero seconds for no limit."""
+    from unknot.topology.homology import _limits
+
+    assert _limits(1, None)["time_budget_s"] == 0.0
+    assert _limits(1, 0.25)["time_budget_s"] == 0.25
+    assert betti_numbers_batch([circle(9)], k=2, time_budget=60)[0].values == (1, 1)
+
+
+def test_a_spent_budget_of_a_batch_is_an_error() -> None:
+    clouds = np.random.default_rng(0).normal(size=(4, 400, 12))
+    with pytest.raises(TimeoutError):
+        betti_numbers_batch(clouds, radius=4.5, max_dim=2, threads=1, time_budget=1e-9)
+
+
+def test_more_memory_than_allowed_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = random_graph(300, 0.5, 0)
+    cloud = np.random.default_rng(0).normal(size=(300, 4))
+    monkeypatch.setenv("UNKNOT_MEMORY_GB", "0.00001")
+    says = (
+        r"homology of 300 points \(.+\): expected at most 1e-05 GB; "
+        r"take a subsample, a smaller scale or max_dim, or raise UNKNOT_MEMORY_GB$"
+    )
+    with pytest.raises(InputError, match=says):
+        betti_numbers(graph, max_dim=2)
+    with pytest.raises(InputError, match=says):
+        betti_numbers_batch([cloud[:5], cloud, cloud[:7]], radius=2.0)
+    with pytest.raises(InputError, match=says):
+        betti_numbers_batch([cloud[:9], cloud], k=8, hops=2)
+
+
+def test_a_bar_counts_from_its_birth_until_before_its_death() -> None:
+    bars = (np.array([[0.0, np.inf], [0.0, 1.0]]), np.array([[1.0, 2.0]]))
+    diagram = PersistenceDiagram(bars, 3)
+    radii = (-0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
+    assert [diagram.betti_at(r) for r in radii] == [(0, 0), (2, 0), (2, 0), (1, 1), (1, 1), (1, 0)]
+
+
+def test_persistence_goes_as_far_as_asked() -> None:
+    octahedron = np.concatenate([np.eye(3), -np.eye(3)])
+    assert len(persistence(octahedron).bars) == 2
+    whole = persistence(octahedron, max_dim=2)
+    assert [len(b) for b in whole.bars] == [6, 0, 1] and whole.n_points == 6
+    assert whole.bars[2][0] == pytest.approx([np.sqrt(2), 2.0])
+    assert whole.bars[2].dtype == np.float64
+    near = persistence(octahedron, max_dim=2, max_radius=1.5)
+    assert near.bars[2][0] == pytest.approx([np.sqrt(2), np.inf])
+    pair = persistence([[0.0, 0.0], [3.0, 4.0]])
+    assert sorted(pair.bars[0].ravel()) == pytest.approx([0, 0, 5, np.inf])
+    with pytest.raises(InputError, match="max_dim = 3"):
+        persistence(octahedron, max_dim=3)
+
+
+ONE_RULE = "expected exactly one rule; pass radius=... or k=..., hops=..."
+DIMENSIONS = "expected 0, 1 or 2; pass max_dim=1 for b0 and b1"
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: betti_numbers(cross_polytope(2), max_dim=3), f"max_dim = 3: {DIMENSIONS}"),
+        (lambda: betti_numbers(cross_polytope(2), max_dim=-1), f"max_dim = -1: {DIMENSIONS}"),
+        (lambda: betti_numbers(cross_polytope(2), max_dim=True), f"max_dim = True: {DIMENSIONS}"),
+        (lambda: betti_numbers_batch([np.eye(2)]), f"radius = None, k = None: {ONE_RULE}"),
+        (
+            lambda: betti_numbers_batch([np.eye(2)], radius=1.0, k=1),
+            f"radius = 1.0, k = 1: {ONE_RULE}",
+        ),
+        (
+            lambda: betti_numbers_batch([np.eye(2)], k=2),
+            "k = 2 with a cloud of 2 points: expected more points than k; lower k",
+        ),
+        (
+            lambda: betti_numbers_batch([np.eye(3)], k=0),
+            "k = 0: expected a whole number >= 1; pass e.g. k=1",
+        ),
+        (
+            lambda: betti_numbers_batch([np.eye(3)], k=1, hops=0),
+            "hops = 0: expected a whole number >= 1; pass e.g. hops=1",
+        ),
+        (
+            lambda: betti_numbers_batch([np.eye(3)], k=1, threads=-1),
+            "threads = -1: expected a whole number >= 0; pass e.g. threads=1",
+        ),
+        (
+            lambda: betti_numbers(cross_polytope(2), time_budget=0),
+            "time_budget = 0: expected seconds > 0; pass e.g. time_budget=60",
+        ),
+        (
+            lambda: betti_numbers(cross_polytope(2), time_budget=float("nan")),
+            "time_budget = nan: expected seconds > 0; pass e.g. time_budget=60",
+        ),
+        (lambda: persistence([[0.0, 0.0]]), "1 point(s): expected at least 2; pass more points"),
+    ],
+)
+def test_bad_input(call: object, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        call()  # type: ignore[operator]
+    assert str(caught.value) == says

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unknot.core.errors import InputError
+from unknot.topology.calibration import K_LADDER, calibrate
+from unknot.topology.graph import Scale, knn_graph, rips_graph, scale_graph
+from unknot.topology.homology import betti_numbers, betti_numbers_batch
+from unknot.topology.intervals import betti_interval
+from unknot.topology.shapes import make_shape
+from unknot.topology.sweep import Sensitivity, sensitivity
+
+RINGS = make_shape("rings", pairs=2, n=600, seed=0)
+FIRST = RINGS.points[RINGS.labels == 0]
+
+
+def test_measures_every_class_over_k_and_hops() -> None:
+    found = sensitivity(RINGS.points, RINGS.labels)
+    assert found.chosen == calibrate(RINGS.points, RINGS.labels)
+    assert found.labels() == [0, 1]
+    assert len(found.rows) == 2 * 3 * len(K_LADDER)
+    for row in found.rows[::7]:
+        assert row.scale.k is not None and row.scale.hops is not None
+        cloud = RINGS.points[RINGS.labels == row.label]
+        graph = knn_graph(cloud, k=row.scale.k, hops=row.scale.hops)
+        assert (row.b0, row.b1) == betti_numbers(graph).values
+        assert row.n_points == len(cloud)
+
+
+def test_the_grid_is_ready_to_draw() -> None:
+    found = sensitivity(RINGS.points, RINGS.labels, scale=Scale(k=13, hops=4))
+    grid = found.as_grid(1, "b1")
+    assert grid.x == tuple(sorted({*K_LADDER, 13}))
+    assert grid.y == (1, 2, 3, 4)
+    assert (grid.x_name, grid.y_name, grid.chosen) == ("k", "hops", (13, 4))
+    assert grid.values.shape == (4, len(K_LADDER) + 1)
+    row = next(r for r in found.rows if r.label == 1 and r.scale == Scale(k=20, hops=2))
+    assert grid.values[1, grid.x.index(20)] == row.b1
+
+
+def test_a_radius_is_measured_over_radii() -> None:
+    scale = calibrate(RINGS.points, RINGS.labels, rule="radius")
+    assert scale.radius is not None
+    found = sensitivity(RINGS.points, RINGS.labels, scale=scale)
+    grid = found.as_grid(0, "b0")
+    assert grid.values.shape == (1, 17)
+    assert (grid.x_name, grid.y_name, grid.chosen) == ("radius", "", (scale.radius, ""))
+    assert (grid.x[0], grid.x[-1]) == (scale.radius / 4, scale.radius * 4)
+    assert grid.values[0, 3] == betti_numbers(rips_graph(FIRST, radius=grid.x[3])).values[0]
+
+
+def test_cells_without_enough_points_are_empty() -> None:
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    found = sensitivity(points, [0] * 10 + [1] * 19 + [2])
+    values = found.as_grid(0, "b0").values
+    assert values.shape == (3, 9)  # k = 4 to 17 of the class of 19
+    np.testing.assert_array_equal(np.isnan(values), [[False] * 5 + [True] * 4] * 3)
+    assert not found.chosen.determined
+    assert found.labels() == [0, 1]
+
+
+def test_survives_a_journey_through_json() -> None:
+    found = sensitivity(RINGS.points)
+    assert found.labels() == [None]
+    assert Sensitivity.from_record(json.loads(json.dumps(found.to_record()))) == found
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: sensitivity(FIRST, scale=Scale()), "scale = given edges: expected k and hops"),
+        (lambda: sensitivity(FIRST, scale=Scale(radius=0.0)), "a radius > 0"),
+        (lambda: sensitivity([[0.0], [0.0]]), "one distinct point"),
+        (lambda: sensitivity(FIRST).as_grid(4, "b0"), r"label = 4: expected one of \[None\]"),
+        (lambda: sensitivity(FIRST).as_grid(None, "b2"), "number = 'b2': expected 'b0' or 'b1'"),  # type: ignore[arg-type]
+        (lambda: betti_interval(FIRST, Scale()), "scale = given edges"),
+        (lambda: betti_interval(FIRST, Scale(radius=1.0), repeats=0), "repeats = 0"),
+        (lambda: betti_interval(FIRST, Scale(radius=1.0), share=0.0), "share = 0.0"),
+        (lambda: betti_interval(FIRST, Scale(radius=1.0), share=1.5), "share = 1.5"),
+        (lambda: betti_interval(FIRST, Scale(radius=1.0), max_dim=3), "max_dim = 3"),
+        (lambda: betti_interval(np.empty((0, 2)), Scale(radius=1.0)), "0 rows"),
+        (lambda: betti_interval([[np.inf]], Scale(radius=1.0)), "finite"),
+    ],
+)
+def test_bad_input_is_refused(call: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        call()
+
+
+@pytest.mark.parametrize("scale", [Scale(k=12, hops=2), Scale(radius=0.3)])
+def test_an_interval_is_a_point_where_nothing_moves(scale: Scale) -> None:
+    assert betti_interval(FIRST, scale) == ((2, 2), (2, 2))
+
+
+def test_an_interval_holds_the_number_of_the_whole_cloud_and_of_its_subsamples() -> None:
+    cloud = np.random.default_rng(0).normal(size=(300, 3))
+    scale = Scale(k=5, hops=1)
+    found = betti_interval(cloud, scale, repeats=20, seed=3)
+    whole = betti_numbers(scale_graph(cloud, scale)).values
+    assert all(low <= value <= high for (low, high), value in zip(found, whole, strict=True))
+    assert found[1][0] < found[1][1]
+    rng = np.random.default_rng(99)
+    fresh = [cloud[rng.choice(300, 240, replace=False)] for _ in range(100)]
+    outside = sum(
+        not found[1][0] <= betti.values[1] <= found[1][1] for betti in betti_numbers_batch(fresh, k=5)
+    )
+    assert outside <= 25  # 2 of 21 are expected at most; the whole cloud makes it fewer
+
+
+def test_k_is_held() -> None:
+    # Every fifth point left out of a ring of 40: with k = 2 at one hop it stays one closed ring only
+    # where the neighbours on both sides still count.
+    angles = 2 * np.pi * np.arange(40) / 40
+    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    assert betti_interval(ring, Scale(k=8, hops=1), share=0.8) == ((1, 1), (1, 1))
+    assert betti_interval(ring, Scale(k=8, hops=1), share=0.8, max_dim=0) == ((1, 1),)
+
+
+def test_intervals_are_seeded_and_independent_of_threads() -> None:
+    cloud = np.random.default_rng(0).normal(size=(200, 3))
+    scale = Scale(k=5, hops=1)
+    one = betti_interval(cloud, scale, seed=1, threads=1)
+    assert one == betti_interval(cloud, scale, seed=1, threads=2)
+    assert any(betti_interval(cloud, scale, seed=s) != one for s in range(2, 6))
+
+
+@pytest.mark.parametrize("scale", [Scale(k=14, hops=2), Scale(radius=0.1)])
+def test_small_clouds_have_intervals(scale: Scale) -> None:
+    assert betti_interval([[1.0, 2.0]] * 5, scale) == ((1, 1), (0, 0))
+    assert betti_interval([[0.0], [0.05]], scale, share=0.5) == ((1, 1), (0, 0))
+    assert betti_interval(np.arange(10)[:, None] / 100, scale, max_dim=2) == ((1, 1), (0, 0), (0, 0))

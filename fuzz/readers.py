@@ -45,7 +45,7 @@ def check(data: bytes) -> None:
 
 def fill(corpus: Path) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from test_hostile import written
+    from helpers.damage import written
 
     corpus.mkdir(parents=True, exist_ok=True)
     for name, content in written(FOLDER).items():

@@ -5,10 +5,19 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.browser import WITH_WEBGL, WITHOUT_WEBGL, Browser
+from helpers.nets import factory
+from torch import nn
+
+from unknot.pruning.artifact import save_pruned
+from unknot.pruning.planning.plan import PruningPlan, plan_pruning
+from unknot.pruning.removal import prune
+from unknot.pruning.scoring.scores import score_filters
 
 # A source distribution has the tests, but not what these are about.
 needs_checkout = pytest.mark.skipif(
@@ -43,6 +52,30 @@ def missing(reason: str) -> None:
 
 
 @pytest.fixture
+def image_folder() -> Path:
+    folder = Path(os.environ.get("UNKNOT_DATA", ""))
+    if not (folder / "fashion_mnist" / "test.parquet").is_file():
+        missing("UNKNOT_DATA does not name a folder with fashion_mnist")
+    if importlib.util.find_spec("datasets") is None:
+        missing("datasets is not installed")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def webgl(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(chromium, tmp_path_factory.mktemp("browser"), WITH_WEBGL)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def no_webgl(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(chromium, tmp_path_factory.mktemp("flat"), WITHOUT_WEBGL)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
 def chromium() -> str:
     path = shutil.which("chromium")
     if path is None:
@@ -51,10 +84,11 @@ def chromium() -> str:
 
 
 @pytest.fixture
-def image_folder() -> Path:
-    folder = Path(os.environ.get("UNKNOT_DATA", ""))
-    if not (folder / "fashion_mnist" / "test.parquet").is_file():
-        missing("UNKNOT_DATA does not name a folder with fashion_mnist")
-    if importlib.util.find_spec("datasets") is None:
-        missing("datasets is not installed")
-    return folder
+def saved(tmp_path: Path) -> tuple[Path, nn.Module, PruningPlan]:
+    torch.manual_seed(0)
+    model = factory()
+    model(torch.randn(32, 1, 8, 8))  # batch norm statistics that are not the defaults
+    plan = plan_pruning(model, score_filters(model, criterion="l1"), torch.randn(2, 1, 8, 8), ratio=0.5)
+    slim = prune(model.eval(), plan)
+    save_pruned(slim, plan, tmp_path / "model")
+    return tmp_path / "model", slim, plan

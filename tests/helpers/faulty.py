@@ -1,6 +1,6 @@
 """Every writer of unknot, run in children that the kernel kills, cuts short or refuses.
 
-    python tests/helpers/faulty.py FOLDER FAULT ...
+    python -m helpers.faulty FOLDER FAULT ...   (from tests/)
 
 For each writer, where nothing stood before and where an earlier file did, and for each place at which
 the fault can strike, a child writes and the fault is done to it. One line of JSON tells what was found
@@ -35,7 +35,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from test_page import full_profile, outcome, plan, profile, scores
+from helpers.results import full_profile, outcome, plan, profile, scores
 from torch import nn
 
 from unknot.core.errors import InputError

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from unknot.nets.models import cnn
+
 Removed = Mapping[str, Sequence[int]]
 
 
@@ -135,3 +137,7 @@ def lived_in(model: nn.Module, seed: int = 0) -> nn.Module:
             if isinstance(tensor, Tensor) and (plain or isinstance(module, nn.InstanceNorm2d)):
                 nn.init.uniform_(tensor, low, high, generator=generator)
     return model.eval()
+
+
+def factory() -> nn.Module:
+    return cnn(1, 3, widths=(6, 8), batch_norm=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.nets import factory
 from torch import nn
 
 from unknot.core.errors import InputError
@@ -16,21 +17,6 @@ from unknot.pruning.artifact import load_pruned, save_pruned
 from unknot.pruning.outcome import PruningOutcome
 from unknot.pruning.removal import PruningPlan, plan_pruning, prune
 from unknot.pruning.scoring.scores import score_filters
-
-
-def factory() -> nn.Module:
-    return cnn(1, 3, widths=(6, 8), batch_norm=True)
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> tuple[Path, nn.Module, PruningPlan]:
-    torch.manual_seed(0)
-    model = factory()
-    model(torch.randn(32, 1, 8, 8))  # batch norm statistics that are not the defaults
-    plan = plan_pruning(model, score_filters(model, criterion="l1"), torch.randn(2, 1, 8, 8), ratio=0.5)
-    slim = prune(model.eval(), plan)
-    save_pruned(slim, plan, tmp_path / "model")
-    return tmp_path / "model", slim, plan
 
 
 def test_round_trip_computes_the_same(saved: tuple[Path, nn.Module, PruningPlan]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_scoring import built, scores_of
+from helpers.filters import built, scores_of
 from torch import nn
 
 import unknot as uk

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.filters import built, plain_scores, scores_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
-from test_scoring import built, plain_scores, scores_of
 from torch import Tensor, nn
 
 from unknot.nets.probe import Probe

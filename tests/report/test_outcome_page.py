@@ -6,55 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_browser import Browser, Tab, address, assert_quiet, chromium_path, webgl
-from test_page import HOSTILE, Page, outcome, page, plan, scores
+from helpers.browser import Browser, Tab, address, assert_quiet
+from helpers.page import Page, page
+from helpers.results import HOSTILE, full_outcome, outcome, plan, scores
 
-import unknot as uk
-from unknot.nets.timing import Latency
-from unknot.nets.tuning import Tuning
-from unknot.pruning.comparison import Rival
-from unknot.pruning.onnx_export import ExportReport, Parity
-from unknot.pruning.outcome import PruningOutcome, Round
-from unknot.pruning.refitting.reconstruction import LayerRefit, RefitReport
-from unknot.pruning.scoring.thresholds import ThresholdRow
+from unknot.pruning.outcome import Round
 from unknot.report.page import load_result
-
-__all__ = ["chromium_path", "webgl"]  # fixtures
-
-
-def full_outcome(layer: str = "conv1", criterion: str = "elder") -> PruningOutcome:
-    mended = RefitReport(
-        (LayerRefit(layer, 0.0, 0.0), LayerRefit("conv2", 0.25, 0.03)), 0.5, 0.04, 200, ("out is called",)
-    )
-    thresholds = tuple(
-        ThresholdRow(name, n, uk.Scale(radius=q), 10, min(10, n // 20 + i), q)
-        for name in (layer, "conv2")
-        for n in (100, 200)
-        for i, q in enumerate((0.02, 0.1))
-    )
-    times = (Latency(1, 0.5, 0.1, 50), Latency(64, 4.0, 0.2, 50))
-    slow = outcome()
-    return replace(
-        slow,
-        cost_before=replace(slow.cost_before, activation_bytes=7000, latencies=times),
-        cost_after=replace(slow.cost_after, activation_bytes=3500, latencies=times),
-        verdict="Against the original it is not faster.",
-        rounds=(
-            Round(4, 0.31, 0.9, 0.93, mended, Tuning(5, 2, (0.9, 0.91, 0.95), 40)),
-            Round(3, 0.41, 0.92, None, mended, None),
-        ),
-        rivals=tuple(
-            Rival(name, share, share + 0.01, 0.9 - share / 10 - i / 100)
-            for i, name in enumerate((criterion, "random"))
-            for share in (0.75, 0.5)
-        ),
-        thresholds=thresholds,
-        max_betti=300.0,
-        export=ExportReport(
-            "model.onnx", 12345, 20, (Parity(1, 1e-7, 3e-7), Parity(64, 1e-7, 2e-7)), times,
-            (Latency(1, 0.25, 0.1, 50), Latency(64, 2.0, 0.2, 50)), 2, {"torch": "2.99"},
-        ),
-    )  # fmt: skip
 
 
 def text_of(shown: Page) -> str:

@@ -3,164 +3,36 @@
 from __future__ import annotations
 
 import base64
-import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.page import page
+from helpers.results import (
+    HOSTILE,
+    KNN,
+    UNDETERMINED,
+    everything,
+    filter_profile,
+    full_profile,
+    hostile_results,
+    outcome,
+    plan,
+    profile,
+    scores,
+    study_rows,
+)
 
 import unknot as uk
 from unknot.nets.training import LabelledData
 from unknot.profiles.journal import write_profile
-from unknot.profiles.profile import EpochAccuracy, ProfileRow
+from unknot.profiles.profile import ProfileRow
 from unknot.profiles.projection import CloudView
-from unknot.pruning.scoring.scores import FilterScore, FilterScores
 from unknot.report.page import load_result, write_report
-from unknot.study.study import StudyRow
-from unknot.topology.sweep import Sensitivity, SensitivityRow
-
-HOSTILE = "</script><script>document.title = 'hacked'</script><img src=x onerror=document.title='hacked'>"
-KNN = uk.Scale(k=14, hops=2)
-UNDETERMINED = uk.Scale(k=9, hops=1, determined=False, note="no plateau of k")
-
-
-def profile(layers: tuple[str, ...] = ("input", "act1", "out"), epochs: int = 2) -> uk.TopologyProfile:
-    rows = [
-        ProfileRow(epoch, layer, 0, label, None, 731 + label, 9 - epoch, 60 * label, None, KNN)
-        for epoch in range(epochs)
-        for layer in layers
-        for label in (0, 1)
-    ]
-    rows[-1] = replace(rows[-1], scale=UNDETERMINED)
-    return uk.TopologyProfile(tuple(rows), 4711, {"unknot": "0.0.7", "torch": "2.99"})
-
-
-def full_profile(
-    layers: tuple[str, ...] = ("input", "act1", "out"), epochs: int = 4
-) -> uk.TopologyProfile:
-    """With everything that a profile may carry."""
-    rng = np.random.default_rng(0)
-    views = [
-        CloudView(
-            epoch, layer, 0, (0, 1) * 10, tuple(map(tuple, rng.normal(size=(20, 3)).round(3))), 0.87
-        )
-        for epoch in range(epochs)
-        for layer in layers
-    ]
-    grid = [(label, k, hops) for label in (0, 1) for k in (7, 14) for hops in (1, 2)]
-    knn = [SensitivityRow(c, 500, uk.Scale(k=k, hops=h), k + h - 1, c) for c, k, h in grid][:-1]
-    rips = [SensitivityRow(0, 500, uk.Scale(radius=r), 9, int(r)) for r in (0.5, 1.0)]
-    base = profile(layers, epochs)
-    last = replace(base.rows[-1], note="constant")
-    return replace(
-        base,
-        rows=(*base.rows[:-1], last),
-        accuracy=tuple(EpochAccuracy(e, 0.5 + e / 10, None if e % 2 else e / 10) for e in range(epochs)),
-        settings={"by": "class", "layers": ("act*",), "tokens": "mean", "max_points": 1000},
-        notes=("norm2 never ran",),
-        views=tuple(views),
-        sensitivity=Sensitivity((*knn, *rips), uk.Scale(k=14, hops=2)),
-    )
-
-
-def filter_profile() -> uk.TopologyProfile:
-    rows = [
-        ProfileRow(None, layer, 0, None, i, 40, 1 + i, i, 0, KNN)
-        for layer, filters in (("conv1", 3), ("conv2", 5))
-        for i in range(filters)
-    ]
-    return uk.TopologyProfile(tuple(rows), 0, {"unknot": "0.0.7"})
-
-
-def study_rows(data: str = "rings", activation: str = "zfold") -> tuple[StudyRow, ...]:
-    return (
-        StudyRow(data, "relu", 0.001, 1.0, 0.99, 3, 1, (None, 47, None), None),
-        StudyRow(data, activation, 0.003, 0.5, 0.99, 3, 2, (11, None, 13), 13.0),
-        StudyRow(data, activation, 0.003, 0.5, 0.95, 3, 3, (5, 6, 8), 6.0),
-    )
-
-
-def scores(layer: str = "conv1") -> FilterScores:
-    scale = uk.Scale(radius=1.25, note="2% quantile")
-    rows = [FilterScore(layer, i, 100.0 * i, "betti", 396, scale, (100 * i, 0)) for i in range(4)]
-    rows.append(FilterScore("conv2", 0, 7.0, "betti", 396, UNDETERMINED, (7, 0)))
-    return FilterScores(tuple(rows), "betti", remove_high=True)
-
-
-def plan(layer: str = "conv1") -> uk.PruningPlan:
-    return uk.PruningPlan(
-        removed={layer: [2, 3]},
-        reasons={layer: ["Betti number 200 > 150", "Betti number 300 > 150"]},
-        kept_layers={"conv2": "its channels are the model's output"},
-        filters={layer: 4, "conv2": 1},
-        criterion="betti",
-        input_shape=(1, 8, 8),
-    )
-
-
-def outcome() -> uk.PruningOutcome:
-    before = uk.Cost(56714, 29532160, 228160, 0.647, 0.073, 64, "cpu", 2)
-    after = replace(before, parameters=22942, macs=10048128, bytes=92616, latency_ms=0.522)
-    return uk.PruningOutcome(0.9944, 0.925, before, after, 5, 3)
-
-
-def everything() -> tuple[object, ...]:
-    return (
-        ("by class", full_profile(epochs=3)),
-        ("by filter", filter_profile()),
-        study_rows(),
-        scores(),
-        plan(),
-        outcome(),
-    )
-
-
-class Page(HTMLParser):
-    """Tags, the text that a reader sees, addresses that are loaded, and the data of the plots."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.headings: list[str] = []
-        self.text = ""
-        self.addresses: list[str] = []
-        self.code: list[str] = []
-        self._in = ""
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self._in = tag
-        self.addresses += [
-            value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")
-        ]
-
-    def handle_endtag(self, tag: str) -> None:
-        self._in = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._in in ("script", "style"):
-            self.code.append(data)
-            return
-        self.text += data
-        if self._in == "h2":
-            self.headings.append(data)
-
-    @property
-    def plots(self) -> dict[str, list[dict[str, object]]]:
-        parsed: dict[str, list[dict[str, object]]] = json.loads(
-            next(c for c in self.code if c[:1] == "{")
-        )
-        return parsed
-
-
-def page(path: Path, *results: object, title: str = "unknot report") -> Page:
-    return Page(write_report(path / "report.html", *results, title=title))
 
 
 def test_every_result_has_its_section_and_no_other(tmp_path: Path) -> None:
@@ -324,17 +196,6 @@ def test_names_stay_text(tmp_path: Path) -> None:
     assert hostile.tags.count("script") == plain.tags.count("script") == 4
     assert "img" not in hostile.tags
     assert hostile.text.count(HOSTILE) > 8
-
-
-def hostile_results() -> tuple[object, ...]:
-    return (
-        (HOSTILE, replace(full_profile((HOSTILE, "<b>act</b>"), epochs=3), notes=(HOSTILE,))),
-        ("b", filter_profile()),
-        (HOSTILE, study_rows(HOSTILE, HOSTILE)),
-        (HOSTILE, scores(HOSTILE)),
-        (HOSTILE, plan(HOSTILE)),
-        outcome(),
-    )
 
 
 def test_nothing_is_loaded_from_outside(tmp_path: Path) -> None:

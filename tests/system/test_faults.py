@@ -37,7 +37,7 @@ from unknot.study.study import Study
 from unknot.study.trials import TrialFile
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="faults of POSIX systems")
-HERE = Path(__file__).parents[1] / "helpers"
+TESTS = Path(__file__).parents[1]
 Found = dict[str, Any]
 QUICK = {name for name, writer in WRITERS.items() if not writer.slow}
 
@@ -51,10 +51,11 @@ def home() -> Iterator[Path]:
 
 
 def injected(home: Path, *faults: str, through: str = "") -> list[Found]:
-    command = [sys.executable, str(HERE / "faulty.py"), str(home), *faults]
+    command = [sys.executable, "-m", "helpers.faulty", str(home), *faults]
     if through:
         command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", through, "sh", *command]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert ran.returncode == 0, ran.stderr[-2000:]
     return [json.loads(line) for line in ran.stdout.splitlines()]
 
@@ -449,12 +450,12 @@ def test_the_command_refuses_what_does_not_fit(tmp_path: Path, monkeypatch: pyte
 
 @needs_checkout
 def test_every_test_that_the_page_names_exists() -> None:
-    text = (HERE.parent / "docs" / "faults.md").read_text()
+    text = (TESTS.parent / "docs" / "faults.md").read_text()
     rows = [
         line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| fault")
     ]
     named = [re.findall(r"`(test_\w+\.py)::(test_\w+)`", row.rsplit("|", 2)[1]) for row in rows]
     assert len(rows) > 25 and all(named)
     for file, name in {pair for pairs in named for pair in pairs}:
-        tree = ast.parse((HERE / file).read_text())
+        tree = ast.parse((TESTS / file).read_text())
         assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, name

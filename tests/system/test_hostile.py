@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import os
@@ -17,27 +16,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.faulty import trial
+from helpers.browser import Browser, Tab, address, assert_quiet
+from helpers.damage import written
+from helpers.nets import factory
+from helpers.page import page
+from helpers.results import filter_profile, full_outcome, full_profile, plan, scores, study_rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_artifact import factory, saved
-from test_browser import Browser, Tab, address, assert_quiet, chromium_path, webgl
-from test_outcome_page import full_outcome
-from test_page import filter_profile, full_profile, page, plan, scores, study_rows
 from torch import nn
 
 from unknot.cli.app import main
 from unknot.cli.sources import load_data
 from unknot.core.errors import InputError
 from unknot.core.files import typed
-from unknot.profiles.journal import read_profile, write_profile
+from unknot.profiles.journal import read_profile
 from unknot.pruning.artifact import load_pruned
 from unknot.pruning.removal import PruningPlan
 from unknot.report.page import load_result, write_report
-from unknot.study.trials import TrialFile
 from unknot.topology.cloud import load_points
-
-__all__ = ["chromium_path", "saved", "webgl"]  # fixtures
 
 EXAMPLES = int(os.environ.get("UNKNOT_EXAMPLES", "60"))
 FUZZ = settings(
@@ -237,25 +233,6 @@ def test_labels_that_are_no_classes_are_refused(tmp_path: Path, labels: list[obj
 
 
 # ---- fuzz: files
-
-
-def written(tmp_path: Path) -> dict[str, bytes]:
-    """One whole file of every kind that can be read."""
-    table = ["parquet"] if importlib.util.find_spec("pyarrow") else []
-    for suffix in ("json", "jsonl", *table):
-        write_profile(tmp_path / f"profile.{suffix}", full_profile(epochs=2))
-    scores().to_json(tmp_path / "scores.json")
-    plan().to_json(tmp_path / "plan.json")
-    full_outcome().to_json(tmp_path / "outcome.json")
-    TrialFile(tmp_path / "study.sqlite").add([trial(0)])
-    points = np.random.default_rng(0).normal(size=(12, 2))
-    np.save(tmp_path / "points.npy", points)
-    np.savez_compressed(tmp_path / "points.npz", points=points, labels=np.arange(12) % 2)
-    np.savetxt(tmp_path / "points.csv", points, delimiter=",", header="x,y")
-    found = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    for path in tmp_path.iterdir():
-        path.unlink()
-    return found
 
 
 def damaged(content: bytes, seed: int) -> bytes:

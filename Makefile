@@ -25,7 +25,7 @@ endef
 help:
 	@echo "make demo    install, then run the whole story into runs/demo (under 3 minutes)"
 	@echo "make test    install, then run the tests"
-	@echo "make lint    ruff, mypy and the spelling"
+	@echo "make lint    ruff, mypy, the contracts of imports and the spelling"
 	@echo "make docs    build the documentation into site/"
 	@echo "make wheel   build the sdist, and from it the wheel, into dist/, and check both"
 	@echo "make wheel-test  the wheel in a new environment without a compiler: doctor, demo --quick, the README"
@@ -56,6 +56,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	$(BIN)/python tests/install/version.py

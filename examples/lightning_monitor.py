@@ -16,7 +16,7 @@ warnings.filterwarnings("ignore", ".*(does not have many workers|LeafSpec)")
 class Classifier(pl.LightningModule):
     def __init__(self):
         super().__init__()
-        self.net = uk.init_by_gain(uk.mlp(3, 2, activation=uk.ZFold), uk.ZFold(), seed=0)
+        self.net = uk.activations.init_by_gain(uk.nets.mlp(3, 2, activation=uk.ZFold), uk.ZFold(), seed=0)
 
     def forward(self, points):
         return self.net(points)

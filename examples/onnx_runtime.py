@@ -8,10 +8,10 @@ import torch
 
 import unknot as uk
 
-digits, test = uk.load_images("digits"), uk.load_images("digits", split="test")
+digits, test = uk.nets.load_images("digits"), uk.nets.load_images("digits", split="test")
 torch.manual_seed(0)
-model = uk.cnn(1, 10, batch_norm=True)
-uk.train(model, digits.images, digits.labels, epochs=10, learning_rate=3e-3)
+model = uk.nets.cnn(1, 10, batch_norm=True)
+uk.nets.train(model, digits.images, digits.labels, epochs=10, learning_rate=3e-3)
 
 loader = [(digits.images, digits.labels)]
 scores = uk.score_filters(model, loader, criterion="elder-surgeon")

@@ -6,10 +6,10 @@ import unknot as uk
 
 shape = uk.make_shape("rings", pairs=3, n=1500, seed=0)
 points, labels = torch.from_numpy(shape.points).float(), torch.from_numpy(shape.labels)
-model = uk.init_by_gain(uk.mlp(3, 2, activation=uk.ZFold), uk.ZFold(), seed=0)
+model = uk.activations.init_by_gain(uk.nets.mlp(3, 2, activation=uk.ZFold), uk.ZFold(), seed=0)
 
 with uk.Monitor(model, [(points, labels)], layers=["act*", "out"], max_points=1500) as monitor:
-    curve = uk.train(model, points, labels, epochs=20, stop_at=0.99)
+    curve = uk.nets.train(model, points, labels, epochs=20, stop_at=0.99)
     monitor.record(len(curve.train_accuracy))
 
 print(f"true: {dict(shape.betti)}; scale: {monitor.scale} ({monitor.scale.note})")

@@ -26,11 +26,11 @@ from unknot.core.console import print_table
 from unknot.core.errors import InputError
 from unknot.core.files import write_text
 from unknot.profiles.profile import library_versions
-from unknot.study.stacked_training import Curve
 from unknot.study.study import GAINS, LEARNING_RATES, Study, StudyRow
 from unknot.study.survival import Comparison, compare, ratio_text, times_text
 from unknot.study.task import rank_cell
-from unknot.study.untangling import UntanglingRow, prediction, untangling
+from unknot.study.trials import Curve
+from unknot.study.untangling import UntanglingRow, prediction, untangling_rows
 from unknot.topology.shapes import SHAPES, make_shape
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -92,7 +92,7 @@ def main() -> None:
             "relu_as_usual": [asdict(row) for row in plain],
             "verdicts": [asdict(found) for found in verdicts],
         }
-    falls = untangling(tuned.trials())
+    falls = untangling_rows(tuned.trials())
     print_falls([row for row in falls if row.layer == "all"])
     record["untangling"] = [asdict(row) for row in falls]
     record["prediction"] = {}

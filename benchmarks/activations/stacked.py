@@ -33,9 +33,10 @@ from unknot.nets.models import mlp
 from unknot.nets.training import one_thread
 from unknot.profiles.profile import library_versions
 from unknot.study.stack import Stack
-from unknot.study.stacked_training import Curve, train_alone, train_stack
+from unknot.study.stacked_training import train_alone, train_stack
 from unknot.study.study import GAINS, LEARNING_RATES
 from unknot.study.task import CHOOSE_BY
+from unknot.study.trials import Curve
 
 RESULTS = Path(__file__).parents[1] / "results"
 DATA = load_data("rings").without_test()

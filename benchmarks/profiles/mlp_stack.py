@@ -21,7 +21,7 @@ from unknot.nets.models import mlp
 
 @dataclass(frozen=True)
 class Net:
-    """A `uk.mlp` with two classes; ``gain`` multiplies the variance-preserving one."""
+    """A `uk.nets.mlp` with two classes; ``gain`` multiplies the variance-preserving one."""
 
     inputs: int
     width: int

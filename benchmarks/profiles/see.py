@@ -47,7 +47,7 @@ def monitored(activation: Any, background: bool | None) -> float:
     shape = uk.make_shape("rings", seed=0)
     points, labels = torch.from_numpy(shape.points).float(), torch.from_numpy(shape.labels)
     torch.manual_seed(0)
-    model = uk.mlp(3, 2, activation=activation)
+    model = uk.nets.mlp(3, 2, activation=activation)
     scale = uk.Scale(k=14, hops=2)
     if background is None:
         start = time.perf_counter()
@@ -99,7 +99,7 @@ def filter_cost() -> dict[str, Any]:
 
 def measure_filters() -> dict[str, Any]:
     torch.manual_seed(0)
-    model = uk.resnet(3, 10, widths=(64, 128, 256, 512), blocks=2)
+    model = uk.nets.resnet(3, 10, widths=(64, 128, 256, 512), blocks=2)
     samples = torch.randn(300, 3, 32, 32)
     start = time.perf_counter()
     profile = uk.measure(model, samples, by="filter", scale=uk.Scale(k=14, hops=2), max_points=300)

@@ -41,10 +41,11 @@ from torch_pruning_cases import run_cases
 
 from unknot.core.console import print_table
 from unknot.core.files import write_text
+from unknot.nets.accuracy import measure_accuracy
 from unknot.nets.cost import count_macs
 from unknot.nets.images import load_images
 from unknot.nets.models import cnn, resnet
-from unknot.nets.training import accuracy, one_thread, train
+from unknot.nets.training import one_thread, train
 from unknot.profiles.profile import library_versions
 from unknot.pruning.planning.plan import plan_pruning
 from unknot.pruning.refitting.reconstruction import refit
@@ -131,7 +132,7 @@ class Trial:
         return self.train.images, self.train.labels
 
     def hits(self, model: nn.Module) -> float:
-        return accuracy(model, self.test.images, self.test.labels)
+        return measure_accuracy(model, self.test.images, self.test.labels)
 
     def removed(self, model: nn.Module) -> float:
         return 1 - count_macs(model, self.train.images[:1]) / self.macs

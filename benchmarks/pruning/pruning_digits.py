@@ -22,8 +22,9 @@ from torch import nn
 from unknot.cli.sources import load_data
 from unknot.core.console import print_table
 from unknot.core.files import write_text
+from unknot.nets.accuracy import measure_accuracy
 from unknot.nets.models import cnn
-from unknot.nets.training import accuracy, one_thread, train
+from unknot.nets.training import one_thread, train
 from unknot.profiles.profile import library_versions
 from unknot.pruning.removal import PruningPlan, plan_pruning, prune
 from unknot.pruning.scoring.scores import score_filters
@@ -86,7 +87,7 @@ def tuned(model: nn.Module, plan: PruningPlan, seed: int) -> float:
 
 
 def test_accuracy(model: nn.Module) -> float:
-    return accuracy(model, DIGITS.test_inputs, DIGITS.test_labels)
+    return measure_accuracy(model, DIGITS.test_inputs, DIGITS.test_labels)
 
 
 def spread(values: list[float]) -> str:

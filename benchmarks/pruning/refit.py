@@ -23,10 +23,11 @@ from torch import Tensor, nn
 
 from unknot.core.console import print_table
 from unknot.core.files import write_text
+from unknot.nets.accuracy import measure_accuracy
 from unknot.nets.images import load_images
 from unknot.nets.models import cnn
 from unknot.nets.recording import capture
-from unknot.nets.training import accuracy, one_thread, train
+from unknot.nets.training import one_thread, train
 from unknot.profiles.profile import library_versions
 from unknot.pruning.refitting.reconstruction import refit
 from unknot.pruning.removal import PruningPlan, plan_pruning, prune
@@ -70,7 +71,7 @@ def trials(seed: int) -> list[dict[str, str | float]]:
     torch.manual_seed(seed)
     model = cnn(1, 10, widths=(32, 64, 64), batch_norm=True)
     train(model, TRAIN.images, TRAIN.labels, epochs=6, learning_rate=3e-3, seed=seed)
-    before = accuracy(model, TEST.images, TEST.labels)
+    before = measure_accuracy(model, TEST.images, TEST.labels)
     rows: list[dict[str, str | float]] = []
     for criterion in ("l1", "random"):
         scores = score_filters(model, criterion=criterion, seed=seed)
@@ -80,7 +81,7 @@ def trials(seed: int) -> list[dict[str, str | float]]:
             refitted = copy.deepcopy(pruned)
             report = refit(model, refitted, plan, TRAIN.images[:2048], seed=seed)
             nets = (pruned, recalibrated(pruned), mapped(model, pruned, plan), refitted)
-            found = [accuracy(net, TEST.images, TEST.labels) for net in nets]
+            found = [measure_accuracy(net, TEST.images, TEST.labels) for net in nets]
             row: dict[str, str | float] = {
                 "seed": seed, "criterion": criterion, "macs": share, "before": before,
                 "output_error_before": report.output_before, "output_error_after": report.output_after,

@@ -58,7 +58,7 @@ print(scale, "|", scale.note)
 # merge and fill up.
 
 # %% alt="b0 and b1 of class 0 against k at one, two and three hops, with a plateau at the true value 3 around the chosen k."
-found = uk.sensitivity(points, labels, scale=scale)
+found = uk.topology.sensitivity(points, labels, scale=scale)
 figure, both = plt.subplots(1, 2, figsize=(6.5, 2.6), layout="constrained", sharex=True)
 for axes, number in zip(both, ("b0", "b1"), strict=True):
     grid = found.as_grid(0, number)
@@ -87,11 +87,11 @@ plt.show()
 # untrained net: a wide net with random weights can merge components too, and only what differs from it was learnt.
 
 # %%
-model = uk.init_by_gain(uk.mlp(3, 2), torch.nn.ReLU(), seed=0)  # six hidden layers of 50
+model = uk.activations.init_by_gain(uk.nets.mlp(3, 2), torch.nn.ReLU(), seed=0)  # six hidden layers of 50
 with uk.Monitor(
     model, [(points, labels)], layers=["act*", "out"], max_points=900, scale=scale
 ) as monitor:
-    curve = uk.train(model, points, labels, epochs=60, learning_rate=3e-3, stop_at=0.999)
+    curve = uk.nets.train(model, points, labels, epochs=60, learning_rate=3e-3, stop_at=0.999)
     monitor.record(len(curve.train_accuracy))
 profile = monitor.profile
 for accuracy in profile.accuracy:
@@ -143,7 +143,7 @@ for row in measured.rows:
 # measures compares layers at one arbitrary scale, no more.
 
 # %%
-digits = uk.load_images("digits")
+digits = uk.nets.load_images("digits")
 doubtful = uk.calibrate(digits.images.flatten(1), digits.labels)
 print(doubtful, "|", doubtful.note)
 

@@ -15,7 +15,8 @@ import onnxruntime
 import torch
 
 import unknot as uk
-from unknot.nets.training import LabelledData, accuracy
+from unknot.nets.accuracy import measure_accuracy
+from unknot.nets.data import LabelledData
 from unknot.pruning.comparison import compare_criteria
 from unknot.pruning.planning.budget import Budget
 from unknot.pruning.recipe import Recipe
@@ -25,16 +26,16 @@ torch.manual_seed(0)
 plt.rcParams |= {"figure.dpi": 120, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 # %%
-digits, test = uk.load_images("digits"), uk.load_images("digits", split="test")
+digits, test = uk.nets.load_images("digits"), uk.nets.load_images("digits", split="test")
 
 
 def net():
-    return uk.cnn(1, 10, widths=(32, 64, 64), batch_norm=True)
+    return uk.nets.cnn(1, 10, widths=(32, 64, 64), batch_norm=True)
 
 
 model = net()
-uk.train(model, digits.images, digits.labels, epochs=8, learning_rate=3e-3)
-before = accuracy(model, test.images, test.labels)
+uk.nets.train(model, digits.images, digits.labels, epochs=8, learning_rate=3e-3)
+before = measure_accuracy(model, test.images, test.labels)
 print(f"{before:.2%} of {len(test.labels)} test images read rightly")
 
 # %% [markdown]
@@ -81,9 +82,9 @@ plt.show()
 pruned = uk.prune(model, plan)
 slim = uk.prune(model, plan, refit=loader)
 tuned = copy.deepcopy(slim)
-uk.train(tuned, digits.images, digits.labels, epochs=2)
+uk.nets.train(tuned, digits.images, digits.labels, epochs=2)
 stages = {"before": model, "as pruned": pruned, "refitted": slim, "two epochs more": tuned}
-hits = {name: accuracy(stage, test.images, test.labels) for name, stage in stages.items()}
+hits = {name: measure_accuracy(stage, test.images, test.labels) for name, stage in stages.items()}
 for name, share in hits.items():
     print(f"{name:16} {share:.2%}")
 

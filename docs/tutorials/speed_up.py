@@ -134,9 +134,11 @@ for baseline in ("relu", "hardtanh"):
 # %%
 model = torch.nn.Sequential(torch.nn.Linear(3, 50), torch.nn.ReLU(), torch.nn.Linear(50, 2))
 model = uk.replace_activations(model, uk.ZFold, where=torch.nn.ReLU)
-model = uk.init_by_gain(model, uk.ZFold(), seed=0)
+model = uk.activations.init_by_gain(model, uk.ZFold(), seed=0)
 print(model)
-print(f"gain of ZFold: {uk.gain(uk.ZFold()):.3f}, of ReLU: {uk.gain(torch.nn.ReLU()):.3f}")
+print(
+    f"gain of ZFold: {uk.activations.gain(uk.ZFold()):.3f}, of ReLU: {uk.activations.gain(torch.nn.ReLU()):.3f}"
+)
 
 # %% [markdown]
 # ## When not to

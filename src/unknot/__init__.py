@@ -1,12 +1,13 @@
 """See, speed up and shrink neural networks by the topology of the data that flows through them.
 
-The public names are listed in ``__init__.pyi``. Each is imported when it is first used, so that
-``import unknot`` is quick and the topology of points needs no torch.
+What people call first stands here; everything else, results among it, one step down in six rooms:
+`topology`, `nets`, `profiles`, `activations`, `study`, `pruning`. The names are listed in
+``__init__.pyi``, and each is imported when it is first used.
 """
 
-import lazy_loader
+from unknot.core.doors import open_door
 
-_import, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_get, __dir__, __all__ = open_door(__name__, __file__)
 
 
 def __getattr__(name: str) -> object:
@@ -14,9 +15,4 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version(__name__)
-    try:
-        return _import(name)
-    except ModuleNotFoundError as error:
-        from unknot.core.errors import missing_package
-
-        raise missing_package(error) from error
+    return _get(name)

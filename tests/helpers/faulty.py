@@ -47,8 +47,7 @@ from unknot.profiles.profile import EpochAccuracy, TopologyProfile
 from unknot.pruning.artifact import save_pruned
 from unknot.pruning.onnx_export import export_onnx
 from unknot.report.page import write_report
-from unknot.study.stacked_training import Curve
-from unknot.study.trials import Trial, TrialFile, TrialSettings
+from unknot.study.trials import Curve, Trial, TrialFile, TrialSettings
 
 NOBODY = 65534
 EVENTS = {

@@ -74,9 +74,9 @@ def solid() -> nn.Module:
 
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "cnn": (lambda: uk.cnn(1, 3, widths=(6, 5)), (1, 8, 8)),
-    "cnn with norm": (lambda: uk.cnn(1, 3, widths=(6, 5), batch_norm=True), (1, 8, 8)),
-    "resnet": (lambda: uk.resnet(1, 3, widths=(4, 6)), (1, 8, 8)),
+    "cnn": (lambda: uk.nets.cnn(1, 3, widths=(6, 5)), (1, 8, 8)),
+    "cnn with norm": (lambda: uk.nets.cnn(1, 3, widths=(6, 5), batch_norm=True), (1, 8, 8)),
+    "resnet": (lambda: uk.nets.resnet(1, 3, widths=(4, 6)), (1, 8, 8)),
     "functional": (Functional, (1, 8, 8)),
     "grouped": (Grouped, (1, 8, 8)),
     "channels last": (ChannelsLast, (1, 7, 7)),

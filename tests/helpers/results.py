@@ -8,8 +8,8 @@ import numpy as np
 
 import unknot as uk
 from unknot.nets.timing import Latency
-from unknot.nets.tuning import Tuning
-from unknot.profiles.profile import EpochAccuracy, ProfileRow
+from unknot.nets.training import Tuning
+from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile
 from unknot.profiles.projection import CloudView
 from unknot.pruning.comparison import Rival
 from unknot.pruning.onnx_export import ExportReport, Parity
@@ -25,7 +25,7 @@ KNN = uk.Scale(k=14, hops=2)
 UNDETERMINED = uk.Scale(k=9, hops=1, determined=False, note="no plateau of k")
 
 
-def profile(layers: tuple[str, ...] = ("input", "act1", "out"), epochs: int = 2) -> uk.TopologyProfile:
+def profile(layers: tuple[str, ...] = ("input", "act1", "out"), epochs: int = 2) -> TopologyProfile:
     rows = [
         ProfileRow(epoch, layer, 0, label, None, 731 + label, 9 - epoch, 60 * label, None, KNN)
         for epoch in range(epochs)
@@ -33,12 +33,10 @@ def profile(layers: tuple[str, ...] = ("input", "act1", "out"), epochs: int = 2)
         for label in (0, 1)
     ]
     rows[-1] = replace(rows[-1], scale=UNDETERMINED)
-    return uk.TopologyProfile(tuple(rows), 4711, {"unknot": "0.0.7", "torch": "2.99"})
+    return TopologyProfile(tuple(rows), 4711, {"unknot": "0.0.7", "torch": "2.99"})
 
 
-def full_profile(
-    layers: tuple[str, ...] = ("input", "act1", "out"), epochs: int = 4
-) -> uk.TopologyProfile:
+def full_profile(layers: tuple[str, ...] = ("input", "act1", "out"), epochs: int = 4) -> TopologyProfile:
     """With everything that a profile may carry."""
     rng = np.random.default_rng(0)
     views = [
@@ -64,13 +62,13 @@ def full_profile(
     )
 
 
-def filter_profile() -> uk.TopologyProfile:
+def filter_profile() -> TopologyProfile:
     rows = [
         ProfileRow(None, layer, 0, None, i, 40, 1 + i, i, 0, KNN)
         for layer, filters in (("conv1", 3), ("conv2", 5))
         for i in range(filters)
     ]
-    return uk.TopologyProfile(tuple(rows), 0, {"unknot": "0.0.7"})
+    return TopologyProfile(tuple(rows), 0, {"unknot": "0.0.7"})
 
 
 def study_rows(data: str = "rings", activation: str = "zfold") -> tuple[StudyRow, ...]:
@@ -88,8 +86,8 @@ def scores(layer: str = "conv1") -> FilterScores:
     return FilterScores(tuple(rows), "betti", remove_high=True)
 
 
-def plan(layer: str = "conv1") -> uk.PruningPlan:
-    return uk.PruningPlan(
+def plan(layer: str = "conv1") -> uk.pruning.PruningPlan:
+    return uk.pruning.PruningPlan(
         removed={layer: [2, 3]},
         reasons={layer: ["Betti number 200 > 150", "Betti number 300 > 150"]},
         kept_layers={"conv2": "its channels are the model's output"},
@@ -99,10 +97,10 @@ def plan(layer: str = "conv1") -> uk.PruningPlan:
     )
 
 
-def outcome() -> uk.PruningOutcome:
-    before = uk.Cost(56714, 29532160, 228160, 0.647, 0.073, 64, "cpu", 2)
+def outcome() -> uk.pruning.PruningOutcome:
+    before = uk.nets.Cost(56714, 29532160, 228160, 0.647, 0.073, 64, "cpu", 2)
     after = replace(before, parameters=22942, macs=10048128, bytes=92616, latency_ms=0.522)
-    return uk.PruningOutcome(0.9944, 0.925, before, after, 5, 3)
+    return uk.pruning.PruningOutcome(0.9944, 0.925, before, after, 5, 3)
 
 
 def everything() -> tuple[object, ...]:

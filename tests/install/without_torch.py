@@ -46,10 +46,10 @@ def topology() -> None:
     batch = uk.betti_numbers_batch([shape.points[shape.labels == c] for c in (0, 1)], radius=radius)
     assert [b.values for b in batch] == [shape.betti[c][:2] for c in (0, 1)]
     first = shape.points[shape.labels == 0]
-    low, high = uk.betti_interval(first, scale, repeats=3)[0]
+    low, high = uk.topology.betti_interval(first, scale, repeats=3)[0]
     assert low <= shape.betti[0][0] <= high
-    assert uk.sensitivity(shape.points, shape.labels, scale=scale)
-    assert uk.estimate_memory(len(first)) > 0
+    assert uk.topology.sensitivity(shape.points, shape.labels, scale=scale)
+    assert uk.topology.estimate_memory(len(first)) > 0
     try:
         uk.measure  # noqa: B018
     except ImportError as error:

@@ -19,8 +19,8 @@ import unknot as uk
 
 pl = pytest.importorskip("lightning.pytorch")
 
-from unknot.integrations import scalars  # noqa: E402
 from unknot.integrations.lightning import TopologyCallback  # noqa: E402
+from unknot.integrations.scalars import named_scalars  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning"),
@@ -97,7 +97,7 @@ def test_epochs_metric_and_file(package: str, tmp_path: Path, monkeypatch: pytes
     assert profile.epochs() == [0, 1, 2, 3]
     assert profile.layers() == ["input", "0", "1", "2", "3"]
     assert profile.settings["samples"] == 120  # the validation set
-    assert uk.read_profile(tmp_path / "run.jsonl") == profile
+    assert uk.profiles.read_profile(tmp_path / "run.jsonl") == profile
     before, *after = profile.accuracy
     assert before.given is None
     assert after[-1].given == pytest.approx(float(fit.callback_metrics["val_acc"]))
@@ -134,7 +134,7 @@ def test_the_last_epoch_is_recorded_and_a_metric_stays_with_its_epoch() -> None:
 
 
 def test_a_resumed_training_goes_on_with_its_file(tmp_path: Path) -> None:
-    def fit(epochs: int, out: str, checkpoint: str | None = None) -> uk.TopologyProfile:
+    def fit(epochs: int, out: str, checkpoint: str | None = None) -> uk.profiles.TopologyProfile:
         callback = TopologyCallback(out=tmp_path / out, **SETTINGS)
         run = trainer(callback, max_epochs=epochs)
         run.fit(network(), train_loader(), val_loader(), ckpt_path=checkpoint)
@@ -143,7 +143,9 @@ def test_a_resumed_training_goes_on_with_its_file(tmp_path: Path) -> None:
 
     fit(2, "run.jsonl")
     profile = fit(3, "run.jsonl", checkpoint=str(tmp_path / "run.ckpt"))
-    assert profile.epochs() == [0, 1, 2, 3] and profile == uk.read_profile(tmp_path / "run.jsonl")
+    assert profile.epochs() == [0, 1, 2, 3] and profile == uk.profiles.read_profile(
+        tmp_path / "run.jsonl"
+    )
     assert fit(4, "new.jsonl", checkpoint=str(tmp_path / "run.ckpt")).epochs() == [3, 4]
     with pytest.raises(uk.InputError, match="exists"):
         fit(1, "run.jsonl")
@@ -168,11 +170,11 @@ def test_an_error_in_training_closes_the_monitor(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         trainer(callback).fit(model, train_loader(), val_loader())
     assert not [t for t in threading.enumerate() if t.name.startswith("unknot-monitor")]
-    assert uk.read_profile(tmp_path / "run.jsonl").epochs() == [0, 1]
+    assert uk.profiles.read_profile(tmp_path / "run.jsonl").epochs() == [0, 1]
 
 
 def test_log_writes_to_the_loggers(tmp_path: Path) -> None:
-    seen: list[uk.TopologyProfile] = []
+    seen: list[uk.profiles.TopologyProfile] = []
     callback = TopologyCallback(log=True, on_record=[seen.append], layers="net.1", **SETTINGS)
     logger = pl.loggers.CSVLogger(tmp_path, name="", version="")
     trainer(callback, logger=logger).fit(network(), train_loader(), val_loader())
@@ -181,7 +183,7 @@ def test_log_writes_to_the_loggers(tmp_path: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row["topology/net.1/complexity"]]
     written = {int(row["epoch"]): row for row in rows}
     assert [int(row["step"]) for row in rows] == [0, 3, 6]
-    for epoch, numbers in scalars(callback.profile).items():
+    for epoch, numbers in named_scalars(callback.profile).items():
         assert {name: float(written[epoch][name]) for name in numbers} == pytest.approx(numbers)
 
 

@@ -16,14 +16,14 @@ import torch
 from conftest import needs_checkout
 
 import unknot as uk
-from unknot.integrations import scalars
+from unknot.integrations.scalars import named_scalars
 from unknot.profiles.profile import EpochAccuracy
 
 SCALE = uk.Scale(k=8, hops=2)
 PAGES = Path(__file__).parents[2] / "docs" / "howto"
 
 
-def run_the_page(name: str) -> uk.TopologyProfile:
+def run_the_page(name: str) -> uk.profiles.TopologyProfile:
     """Run the short example of a page, not the one from examples/; what its Monitor recorded."""
     blocks = re.findall(r"```python\n(.*?)```", (PAGES / f"{name}.md").read_text(), re.DOTALL)
     (code,) = (block for block in blocks if "--8<--" not in block)
@@ -32,13 +32,13 @@ def run_the_page(name: str) -> uk.TopologyProfile:
     torch.manual_seed(0)
     names: dict[str, Any] = {
         "uk": uk,
-        "model": uk.mlp(3, 2, depth=2),
+        "model": uk.nets.mlp(3, 2, depth=2),
         "loader": [(points, labels)],
-        "train_one_epoch": lambda model: uk.train(model, points, labels, epochs=1),
+        "train_one_epoch": lambda model: uk.nets.train(model, points, labels, epochs=1),
     }
     exec(code, names)
     profile = names["monitor"].profile
-    assert isinstance(profile, uk.TopologyProfile) and profile.epochs() == [0, 1, 2, 3]
+    assert isinstance(profile, uk.profiles.TopologyProfile) and profile.epochs() == [0, 1, 2, 3]
     return profile
 
 
@@ -52,7 +52,7 @@ def model_and_data() -> tuple[Any, Any]:
 def test_scalars_name_every_number_once(model_and_data: tuple[Any, Any]) -> None:
     def numbers(**settings: Any) -> dict[str, float]:
         profile = uk.measure(*model_and_data, scale=SCALE, layers="0", **settings)
-        (found,) = scalars(replace(profile, accuracy=(EpochAccuracy(None, 0.5, 0.25),))).values()
+        (found,) = named_scalars(replace(profile, accuracy=(EpochAccuracy(None, 0.5, 0.25),))).values()
         rows = [row for row in profile.rows if row.layer == "0"]
         assert found["topology/0/complexity"] == sum(row.b0 + row.b1 + (row.b2 or 0) for row in rows)
         assert found["topology/probe_accuracy"] == 0.5 and found["topology/given_accuracy"] == 0.25
@@ -64,7 +64,7 @@ def test_scalars_name_every_number_once(model_and_data: tuple[Any, Any]) -> None
     net, data = model_and_data
     twice = torch.nn.Sequential(net[1], net[1], torch.nn.Flatten())
     profile = uk.measure(twice, data, scale=SCALE, layers="0", by="layer")
-    assert {"topology/0/complexity", "topology/0-1/complexity"} < set(scalars(profile)[0])
+    assert {"topology/0/complexity", "topology/0-1/complexity"} < set(named_scalars(profile)[0])
 
 
 class TestTensorBoard:
@@ -90,7 +90,7 @@ class TestTensorBoard:
         before = threading.active_count()
         profile = run_the_page("tensorboard")
         assert threading.active_count() == before
-        found, expected = self.read(tmp_path / "runs" / "rings"), scalars(profile)
+        found, expected = self.read(tmp_path / "runs" / "rings"), named_scalars(profile)
         assert set(found) == {0, 1, 2, 3} == set(expected)
         for epoch, numbers in expected.items():
             assert found[epoch] == pytest.approx(numbers)
@@ -107,7 +107,9 @@ class TestTensorBoard:
         with SummaryWriter(str(tmp_path)) as mine:
             with TensorBoardWriter(mine) as writer:
                 writer(profile)
-            assert self.read(tmp_path)[0] == pytest.approx(scalars(profile)[0])  # on the disk already
+            assert self.read(tmp_path)[0] == pytest.approx(
+                named_scalars(profile)[0]
+            )  # on the disk already
             mine.add_scalar("loss", 1.0, 7)
         assert self.read(tmp_path)[7] == {"loss": 1.0}
 
@@ -133,16 +135,16 @@ class TestMlflow:
         assert threading.active_count() == before
         client = mlflow.MlflowClient()
         (run,) = client.search_runs(["0"])
-        for name in scalars(profile)[0]:
+        for name in named_scalars(profile)[0]:
             history = {m.step: m.value for m in client.get_metric_history(run.info.run_id, name)}
-            expected = {epoch: numbers[name] for epoch, numbers in scalars(profile).items()}
+            expected = {epoch: numbers[name] for epoch, numbers in named_scalars(profile).items()}
             assert history == pytest.approx(expected), name
         assert profile.scale is not None
         assert run.data.params["topology/k"] == str(profile.scale.k)
         assert run.data.params["topology/layers"] == "['act*']"
         assert "topology/radius" not in run.data.params
         path = client.download_artifacts(run.info.run_id, "profile.json", str(tmp_path))
-        assert uk.read_profile(path) == profile
+        assert uk.profiles.read_profile(path) == profile
         assert mlflow.active_run() is None
         assert sorted(p.name for p in tmp_path.iterdir()) == ["profile.json", "store"]
 

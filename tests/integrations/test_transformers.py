@@ -91,7 +91,7 @@ def test_images_epochs_metric_and_file(tmp_path: Path) -> None:
     profile = callback.profile
     assert profile.epochs() == [0, 1, 2]
     assert profile.layers() == ["input", "resnet.encoder.stages.0", "resnet.encoder.stages.1"]
-    assert profile.settings["samples"] == 32 and uk.read_profile(out) == profile
+    assert profile.settings["samples"] == 32 and uk.profiles.read_profile(out) == profile
     before, _, after = profile.accuracy
     assert before.given is None
     assert after.given == pytest.approx(after.probe)  # the samples of the evaluation
@@ -194,7 +194,7 @@ def test_the_best_model_is_not_taken_for_the_last(tmp_path: Path) -> None:
 
 
 def test_a_resumed_training_goes_on_with_its_file(tmp_path: Path) -> None:
-    def train(epochs: int, resume: bool) -> uk.TopologyProfile:
+    def train(epochs: int, resume: bool) -> uk.profiles.TopologyProfile:
         callback = TopologyCallback(
             Samples(32), layers="classifier.?", out=tmp_path / "run.jsonl", **SETTINGS
         )
@@ -206,7 +206,9 @@ def test_a_resumed_training_goes_on_with_its_file(tmp_path: Path) -> None:
 
     train(2, resume=False)
     profile = train(3, resume=True)
-    assert profile.epochs() == [0, 1, 2, 3] and profile == uk.read_profile(tmp_path / "run.jsonl")
+    assert profile.epochs() == [0, 1, 2, 3] and profile == uk.profiles.read_profile(
+        tmp_path / "run.jsonl"
+    )
     with pytest.raises(uk.InputError, match="exists"):
         train(1, resume=False)
 
@@ -224,7 +226,7 @@ def test_after_an_error_in_training_the_file_is_whole(tmp_path: Path) -> None:
         trainer(tmp_path, resnet(), Failing(), callback).train()
     callback.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("unknot-monitor")]
-    assert uk.read_profile(tmp_path / "run.jsonl").epochs() == [0, 1]
+    assert uk.profiles.read_profile(tmp_path / "run.jsonl").epochs() == [0, 1]
 
 
 def test_other_processes_measure_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

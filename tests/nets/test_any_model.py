@@ -15,7 +15,7 @@ from unknot.cli.app import main
 from unknot.nets.recording import capture
 from unknot.profiles.meter import measure
 from unknot.profiles.monitor import Monitor
-from unknot.topology.graph import Scale
+from unknot.topology.scale import Scale
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 transformers = pytest.importorskip("transformers")

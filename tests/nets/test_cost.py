@@ -10,8 +10,14 @@ from torch import nn
 from unknot.activations.folds import ZFold
 from unknot.core.errors import InputError
 from unknot.nets import timing
-from unknot.nets.cost import Cost, CostComparison, compare_cost, count_macs, measure_cost
-from unknot.nets.footprint import peak_activation_bytes
+from unknot.nets.cost import (
+    Cost,
+    CostComparison,
+    compare_cost,
+    count_macs,
+    measure_cost,
+    peak_activation_bytes,
+)
 from unknot.nets.timing import Latency, Speed, latency_of, speed_of, time_in_turns
 
 

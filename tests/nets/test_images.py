@@ -11,7 +11,7 @@ from unknot.nets import images
 from unknot.nets.images import load_images
 from unknot.nets.models import cnn
 from unknot.profiles.meter import measure
-from unknot.topology.graph import Scale
+from unknot.topology.scale import Scale
 
 Image = pytest.importorskip("PIL.Image")  # of the extra data
 

@@ -6,8 +6,10 @@ from torch import nn
 
 from unknot.activations.folds import ZFold
 from unknot.core.errors import InputError
+from unknot.nets.accuracy import measure_accuracy
+from unknot.nets.data import LabelledData
 from unknot.nets.models import cnn, mlp
-from unknot.nets.training import LabelledData, TrainingCurve, accuracy, train
+from unknot.nets.training import TrainingCurve, train
 
 
 def halves(n: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,7 +25,7 @@ def test_learns_and_stops_at_the_target() -> None:
     assert curve.train_accuracy[-1] >= 0.97
     assert all(a < 0.97 for a in curve.train_accuracy[:-1])
     assert curve.epochs_to(0.97) == len(curve.train_accuracy)
-    assert accuracy(model, x, y) == curve.train_accuracy[-1]
+    assert measure_accuracy(model, x, y) == curve.train_accuracy[-1]
     assert not model.training
 
 

@@ -23,7 +23,7 @@ from unknot.profiles.journal import joined, read_profile, write_profile
 from unknot.profiles.meter import measure
 from unknot.profiles.monitor import Monitor
 from unknot.profiles.profile import TopologyProfile
-from unknot.topology.graph import Scale
+from unknot.topology.scale import Scale
 from unknot.topology.shapes import make_shape
 
 SCALE = Scale(k=8, hops=2)
@@ -200,7 +200,7 @@ torch.manual_seed(0)
 torch.set_num_threads(1)
 shape = uk.make_shape("rings", pairs=3, n=600, seed=0)
 probe = [(torch.from_numpy(shape.points).float(), torch.from_numpy(shape.labels))]
-model = uk.mlp(3, 2, depth=2)
+model = uk.nets.mlp(3, 2, depth=2)
 scale = uk.Scale(k=8, hops=2)
 with uk.Monitor(model, probe, out=sys.argv[1], layers="act*", scale=scale, max_points=300,
                 background=False) as monitor:

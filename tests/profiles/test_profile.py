@@ -12,8 +12,9 @@ from unknot.nets.models import cnn, mlp
 from unknot.profiles.meter import measure
 from unknot.profiles.monitor import Monitor
 from unknot.profiles.profile import TopologyProfile
-from unknot.topology.graph import Scale, knn_graph
+from unknot.topology.graph import knn_graph
 from unknot.topology.homology import betti_numbers
+from unknot.topology.scale import Scale
 from unknot.topology.shapes import make_shape
 
 SCALE = Scale(k=8, hops=2)

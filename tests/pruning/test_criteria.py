@@ -117,7 +117,7 @@ def gated_pooled(m: Any, x: Tensor, gate: Tensor) -> Tensor:
 
 
 def gated_block(m: Any, x: Tensor, gate: Tensor) -> Tensor:
-    """`uk.resnet` with a gate behind the second normalisation of its first block."""
+    """`uk.nets.resnet` with a gate behind the second normalisation of its first block."""
     x = m.act1(m.norm1(m.conv1(x)))
     b = m.block1
     branch = b.norm2(b.conv2(b.act1(b.norm1(b.conv1(x))))) * gate[:, None, None]

@@ -12,20 +12,20 @@ from torch import nn
 from unknot.core.errors import InputError
 from unknot.nets import tuning
 from unknot.nets.cost import count_macs
+from unknot.nets.data import LabelledData, keep_apart
 from unknot.nets.models import cnn, resnet
 from unknot.nets.timing import Latency
-from unknot.nets.training import LabelledData, train
-from unknot.nets.tuning import Tuning, fine_tune, keep_apart
+from unknot.nets.training import Tuning, fine_tune, train
 from unknot.pruning import comparison as rivals
 from unknot.pruning.artifact import load_pruned, save_pruned
 from unknot.pruning.comparison import compare_criteria
 from unknot.pruning.onnx_export import ExportReport, Parity
-from unknot.pruning.outcome import PruningOutcome, Shrunk, shrink
+from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.pipeline import Shrunk, shrink
 from unknot.pruning.planning.budget import Budget
 from unknot.pruning.planning.plan import plan_pruning
-from unknot.pruning.recipe import Recipe
+from unknot.pruning.recipe import Recipe, RoundBudgets, combine_plans
 from unknot.pruning.removal import prune
-from unknot.pruning.rounds import RoundBudgets, combine_plans
 from unknot.pruning.scoring.scores import score_filters
 from unknot.pruning.scoring.thresholds import threshold_sensitivity
 
@@ -98,7 +98,7 @@ def test_parts_of_a_latency_go_from_now_to_the_limit(monkeypatch: pytest.MonkeyP
     class Whole:
         latency_ms = 9.0
 
-    monkeypatch.setattr("unknot.pruning.rounds.measure_cost", lambda *_, **__: Whole)
+    monkeypatch.setattr("unknot.pruning.recipe.measure_cost", lambda *_, **__: Whole)
     parts = RoundBudgets(Budget(latency_ms=3.0), 3, nn.Identity(), torch.zeros(1))
     limits = [parts.of(k, nn.Identity(), None).latency_ms for k in (1, 2, 3)]
     assert limits == pytest.approx([7.0, 5.0, 3.0])

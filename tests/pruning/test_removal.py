@@ -19,7 +19,7 @@ from unknot.pruning.planning.plan import why_nothing_goes
 from unknot.pruning.removal import PruningPlan, plan_pruning, prune
 from unknot.pruning.scoring.observations import DEAD
 from unknot.pruning.scoring.scores import FilterScore, FilterScores, score_filters
-from unknot.topology.graph import Scale
+from unknot.topology.scale import Scale
 
 FACTORIES = {
     "cnn": lambda: cnn(1, 3, widths=(4, 6, 5)),

@@ -146,7 +146,7 @@ def test_a_convolution_that_does_not_run_has_no_score_from_samples() -> None:
     class Skips(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.spare, self.net = nn.Conv2d(1, 2, 1), uk.cnn(1, 3, widths=(6, 5))
+            self.spare, self.net = nn.Conv2d(1, 2, 1), uk.nets.cnn(1, 3, widths=(6, 5))
 
         def forward(self, x: Tensor) -> Tensor:
             return self.net(x)  # type: ignore[no-any-return]

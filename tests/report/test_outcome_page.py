@@ -11,7 +11,7 @@ from helpers.page import Page, page
 from helpers.results import HOSTILE, full_outcome, outcome, plan, scores
 
 from unknot.pruning.outcome import Round
-from unknot.report.page import load_result
+from unknot.report.results import load_result
 
 
 def text_of(shown: Page) -> str:

@@ -28,11 +28,12 @@ from helpers.results import (
 )
 
 import unknot as uk
-from unknot.nets.training import LabelledData
+from unknot.nets.data import LabelledData
 from unknot.profiles.journal import write_profile
 from unknot.profiles.profile import ProfileRow
 from unknot.profiles.projection import CloudView
-from unknot.report.page import load_result, write_report
+from unknot.report.page import write_report
+from unknot.report.results import load_result
 
 
 def test_every_result_has_its_section_and_no_other(tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ def test_a_profile_comes_back_from_every_format(tmp_path: Path, suffix: str) -> 
         pytest.importorskip("pyarrow")
     write_profile(tmp_path / f"profile.{suffix}", full_profile())
     loaded = load_result(tmp_path / f"profile.{suffix}")
-    assert isinstance(loaded, uk.TopologyProfile)
+    assert isinstance(loaded, uk.profiles.TopologyProfile)
     assert (loaded.rows, loaded.views) == (full_profile().rows, full_profile().views)
     assert page(tmp_path, loaded).headings == ["See"]
     (tmp_path / f"foreign.{suffix}").write_text('{"songs": []}\n')

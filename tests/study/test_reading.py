@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unknot.study.reading import BLOCK, Reader
+from unknot.study.stacked_training import BLOCK, Reader
 
 
 class Answers:

@@ -8,17 +8,17 @@ from torch import nn
 
 from unknot.activations.folds import ACTIVATIONS, ZFold, init_by_gain
 from unknot.core.errors import InputError
+from unknot.nets.data import LabelledData
 from unknot.nets.models import cnn, mlp
-from unknot.nets.training import LabelledData
 from unknot.study.stack import TOGETHER, Stack, plain_layers
 from unknot.study.stacked_training import (
-    Curve,
     Progress,
     batches_an_epoch,
     checkpoints,
     train_alone,
     train_stack,
 )
+from unknot.study.trials import Curve
 
 
 def discs(n: int = 300, test: int = 60) -> LabelledData:

@@ -15,13 +15,12 @@ from torch import nn
 
 from unknot.activations.folds import ZFold
 from unknot.core.errors import InputError
-from unknot.nets.training import LabelledData
+from unknot.nets.data import LabelledData
 from unknot.study import study as convergence
-from unknot.study.stacked_training import Curve
 from unknot.study.study import Study
 from unknot.study.task import Task, rank_cell, run_task
-from unknot.study.trials import SELECTION_SEED, TopologyRow, Trial, TrialFile, TrialSettings
-from unknot.study.untangling import prediction, untangling
+from unknot.study.trials import SELECTION_SEED, Curve, TopologyRow, Trial, TrialFile, TrialSettings
+from unknot.study.untangling import prediction, untangling_rows
 
 
 def halves(n: int = 256, test: int = 0) -> dict[str, LabelledData]:
@@ -174,7 +173,7 @@ def test_betti_numbers_along_the_training(tmp_path: Path) -> None:
         assert min(epochs) == 0 and max(epochs) == pytest.approx(trial.curve.epochs[-1])
         assert {row.layer for row in trial.topology} == {"input", "act1"}
         assert {row.label for row in trial.topology} == {0, 1}
-    rows = untangling(study.trials())
+    rows = untangling_rows(study.trials())
     assert {(r.layer, r.which) for r in rows} == {
         (layer, which) for layer in ("all", "act1") for which in ("b0", "b1", "b0 + b1")
     }
@@ -196,7 +195,7 @@ def test_what_a_fast_fall_predicts() -> None:
         return Trial("set", name, 1e-3, 1.0, 0, settings, curve, rows)
 
     trials = [trial("a", 2), trial("b", 4), trial("c", 8)]
-    rows = {(r.activation, r.which): r for r in untangling(trials) if r.layer == "all"}
+    rows = {(r.activation, r.which): r for r in untangling_rows(trials) if r.layer == "all"}
     assert [rows[name, "b0"].epochs for name in "abc"] == [(2,), (4,), (8,)]
     assert (rows["a", "b0 + b1"].before, rows["a", "b0 + b1"].after) == (18, 2)
     assert rows["a", "b1"].median is None  # there was nothing to fall

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from unknot.cli.app import main
+from unknot.nets.accuracy import measure_accuracy
 from unknot.nets.images import load_images
 from unknot.nets.models import cnn
-from unknot.nets.training import accuracy
 from unknot.pruning.artifact import load_pruned
 
 
@@ -71,7 +71,7 @@ def test_the_saved_model_is_smaller_and_as_accurate_as_reported(folder: Path) ->
     pruned = json.loads((folder / "summary.json").read_text())["pruned"]
     model = load_pruned(lambda: cnn(1, 10, widths=(32, 64, 64), batch_norm=True), folder / "model")
     test = load_images("digits", split="test")
-    assert accuracy(model, test.images, test.labels) == pruned["accuracy_after"]
+    assert measure_accuracy(model, test.images, test.labels) == pruned["accuracy_after"]
     assert sum(p.numel() for p in model.parameters()) == pruned["parameters_after"]
     assert pruned["filters_after"] < pruned["filters_before"]
     assert pruned["macs_after"] < pruned["macs_before"]

@@ -81,15 +81,15 @@ shape = uk.make_shape("rings", pairs=1, n=120, seed=0)
 points, labels = torch.from_numpy(shape.points).float(), torch.from_numpy(shape.labels)
 x, y = points[:40], labels[:40]
 torch.manual_seed(0)
-train_one_epoch = lambda model: uk.train(model, points, labels, epochs=1)
+train_one_epoch = lambda model: uk.nets.train(model, points, labels, epochs=1)
 test_accuracy = lambda model: 0.5
 MyActivation = torch.nn.Tanh
 if CONVOLUTIONS:
-    digits = uk.load_images("digits", limit=120)
-    factory = lambda: uk.cnn(1, 10, widths=(4, 8), batch_norm=True)
+    digits = uk.nets.load_images("digits", limit=120)
+    factory = lambda: uk.nets.cnn(1, 10, widths=(4, 8), batch_norm=True)
     model, example, loader = factory().eval(), digits.images[:2], [(digits.images, digits.labels)]
 else:
-    model, loader = uk.mlp(3, 2, width=8, depth=2), [(points, labels)]
+    model, loader = uk.nets.mlp(3, 2, width=8, depth=2), [(points, labels)]
 """
 
 

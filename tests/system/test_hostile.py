@@ -32,8 +32,9 @@ from unknot.core.files import typed
 from unknot.profiles.journal import read_profile
 from unknot.pruning.artifact import load_pruned
 from unknot.pruning.removal import PruningPlan
-from unknot.report.page import load_result, write_report
-from unknot.topology.cloud import load_points
+from unknot.report.page import write_report
+from unknot.report.results import load_result
+from unknot.topology.point_files import load_points
 
 EXAMPLES = int(os.environ.get("UNKNOT_EXAMPLES", "60"))
 FUZZ = settings(

@@ -17,8 +17,9 @@ from unknot.topology.calibration import (
     calibrate,
     class_clouds,
 )
-from unknot.topology.graph import Scale, knn_graph, rips_graph, scale_graph
+from unknot.topology.graph import knn_graph, rips_graph, scale_graph
 from unknot.topology.homology import betti_numbers
+from unknot.topology.scale import Scale
 from unknot.topology.shapes import SHAPES, Shape, make_shape
 
 RULES: tuple[Literal["knn", "radius"], ...] = ("knn", "radius")

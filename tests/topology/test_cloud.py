@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unknot.core.errors import InputError
-from unknot.topology.cloud import check_points, load_arrays, load_points, make_cloud
+from unknot.topology.cloud import check_points, make_cloud
+from unknot.topology.point_files import load_arrays, load_points
 
 
 def test_flattens_and_keeps_float32() -> None:

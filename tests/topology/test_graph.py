@@ -11,8 +11,8 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.neighbors import NearestNeighbors
 
 from unknot.core.errors import InputError
-from unknot.core.memory import estimate_memory
-from unknot.topology.graph import NeighborGraph, Scale, knn_graph, rips_graph, scale_graph
+from unknot.topology.graph import NeighborGraph, estimate_memory, knn_graph, rips_graph, scale_graph
+from unknot.topology.scale import Scale
 
 
 def edge_set(graph: NeighborGraph) -> set[tuple[int, int]]:

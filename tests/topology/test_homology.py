@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from unknot.core.errors import InputError
-from unknot.topology.graph import NeighborGraph, Scale, knn_graph, rips_graph
+from unknot.topology.graph import NeighborGraph, knn_graph, rips_graph
 from unknot.topology.homology import PersistenceDiagram, betti_numbers, betti_numbers_batch, persistence
+from unknot.topology.scale import Scale
 
 
 def random_graph(n: int, density: float, seed: int) -> NeighborGraph:

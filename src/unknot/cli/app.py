@@ -14,32 +14,25 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from unknot.cli.options import (
     Debug,
-    Hops,
     Json,
-    K,
-    MaxDim,
-    Radius,
     Seed,
 )  # fmt: skip
+from unknot.cli.points import betti_command, shape_command
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError, missing_package
-from unknot.core.files import require_writable, write_file
-from unknot.topology.cloud import load_points, make_cloud
-from unknot.topology.graph import Scale, scale_graph
-from unknot.topology.homology import betti_numbers
-from unknot.topology.shapes import SHAPES, make_shape
+from unknot.core.files import require_writable
+from unknot.topology.shapes import SHAPES
 
 # The parser's error for wrong options. typer brings a click of its own or stands on click, by version;
 # this is the right class in either case.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
-def demo(
+def demo_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for report.html and summary.json.")],
     quick: Annotated[bool, typer.Option("--quick", help="The same, smaller: under 40 seconds.")] = False,
     seed: Seed = 0,
@@ -68,96 +61,7 @@ def demo(
             print(f"--quick, beside the whole demo: {left_out(QUICK)}")
 
 
-def betti(
-    file: Annotated[Path, typer.Argument(help=".npy, .npz (points, labels or X, y) or .csv.")],
-    radius: Radius = None,
-    knn: K = None,
-    hops: Hops = None,
-    max_dim: MaxDim = 1,
-    time_budget: Annotated[
-        float | None, typer.Option("--time-budget", help="Give up after so many seconds a cloud.")
-    ] = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Betti numbers of the points in a file.
-
-    Of all points together, and of each class where there are labels.
-
-    One neighbour rule: --radius, in the unit of the points, or --knn with --hops, which has no unit.
-
-      unknot betti points.npy --radius 0.5
-
-      unknot betti labelled.npz --knn 14 --hops 2 --json
-    """
-    if (radius is None) == (knn is None):
-        given = f"--radius {radius} and --knn {knn}" if knn is not None else "neither --radius nor --knn"
-        raise InputError(given, "exactly one neighbour rule", "pass --radius 0.5, or --knn 14 --hops 2")
-    if hops is not None and knn is None:
-        raise InputError(f"--hops {hops} with --radius", "--hops with --knn only", "drop --hops")
-    scale = Scale(radius=radius) if knn is None else Scale(k=knn, hops=hops or 1)
-    cloud = load_points(file)
-    everything = make_cloud(cloud.points)  # a point that occurs in two classes counts once here
-    clouds = {"all": everything.points} | {str(c): cloud.of_class(c).points for c in cloud.classes()}
-    found = {
-        name: betti_numbers(scale_graph(points, scale), max_dim=max_dim, time_budget=time_budget)
-        for name, points in clouds.items()
-    }
-    if as_json:
-        print_json(
-            {
-                "betti": {name: list(b.values) for name, b in found.items()},
-                "n": {name: b.n_points for name, b in found.items()},
-                "scale": asdict(scale),
-            }
-        )
-        return
-    columns = ["cloud", "n", *(f"b{d}" for d in range(max_dim + 1))]
-    rows = [[name, b.n_points, *b.values] for name, b in found.items()]
-    print_table(f"Betti numbers of {file.name} at {scale}", columns, rows)
-
-
-def shape(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(SHAPES)}.")],
-    out: Annotated[Path, typer.Option("--out", help="FILE.npz for points, labels and Betti numbers.")],
-    n: Annotated[int | None, typer.Option("--n", min=1, help="Points in all.")] = None,
-    noise: Annotated[
-        float, typer.Option("--noise", min=0, help="Standard deviation of the noise.")
-    ] = 0.0,
-    seed: Seed = 0,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Labelled points of known topology.
-
-    Two classes, the true Betti numbers of each written beside the points.
-
-    The sizes of a shape are options too, e.g. --pairs for rings; a wrong one lists those there are.
-
-      unknot shape rings --pairs 9 --out rings.npz
-
-      unknot shape checker --grid 7 --n 6000 --seed 1 --out checker.npz
-    """
-    sizes: dict[str, Any] = _sizes(context.args)
-    if n is not None:
-        sizes["n"] = n
-    if out.suffix != ".npz":
-        raise InputError(f"--out {out}", "a file that ends in .npz", f"pass {out.with_suffix('.npz')}")
-    require_writable(out, "--out")
-    made = make_shape(name, noise=noise, seed=seed, **sizes)
-    arrays: dict[str, Any] = {f"betti_{label}": values for label, values in made.betti.items()}
-    write_file(out, lambda path: np.savez(path, points=made.points, labels=made.labels, **arrays))
-    if as_json:
-        betti_of = {str(label): list(values) for label, values in made.betti.items()}
-        print_json({"shape": name, "n": len(made.points), "betti": betti_of, "file": str(out)})
-        return
-    rows = [(label, int((made.labels == label).sum()), str(b)) for label, b in made.betti.items()]
-    print_table(f"{out}: {name}, seed {seed}", ["class", "n", "true Betti numbers"], rows)
-
-
-def report(
+def report_command(
     paths: Annotated[
         list[Path], typer.Argument(help="profile, scores, plan or outcome .json; study .sqlite.")
     ],
@@ -172,7 +76,8 @@ def report(
 
     unknot report profile.json study.sqlite pruned/model/plan.json --out report.html
     """
-    from unknot.report.page import load_result, write_report
+    from unknot.report.page import write_report
+    from unknot.report.results import load_result
 
     require_writable(out, "--out")
     written = write_report(out, *((path.stem, load_result(path)) for path in paths))
@@ -182,7 +87,7 @@ def report(
         print(written)
 
 
-def doctor(seed: Seed = 0, as_json: Json = False, debug: Debug = False) -> None:
+def doctor_command(seed: Seed = 0, as_json: Json = False, debug: Debug = False) -> None:
     """Versions, and a self-test against known answers."""
     from unknot.cli.doctor import examine
 
@@ -208,8 +113,15 @@ def build(arguments: list[str]) -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    light: dict[str, Callable[..., None]] = {"demo": demo, "betti": betti, "shape": shape}
-    last: dict[str, Callable[..., None]] = {"report": report, "doctor": doctor}
+    light: dict[str, Callable[..., None]] = {
+        "demo": demo_command,
+        "betti": betti_command,
+        "shape": shape_command,
+    }
+    last: dict[str, Callable[..., None]] = {
+        "report": report_command,
+        "doctor": doctor_command,
+    }
     without_torch = arguments and arguments[0] in ("betti", "shape", "doctor")
     verbs = light | ({} if without_torch else _verbs_of_models()) | last
     for name, verb in verbs.items():
@@ -232,9 +144,9 @@ def build(arguments: list[str]) -> typer.Typer:
 def _verbs_of_models() -> dict[str, Callable[..., None]]:
     """The verbs that import torch; where a package is missing, verbs that say so."""
     try:
-        from unknot.cli.measure import measure
-        from unknot.cli.prune import prune
-        from unknot.cli.study import study
+        from unknot.cli.measure import measure_command
+        from unknot.cli.prune import prune_command
+        from unknot.cli.study import study_command
     except ModuleNotFoundError as error:
         refusal = missing_package(error)
 
@@ -243,7 +155,7 @@ def _verbs_of_models() -> dict[str, Callable[..., None]]:
 
         refuse.__doc__ = f"Not here: {str(refusal).partition(':')[0]}."
         return {"measure": refuse, "study": refuse, "prune": refuse}
-    return {"measure": measure, "study": study, "prune": prune}
+    return {"measure": measure_command, "study": study_command, "prune": prune_command}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -311,7 +223,7 @@ def _help(verb: Callable[..., None]) -> str:
     """The docstring of a verb, commands on lines of their own; for shape with what there is to make."""
     parts = (inspect.getdoc(verb) or "").split("\n\n")
     text = "\n\n".join(f"\b\n  {p.strip()}" if p.strip().startswith("unknot ") else p for p in parts)
-    if verb is not shape:
+    if verb is not shape_command:
         return text
     lines = []
     for name, kind in SHAPES.items():
@@ -343,17 +255,3 @@ def _usage_message(error: Any, arguments: list[str]) -> str:
     given = "".join(f"{o} {arguments[arguments.index(o) + 1]}: " for o in options)
     verb = error.ctx.command_path if error.ctx else "unknot"
     return f"{given}{error.format_message()} Try {verb} --help."
-
-
-def _sizes(arguments: list[str]) -> dict[str, object]:
-    """``--key value`` pairs as keyword arguments, numbers where they are numbers."""
-    keys, values = arguments[::2], arguments[1::2]
-    if len(keys) != len(values) or not all(key.startswith("--") for key in keys) or "--name" in keys:
-        raise InputError(f"options {' '.join(arguments)}", "pairs such as --pairs 9", "see --help")
-    sizes: dict[str, object] = {}
-    for key, value in zip(keys, values, strict=True):
-        try:
-            sizes[key[2:].replace("-", "_")] = int(value)
-        except ValueError:
-            sizes[key[2:].replace("-", "_")] = value
-    return sizes

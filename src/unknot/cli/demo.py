@@ -12,20 +12,22 @@ from torch import Tensor, nn
 
 from unknot.activations.folds import ACTIVATIONS, init_by_gain
 from unknot.cli.sources import load_data
+from unknot.cli.tables import print_outcome
 from unknot.core.console import print_table, track
 from unknot.core.files import write_text
+from unknot.nets.data import LabelledData
 from unknot.nets.models import cnn, mlp
-from unknot.nets.training import LabelledData, one_thread, train
+from unknot.nets.training import one_thread, train
 from unknot.profiles.monitor import Monitor
 from unknot.profiles.profile import TopologyProfile
 from unknot.pruning.artifact import save_pruned
-from unknot.pruning.outcome import PruningOutcome, Shrunk, shrink
+from unknot.pruning.pipeline import Shrunk, shrink
 from unknot.pruning.planning.budget import Budget
 from unknot.pruning.recipe import Recipe
 from unknot.report.page import write_report
 from unknot.study.study import Study
 from unknot.topology.calibration import calibrate
-from unknot.topology.graph import Scale
+from unknot.topology.scale import Scale
 from unknot.topology.shapes import make_shape
 
 ACTIVATION_NAMES = ("relu", "zfold")
@@ -189,23 +191,6 @@ def print_story(result: DemoResult) -> None:
         "Shrink: digits, filters with Betti number above " + str(MAX_BETTI), result.shrunk.outcome
     )
     print(f"report: {result.folder / 'report.html'}\nsummary: {result.folder / 'summary.json'}")
-
-
-def print_outcome(title: str, outcome: PruningOutcome) -> None:
-    """Accuracy and cost before and after pruning, with their ratio, on stdout."""
-    flat = outcome.summary()
-    before, after = outcome.cost_before, outcome.cost_after
-    pairs: list[tuple[str, float | None, float | None]] = [
-        (name, flat[f"{name}_before"], flat[f"{name}_after"])
-        for name in ("accuracy", "filters", "parameters", "macs")
-    ]
-    pairs.append(("peak activation bytes", before.activation_bytes, after.activation_bytes))
-    pairs += [
-        (f"ms at batch {a.batch_size}", a.median_ms, b.median_ms)
-        for a, b in zip(before.latencies, after.latencies, strict=True)
-    ]
-    rows = [[name, a, b, f"{b / a:.2f}" if a and b else ""] for name, a, b in pairs]
-    print_table(title, ["", "before", "after", "ratio"], rows)
 
 
 def _side_by_side(nets: list[WatchedNet]) -> list[list[object]]:

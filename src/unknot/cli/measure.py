@@ -29,18 +29,19 @@ from unknot.core.console import print_json, print_table, track
 from unknot.core.errors import InputError
 from unknot.core.files import require_writable
 from unknot.core.workforce import Workforce
+from unknot.nets.data import LabelledData
 from unknot.nets.probe import probe_samples
-from unknot.nets.training import LabelledData, train, train_first
+from unknot.nets.training import train, train_first
 from unknot.profiles.journal import FORMATS, write_profile
 from unknot.profiles.meter import Meter
 from unknot.profiles.meter import measure as measure_model
 from unknot.profiles.monitor import Monitor
 from unknot.profiles.profile import ProfileRow, TopologyProfile
 from unknot.report.page import write_report
-from unknot.topology.graph import Scale
+from unknot.topology.scale import Scale
 
 
-def measure(
+def measure_command(
     model: Model,
     data: Data,
     by: Annotated[str, typer.Option("--by", help="class, layer or filter.")] = "class",

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import typer
 from torch import nn
 
-from unknot.cli.demo import print_outcome
 from unknot.cli.options import (
     Activation,
     Data,
@@ -26,6 +25,7 @@ from unknot.cli.options import (
     TrainEpochs,
 )  # fmt: skip
 from unknot.cli.sources import load_data, load_model
+from unknot.cli.tables import print_outcome
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
 from unknot.core.files import require_writable
@@ -33,7 +33,8 @@ from unknot.nets.training import train_first
 from unknot.pruning.artifact import save_pruned
 from unknot.pruning.comparison import compare_criteria
 from unknot.pruning.onnx_export import ExportReport, export_onnx, require_onnx
-from unknot.pruning.outcome import PruningOutcome, Round, Shrunk, shrink
+from unknot.pruning.outcome import PruningOutcome, Round
+from unknot.pruning.pipeline import Shrunk, shrink
 from unknot.pruning.planning.budget import Budget
 from unknot.pruning.recipe import Recipe
 from unknot.pruning.scoring.thresholds import threshold_sensitivity
@@ -41,7 +42,7 @@ from unknot.pruning.structure.layers import prunable_layers
 from unknot.report.page import write_report
 
 
-def prune(
+def prune_command(
     model: Model,
     data: Data,
     out: Annotated[Path, typer.Option("--out", help="New folder for the model, its plan and a report.")],

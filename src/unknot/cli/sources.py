@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from unknot.activations.folds import ACTIVATIONS, init_by_gain
 from unknot.core.errors import InputError
+from unknot.nets.data import LabelledData
 from unknot.nets.images import DATA_SETS, FOLDER_VARIABLE, load_images
 from unknot.nets.models import cnn, mlp, resnet
-from unknot.nets.training import LabelledData
-from unknot.topology.cloud import load_arrays
+from unknot.topology.point_files import load_arrays
 from unknot.topology.shapes import SHAPES, make_shape
 
 TEST_SHARE = 0.2

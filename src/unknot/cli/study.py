@@ -15,14 +15,14 @@ from unknot.core.errors import InputError
 from unknot.core.files import require_writable
 from unknot.study.study import GAINS, LEARNING_RATES, Study, StudyComparison, StudyRow
 from unknot.study.survival import ratio_text, times_text
-from unknot.study.untangling import prediction, untangling
+from unknot.study.untangling import prediction, untangling_rows
 
 TEST_TARGET = 0.99
 RATES = ",".join(f"{rate:g}" for rate in LEARNING_RATES)
 MULTIPLES = ",".join(f"{gain:g}" for gain in GAINS)
 
 
-def study(
+def study_command(
     data: Annotated[
         list[str],
         typer.Option(
@@ -141,7 +141,7 @@ def study(
             "rows": [_flat(row) for row in rows],
             "test_rows": [_flat(row) for row in on_test],
             "comparisons": [{**asdict(c), **asdict(c.result)} for c in against],
-            "untangling": [asdict(row) for row in untangling(trials.trials())],
+            "untangling": [asdict(row) for row in untangling_rows(trials.trials())],
         }
         for comparison in record["comparisons"]:
             del comparison["result"]
@@ -189,7 +189,7 @@ def _print_untangling(trials: Study) -> None:
     cells = [
         (row.set, row.activation, row.which, f"{row.before:g}", f"{row.after:g}",
          "did not fall" if row.median is None else f"{row.median:.3g}")
-        for row in untangling(trials.trials())
+        for row in untangling_rows(trials.trials())
         if row.layer == "all"
     ]  # fmt: skip
     columns = ["set", "activation", "Betti number", "before", "after", "epochs to its fall: median"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from typing import SupportsIndex
+from importlib import import_module
+from typing import Any, SupportsIndex
 
 # Modules that pip knows by another name.
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "torch_pruning": "torch-pruning"}
@@ -56,3 +57,22 @@ def require_count(name: str, value: object, minimum: int = 1) -> int:
             f"pass e.g. {name}={max(minimum, 1)}",
         )
     return number
+
+
+def require(*names: str, extra: str) -> Any:
+    """The first of the modules that can be imported.
+
+    Raises:
+        InputError: there is none; the line names the extra that installs it.
+    """
+    reasons = []
+    for name in names:
+        try:
+            return import_module(name)
+        except ImportError as error:
+            reasons.append((str(error).splitlines() or [name])[0])
+    raise InputError(
+        f"unknot.integrations without {' or '.join(names)} ({'; '.join(reasons)})",
+        "the library to be installed",
+        f"pip install 'unknot[{extra}]'",
+    )

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 from contextlib import suppress
 from pathlib import Path
 
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError
 
 LIMIT_VARIABLE = "UNKNOT_MEMORY_GB"
 # Of cgroup 2 and 1.
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-# Above this many points kNN-hop graphs are kept as neighbour lists: the packed rows of 8,192 points
-# take 8 MB, those of 60,000 take 450 MB.
-DENSE_POINTS = 8192
-
-
-def estimate_memory(n_points: int, *, k: int | None = None, hops: int = 1) -> int:
-    """An upper bound, in bytes, of what a neighbour graph and its b0 and b1 take at once.
-
-    Args:
-        n_points: of the cloud.
-        k: of a kNN-hop graph; without it the graph is a Rips graph, dense at worst.
-        hops: with k.
-
-    A dense graph is n rows of n bits. Where nothing can be collapsed the engine works on up to four
-    such matrices at once; on most clouds one is enough. Neighbour lists take 4 bytes an entry, twice
-    while the hops are expanded; in the plane and in space the real number of neighbours after two
-    hops is far below the bound (2 k)^hops. b2 can take more: give it a time budget.
-    """
-    n = require_count("n_points", n_points, minimum=0)
-    dense = 4 * n * math.ceil(n / 64) * 8
-    if k is None or n <= DENSE_POINTS:
-        return dense
-    neighbours = min(n, int((2 * require_count("k", k)) ** require_count("hops", hops)))
-    return min(dense, 4 * n * neighbours * 4)
 
 
 def memory_limit() -> int:

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from unknot.core.errors import InputError
-from unknot.integrations import require, scalars
+from unknot.core.errors import InputError, require
+from unknot.integrations.scalars import named_scalars
 from unknot.integrations.watching import Watch, own_loader, refuse_sharded
 from unknot.profiles.profile import TopologyProfile
 
@@ -137,7 +137,7 @@ class _Logger:
         self._trainer, self._steps = trainer, steps
 
     def __call__(self, profile: TopologyProfile) -> None:
-        for epoch, numbers in scalars(profile).items():
+        for epoch, numbers in named_scalars(profile).items():
             for logger in self._trainer.loggers:
                 logger.log_metrics({**numbers, "epoch": epoch}, step=self._steps[epoch])
 

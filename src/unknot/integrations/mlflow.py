@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from unknot.core.errors import InputError
-from unknot.integrations import require, scalars
+from unknot.core.errors import InputError, require
+from unknot.integrations.scalars import named_scalars
 from unknot.profiles.journal import joined, write_profile
 from unknot.profiles.profile import TopologyProfile
 
@@ -25,7 +25,7 @@ class MlflowWriter:
     ...     with uk.Monitor(model, loader, on_record=[writer]) as monitor: ...
     >>> MlflowWriter(run_id=logger.run_id)            # of Lightning's MLFlowLogger, # doctest: +SKIP
 
-    The metrics are those of `unknot.integrations.scalars`, e.g. ``topology/<layer>/b0/<class>``; what
+    The metrics are those of `named_scalars`, e.g. ``topology/<layer>/b0/<class>``; what
     MLflow does not permit in a name becomes "_". The scale, the seed and the settings of the measurement
     are logged once, as parameters ``topology/k``, ``topology/seed``, ``topology/layers``, ...
 
@@ -49,7 +49,7 @@ class MlflowWriter:
         now = int(time.time() * 1000)
         metrics = (
             _mlflow.entities.Metric(_permitted(name), value, now, epoch)
-            for epoch, numbers in scalars(profile).items()
+            for epoch, numbers in named_scalars(profile).items()
             for name, value in numbers.items()
         )
         while batch := list(islice(metrics, _BATCH)):

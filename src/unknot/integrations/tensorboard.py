@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unknot.integrations import require, scalars
+from unknot.core.errors import require
+from unknot.integrations.scalars import named_scalars
 from unknot.profiles.profile import TopologyProfile
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ class TensorBoardWriter:
 
     >>> with TensorBoardWriter("runs/a") as writer:                              # doctest: +SKIP
     ...     with uk.Monitor(model, loader, on_record=[writer]) as monitor: ...
-    >>> TensorBoardWriter("runs/b")(uk.read_profile("run.jsonl"))                # doctest: +SKIP
+    >>> TensorBoardWriter("runs/b")(uk.profiles.read_profile("run.jsonl"))                # doctest: +SKIP
 
-    The tags are those of `unknot.integrations.scalars`: ``topology/<layer>/b0/<class>``, b1 likewise,
+    The tags are those of `named_scalars`: ``topology/<layer>/b0/<class>``, b1 likewise,
     ``topology/<layer>/complexity``, ``topology/probe_accuracy``, ``topology/given_accuracy``. Every epoch
     is on the disk when the call returns.
 
@@ -35,7 +36,7 @@ class TensorBoardWriter:
         self._writer: Any = _tensorboard.SummaryWriter(log_dir) if self._owned else log_dir
 
     def __call__(self, profile: TopologyProfile) -> None:
-        for epoch, numbers in scalars(profile).items():
+        for epoch, numbers in named_scalars(profile).items():
             for tag, value in numbers.items():
                 self._writer.add_scalar(tag, value, epoch)
         self._writer.flush()

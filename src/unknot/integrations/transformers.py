@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from unknot.core.errors import InputError
-from unknot.integrations import require
+from unknot.core.errors import InputError, require
 from unknot.integrations.watching import Watch, own_loader, refuse_sharded
 from unknot.profiles.profile import TopologyProfile
 

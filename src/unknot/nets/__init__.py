@@ -1,0 +1,10 @@
+"""A neural network, the user's or ours: sampled, run, recorded, trained, timed.
+
+`probe` draws samples from any loader, `running` calls a model and leaves it as it was, `recording`
+keeps what its layers return. `data`, `images`, `models` and `training` are for those who bring
+nothing; `accuracy` and `cost` say how good a model is and what it takes.
+"""
+
+from unknot.core.doors import open_door
+
+__getattr__, __dir__, __all__ = open_door(__name__, __file__)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,42 +13,8 @@ from torch import Tensor, nn
 
 from unknot.core.console import track
 from unknot.core.errors import InputError, require_count
-from unknot.nets.running import first_tensor
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledData:
-    """Samples in memory, with a test split that nothing is trained or measured on.
-
-    Attributes:
-        name: of the data set.
-        inputs, labels: float32 ``[n, ...]`` and int64 ``[n]``, for training and measuring.
-        test_inputs, test_labels: likewise, disjoint.
-    """
-
-    name: str
-    inputs: Tensor
-    labels: Tensor
-    test_inputs: Tensor
-    test_labels: Tensor
-
-    @property
-    def n_classes(self) -> int:
-        return int(torch.cat([self.labels, self.test_labels]).max()) + 1
-
-    def without_test(self) -> LabelledData:
-        return replace(self, test_inputs=self.test_inputs[:0], test_labels=self.test_labels[:0])
-
-    def limited(self, most: int, seed: int = 0) -> LabelledData:
-        """At most so many samples for training and as many for testing, drawn at random."""
-        require_count("most", most)
-        generator = torch.Generator().manual_seed(seed)
-        train = torch.randperm(len(self.inputs), generator=generator)[:most]
-        test = torch.randperm(len(self.test_inputs), generator=generator)[:most]
-        return LabelledData(
-            self.name, self.inputs[train], self.labels[train],
-            self.test_inputs[test], self.test_labels[test],
-        )  # fmt: skip
+from unknot.nets.accuracy import class_scores, measure_accuracy
+from unknot.nets.data import LabelledData
 
 
 @dataclass(frozen=True)
@@ -128,7 +95,7 @@ def train(
             raise InputError(
                 f"loss = {losses[-1]} in epoch {epoch}", "a finite loss", "lower the learning rate"
             )
-        accuracies.append(accuracy(model, inputs, labels))
+        accuracies.append(measure_accuracy(model, inputs, labels))
         if on_epoch is not None:
             on_epoch(epoch)
         if stop_at is not None and accuracies[-1] >= stop_at:
@@ -153,36 +120,82 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def class_scores(model: nn.Module, inputs: Tensor) -> Tensor:
-    """What the model returns; of a container the first tensor with one row a sample, the logits."""
-    output = model(inputs)
-    found = output if isinstance(output, Tensor) else first_tensor(output, len(inputs))
-    if found is None:
-        raise InputError(
-            f"an output of type {type(output).__name__} without scores",
-            "a classifier that returns [n, classes]",
-            "return logits",
-        )
-    return found
+@dataclass(frozen=True)
+class Tuning:
+    """How fine-tuning went.
+
+    Attributes:
+        epochs: trained.
+        best_epoch: whose weights the model has now; 0 where none was better than none.
+        validation: accuracy on the samples kept apart, before the first epoch and after each; empty
+            where there were none.
+        n_validation: samples kept apart.
+    """
+
+    epochs: int
+    best_epoch: int
+    validation: tuple[float, ...]
+    n_validation: int
 
 
-def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int = 4096) -> float:
-    """Share of samples classified rightly, in eval mode, where the model is left."""
-    return count_right(model, inputs, labels, batch_size=batch_size) / len(inputs)
+class _Enough(Exception):
+    """Ends `train` from its callback."""
 
 
-def count_right(model: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int = 4096) -> int:
-    """How many samples are classified rightly, in eval mode, where the model is left."""
-    model.eval()
+def fine_tune(
+    model: nn.Module,
+    data: LabelledData,
+    *,
+    epochs: int,
+    learning_rate: float = 1e-3,
+    patience: int | None = 3,
+    seed: int = 0,
+    progress: str | None = None,
+) -> Tuning:
+    """Train in place with `train`, stop when it no longer helps, and take the best weights.
+
+    Args:
+        data: what `keep_apart` gave: trained on its samples, stopped by its ``test_*``.
+        epochs: at most.
+        patience: stop after so many epochs in a row without better accuracy on the samples kept apart
+            (of equal ones the lower cross entropy is better). None: train ``epochs`` and keep the last.
+        progress: label of the progress bar, none where None.
+    """
+    require_count("epochs", epochs, minimum=0)
+    watched = patience is not None and len(data.test_labels) > 0
+    if patience is not None:
+        require_count("patience", patience)
+    marks = [_mark(model, data.test_inputs, data.test_labels)] if watched and epochs else []
+    best, weights = 0, copy.deepcopy(model.state_dict()) if marks else {}
+    ran = 0
+
+    def look(epoch: int) -> None:
+        nonlocal best, weights, ran
+        ran = epoch
+        if not marks:
+            return
+        marks.append(_mark(model, data.test_inputs, data.test_labels))
+        if marks[-1] > marks[best]:
+            best, weights = epoch, copy.deepcopy(model.state_dict())
+        elif patience is not None and epoch - best >= patience:
+            raise _Enough
+
+    try:
+        train(
+            model, data.inputs, data.labels, epochs=epochs, learning_rate=learning_rate, seed=seed,
+            on_epoch=look, progress=progress,
+        )  # fmt: skip
+    except _Enough:
+        model.eval()
+    if marks:
+        model.load_state_dict(weights)
+    return Tuning(ran, best if marks else ran, tuple(a for a, _ in marks), len(data.test_labels))
+
+
+def _mark(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Accuracy, and minus the cross entropy; the higher the better."""
     with torch.no_grad():
-        return sum(
-            int((predicted(class_scores(model, x)) == y).sum().item())
-            for x, y in zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True)
-        )
-
-
-def predicted(logits: Tensor) -> Tensor:
-    """The class of the highest score, the first of equals: ``[..., classes] -> [...]``, int64."""
-    if logits.shape[-1] == 2:  # argmax over so few takes longer than a layer of fifty units
-        return (logits[..., 1] > logits[..., 0]).long()
-    return logits.argmax(-1)
+        share = measure_accuracy(model, inputs, labels)
+        batches = zip(torch.split(inputs, 4096), torch.split(labels, 4096), strict=True)
+        loss = sum(float(F.cross_entropy(class_scores(model, x), y, reduction="sum")) for x, y in batches)
+    return share, -loss

@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from unknot.core.console import track
 from unknot.core.errors import InputError, require_count
 from unknot.core.workforce import Workforce
+from unknot.nets.accuracy import share_right
 from unknot.nets.follower import After
 from unknot.nets.probe import Probe, probe_samples
 from unknot.nets.recording import INPUT, OUTPUT, LayerOutput, Recording, Tokens
@@ -28,7 +29,7 @@ from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile, 
 from unknot.profiles.projection import CloudView, project
 from unknot.topology.batch import CloudCount, CountSettings, FloatArray, count_clouds
 from unknot.topology.calibration import calibrate
-from unknot.topology.graph import Scale
+from unknot.topology.scale import Scale
 from unknot.topology.sweep import Sensitivity
 from unknot.topology.sweep import sensitivity as scan_scales
 
@@ -236,7 +237,7 @@ class Meter:
         held: list[LayerOutput] = []
         for output in outputs:
             if output.layer == OUTPUT:
-                reading.share = _share_right(output.values, self.probe.labels)
+                reading.share = share_right(output.values, self.probe.labels)
                 continue
             if len(self._drawn):
                 require_finite(output, reading.epoch)
@@ -359,13 +360,3 @@ def _check_by(by: By, probe: Probe) -> None:
 def _convolutions(model: nn.Module) -> list[str] | str:
     names = [name for name, module in model.named_modules() if isinstance(module, _ConvNd)]
     return [name.replace("_orig_mod.", "") for name in names] or "*"
-
-
-def _share_right(output: Tensor, labels: Tensor | None) -> float | None:
-    """Accuracy of scores ``[n, classes]``, or of logits ``[n]`` or ``[n, 1]`` of two classes."""
-    if labels is None or output.ndim > 2 or int(labels.min()) < 0:
-        return None
-    scores = output[:, 0] if output.ndim == 2 and output.shape[1] == 1 else output
-    if scores.ndim == 1:
-        return float(((scores > 0) == labels).float().mean()) if int(labels.max()) < 2 else None
-    return float((scores.argmax(1) == labels).float().mean()) if scores.shape[1] > labels.max() else None

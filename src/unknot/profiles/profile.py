@@ -13,7 +13,7 @@ import torch
 
 from unknot.core.files import read_record, typed, write_record
 from unknot.profiles.projection import CloudView
-from unknot.topology.graph import Scale
+from unknot.topology.scale import Scale
 from unknot.topology.sweep import Sensitivity
 
 

@@ -11,8 +11,9 @@ from torch import nn
 
 from unknot.core.console import track
 from unknot.core.errors import InputError
+from unknot.nets.accuracy import measure_accuracy
 from unknot.nets.cost import count_macs
-from unknot.nets.training import LabelledData, accuracy
+from unknot.nets.data import LabelledData
 from unknot.pruning.planning.plan import plan_pruning
 from unknot.pruning.recipe import Recipe
 from unknot.pruning.refitting.reconstruction import refit
@@ -94,7 +95,7 @@ def compare_criteria(
                 if recipe.refit and plan.n_removed:
                     refit(model, slim, plan, loader, seed=recipe.seed)
                 removed = 1 - count_macs(slim, example[:1]) / whole
-                hits = accuracy(slim, data.test_inputs, data.test_labels)
+                hits = measure_accuracy(slim, data.test_inputs, data.test_labels)
                 at_share.append(Rival(name, share, removed, hits))
         except InputError:  # so much cannot go
             continue

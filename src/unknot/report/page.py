@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from unknot.core.errors import InputError
-from unknot.core.files import record_kind, write_text
-from unknot.profiles.journal import read_profile
+from unknot.core.files import write_text
 from unknot.profiles.profile import TopologyProfile, library_versions
 from unknot.pruning.outcome import PruningOutcome
 from unknot.pruning.removal import PruningPlan
@@ -24,22 +22,12 @@ from unknot.report.profile import profile_view
 from unknot.report.study import StudyResults, study_results, study_view
 from unknot.study.study import Study, StudyRow
 
-Result: TypeAlias = (
-    TopologyProfile | Study | Sequence[StudyRow] | FilterScores | PruningPlan | PruningOutcome
-)
-
 _TEMPLATES = Path(__file__).parent / "templates"
 # In the order in which one uses another; together they are one script of the page.
 _SCRIPTS = (
     "base", "axes", "betti", "clouds", "accuracy", "sensitivity",
     "study", "survival", "filters", "outcome", "key", "time", "page",
 )  # fmt: skip
-_READERS: dict[str, Callable[[str | Path], Result]] = {
-    "profile": TopologyProfile.from_json,
-    "scores": FilterScores.from_json,
-    "plan": PruningPlan.from_json,
-    "outcome": PruningOutcome.from_json,
-}
 
 
 def write_report(path: str | Path, *results: object, title: str = "unknot report") -> Path:
@@ -80,43 +68,6 @@ def write_report(path: str | Path, *results: object, title: str = "unknot report
     )
     write_text(path, text.lstrip())
     return Path(path)
-
-
-def load_result(path: str | Path) -> Result:
-    """A saved profile, scores, plan or outcome, or a study; the file decides which.
-
-    All but the study are JSON; a profile may also be .jsonl or .parquet.
-
-    Raises:
-        FileNotFoundError: there is no such file, and none is made.
-        InputError: it is none of unknot's.
-    """
-    with open(path, "rb") as file:
-        start = file.read(16)
-    if start == b"SQLite format 3\0":
-        return _study(path)
-    if Path(path).suffix in (".jsonl", ".parquet"):
-        return read_profile(path)
-    read = _READERS.get(record_kind(path))
-    if read is None:
-        raise _foreign(path)
-    return read(path)
-
-
-def _study(path: str | Path) -> Study:
-    try:
-        return Study(path)
-    except InputError as error:
-        raise _foreign(path) if "another path" in str(error) else error from None
-
-
-def _foreign(path: str | Path) -> InputError:
-    return InputError(
-        f"file {path}",
-        "a profile .json, .jsonl or .parquet, a scores, plan or outcome .json, or a study .sqlite, "
-        "written by unknot",
-        "pass one of these",
-    )
 
 
 def _named(given: object) -> tuple[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile
 from unknot.profiles.projection import CloudView
-from unknot.topology.graph import Scale
+from unknot.topology.scale import Scale
 from unknot.topology.sweep import Sensitivity, SensitivityRow
 
 View: TypeAlias = dict[str, Any]

@@ -9,7 +9,7 @@ from unknot.core.errors import InputError
 from unknot.report.profile import View
 from unknot.study.study import TARGETS, Study, StudyComparison, StudyRow
 from unknot.study.survival import RankCorrelation, survival_curve
-from unknot.study.untangling import UntanglingRow, prediction, untangling
+from unknot.study.untangling import UntanglingRow, prediction, untangling_rows
 
 USUAL_BASELINE = "relu"
 
@@ -51,7 +51,7 @@ def study_results(study: Study) -> StudyResults:
             predicts = prediction(trials)
         except InputError:
             predicts = None  # too few cells, or all alike
-    falls = tuple(row for row in untangling(trials) if row.layer == "all")
+    falls = tuple(row for row in untangling_rows(trials) if row.layer == "all")
     return StudyResults(rows, against, falls, predicts)
 
 

@@ -26,7 +26,7 @@ from unknot.activations.folds import (
     ZFold,
 )
 from unknot.core.errors import InputError
-from unknot.nets.training import predicted
+from unknot.nets.accuracy import predicted
 
 # Nets that go through one operation together: more would leave the cache, fewer leave work to Python.
 TOGETHER = 16

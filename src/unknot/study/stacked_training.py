@@ -6,7 +6,7 @@ Every net takes the steps that it would take alone (see `unknot.study.stack`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,39 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError, require_count
-from unknot.nets.training import LabelledData, count_right
-from unknot.study.reading import Reader
+from unknot.nets.accuracy import count_right
+from unknot.nets.data import LabelledData
 from unknot.study.stack import Stack
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The accuracies of one net while it trained.
-
-    Attributes:
-        epochs: when they were read, in epochs, fractions among them; rising.
-        train_accuracy, test_accuracy: shares of the samples classified rightly, in eval mode; the latter
-            is empty where there are no test samples. Below ``exact_from`` of the training they may be
-            shares of some of the samples (see `unknot.study.reading.Reader`); at the cap, and of a net
-            that diverged, they are of all.
-        ended: "done": it had what it was trained for; "cap": the epochs were used up; "diverged": a
-            parameter was no longer finite; "given up": others of its stack had already decided.
-    """
-
-    epochs: tuple[float, ...]
-    train_accuracy: tuple[float, ...]
-    test_accuracy: tuple[float, ...]
-    ended: str
-
-    def epochs_to(self, target: float, split: str = "train") -> float | None:
-        """When accuracy was first seen to be at least ``target``; None where it never was."""
-        accuracies = self.train_accuracy if split == "train" else self.test_accuracy
-        return reached_at(self.epochs, accuracies, target)
-
-
-def reached_at(epochs: Sequence[float], accuracies: Sequence[float], target: float) -> float | None:
-    """The first of the epochs whose accuracy is at least ``target``; None where there is none."""
-    return next((e for e, a in zip(epochs, accuracies, strict=False) if a >= target), None)
+from unknot.study.trials import Curve
 
 
 @dataclass
@@ -262,3 +233,47 @@ class _Order:
                 self._of = list(nets)
             batch = self._queue.pop(0)
             yield batch if self._of == nets else batch[[self._of.index(net) for net in nets]]
+
+
+# Samples after which it is asked whether more are needed.
+BLOCK = 256
+# (inputs, labels, numbers of nets) -> how many of the samples each of these nets classifies rightly.
+CountRight = Callable[[Tensor, Tensor, list[int]], list[int]]
+
+
+class Reader:
+    """Reads accuracies on one set of samples.
+
+    Args:
+        inputs, labels: ``[n, ...]`` and int64 ``[n]``.
+        exact_from: accuracies from this on are of all samples. A lower one is of the first samples, in
+            one random order for all nets and times, by which it is certain to be lower; of 256 at least,
+            where there are so many. So whether and when a target from here on is reached is known
+            exactly, for a tenth of the work. 0 reads all.
+    """
+
+    def __init__(self, inputs: Tensor, labels: Tensor, exact_from: float = 0.0) -> None:
+        self._inputs, self._labels, self._exact_from = inputs, labels, exact_from
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+        self._blocks = torch.split(order.to(inputs.device), BLOCK)
+
+    def read(self, count_right: CountRight, nets: int, *, whole: Collection[int] = ()) -> list[float]:
+        """One accuracy a net, NaN without samples; of the nets ``whole`` of all samples in any case."""
+        n, left = len(self._labels), list(range(nets))
+        if n == 0:
+            return [math.nan] * nets
+        if len(whole) == nets or self._exact_from <= 0:
+            return [right / n for right in count_right(self._inputs, self._labels, left)]
+        right, of, seen = [0] * nets, [0] * nets, 0
+        for block in self._blocks:
+            seen += len(block)
+            more = count_right(self._inputs[block], self._labels[block], left)
+            for net, found in zip(left, more, strict=True):
+                right[net] += found
+                of[net] = seen
+            left = [
+                net for net in left if (right[net] + n - seen) / n >= self._exact_from or net in whole
+            ]
+            if not left:
+                break
+        return [a / b for a, b in zip(right, of, strict=True)]

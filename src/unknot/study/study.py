@@ -17,8 +17,8 @@ from unknot.activations.folds import ACTIVATIONS
 from unknot.core.console import track
 from unknot.core.errors import InputError, require_count
 from unknot.core.workforce import Workforce
+from unknot.nets.data import LabelledData
 from unknot.nets.models import mlp
-from unknot.nets.training import LabelledData
 from unknot.study.survival import Comparison, censored_median, compare, correct
 from unknot.study.task import (
     WATCHED_POINTS,

@@ -12,18 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from unknot.activations.folds import init_by_gain
-from unknot.nets.training import LabelledData, one_thread
+from unknot.nets.data import LabelledData
+from unknot.nets.training import one_thread
 from unknot.profiles.monitor import Monitor
-from unknot.study.stacked_training import (
-    Curve,
-    Progress,
-    batches_an_epoch,
-    reached_at,
-    train_alone,
-    train_stack,
-)
-from unknot.study.trials import TopologyRow, Trial, TrialSettings
-from unknot.topology.graph import Scale
+from unknot.study.stacked_training import Progress, batches_an_epoch, train_alone, train_stack
+from unknot.study.trials import Curve, TopologyRow, Trial, TrialSettings, reached_at
+from unknot.topology.scale import Scale
 
 NewActivation = Callable[[], nn.Module]
 NewNet = Callable[[LabelledData, NewActivation], nn.Module]

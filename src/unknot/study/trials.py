@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 
 from unknot.core.errors import InputError
 from unknot.core.files import DAMAGED, claimed, typed
-from unknot.study.stacked_training import Curve
 
 # Seeds from here on choose cells and are never reported.
 SELECTION_SEED = 1_000_000
@@ -222,3 +221,33 @@ def _trial(
         "topology": [dict(zip(names, row, strict=True)) for row in json.loads(rows)],
     }  # fmt: skip
     return typed(Trial, record)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The accuracies of one net while it trained.
+
+    Attributes:
+        epochs: when they were read, in epochs, fractions among them; rising.
+        train_accuracy, test_accuracy: shares of the samples classified rightly, in eval mode; the latter
+            is empty where there are no test samples. Below ``exact_from`` of the training they may be
+            shares of some of the samples (see `Reader`); at the cap, and of a net
+            that diverged, they are of all.
+        ended: "done": it had what it was trained for; "cap": the epochs were used up; "diverged": a
+            parameter was no longer finite; "given up": others of its stack had already decided.
+    """
+
+    epochs: tuple[float, ...]
+    train_accuracy: tuple[float, ...]
+    test_accuracy: tuple[float, ...]
+    ended: str
+
+    def epochs_to(self, target: float, split: str = "train") -> float | None:
+        """When accuracy was first seen to be at least ``target``; None where it never was."""
+        accuracies = self.train_accuracy if split == "train" else self.test_accuracy
+        return reached_at(self.epochs, accuracies, target)
+
+
+def reached_at(epochs: Sequence[float], accuracies: Sequence[float], target: float) -> float | None:
+    """The first of the epochs whose accuracy is at least ``target``; None where there is none."""
+    return next((e for e, a in zip(epochs, accuracies, strict=False) if a >= target), None)

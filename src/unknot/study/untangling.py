@@ -44,7 +44,7 @@ class UntanglingRow:
     median: float | None
 
 
-def untangling(trials: Iterable[Trial]) -> tuple[UntanglingRow, ...]:
+def untangling_rows(trials: Iterable[Trial]) -> tuple[UntanglingRow, ...]:
     """One row for each set, activation, layer and kind of Betti number that was measured.
 
     The numbers before any training stand beside those after it, because a wide random net can merge
@@ -83,7 +83,7 @@ def prediction(trials: Sequence[Trial], *, which: str = "b0 + b1") -> RankCorrel
     """
     falls = {
         (row.set, row.activation): math.inf if row.median is None else row.median
-        for row in untangling(trials)
+        for row in untangling_rows(trials)
         if row.layer == ALL_LAYERS and row.which == which
     }
     speeds: dict[tuple[str, str], list[float | None]] = {}

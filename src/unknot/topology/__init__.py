@@ -1,0 +1,10 @@
+"""Points in, Betti numbers out; without torch.
+
+Points (`cloud`, `point_files`, `shapes`) become a neighbour graph at a scale (`graph`, `scale`), the
+graph becomes Betti numbers (`homology`, many clouds at once in `batch`). Which scale: `calibration`.
+How much depends on it, and on the sample: `sweep`, `intervals`.
+"""
+
+from unknot.core.doors import open_door
+
+__getattr__, __dir__, __all__ = open_door(__name__, __file__)

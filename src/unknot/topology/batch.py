@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from unknot.core.workforce import Workforce
 from unknot.topology.cloud import make_cloud
-from unknot.topology.graph import Scale, scale_graph
+from unknot.topology.graph import scale_graph
 from unknot.topology.homology import BettiNumbers, betti_numbers, betti_numbers_batch
 from unknot.topology.intervals import Interval, betti_interval
+from unknot.topology.scale import Scale
 
 FloatArray = NDArray[np.floating[Any]]
 # Clouds that travel to a cluster together: fewer would take longer on the way than on arrival.

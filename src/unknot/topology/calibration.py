@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from unknot import _native
 from unknot.core.errors import InputError, require_count
-from unknot.core.memory import estimate_memory, require_memory
+from unknot.core.memory import require_memory
 from unknot.topology.cloud import FloatArray, make_cloud
-from unknot.topology.graph import NeighborGraph, Scale, rips_graph
+from unknot.topology.graph import NeighborGraph, estimate_memory, rips_graph
 from unknot.topology.homology import betti_numbers
+from unknot.topology.scale import Scale
 
 # Roughly geometric, so that every step weighs the same.
 K_LADDER = (4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 29, 35, 42)

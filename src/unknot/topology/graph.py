@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,40 +12,11 @@ from scipy import sparse
 
 from unknot import _native
 from unknot.core.errors import InputError, require_count
-from unknot.core.memory import DENSE_POINTS, estimate_memory, require_memory
+from unknot.core.memory import require_memory
 from unknot.topology.cloud import check_points
+from unknot.topology.scale import Scale, require_radius
 
 _SET_BITS = np.array([byte.bit_count() for byte in range(256)])
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The neighbour rule with its numbers, carried by every result.
-
-    Attributes:
-        k: nearest neighbours a point is joined to (kNN-hop rule), else None.
-        hops: pairs at most this many steps apart are joined (kNN-hop rule), else None.
-        radius: pairs at Euclidean distance <= radius are joined (Rips rule), else None.
-        determined: False where `calibrate` found no scale at which the Betti numbers are stable.
-        note: why it is undetermined, or how it was found.
-
-    With neither k nor radius the graph was given edge by edge.
-    """
-
-    k: int | None = None
-    hops: int | None = None
-    radius: float | None = None
-    determined: bool = True
-    note: str = ""
-
-    def __str__(self) -> str:
-        if self.k is not None:
-            rule = f"k={self.k}, hops={self.hops}"
-        elif self.radius is not None:
-            rule = f"radius={self.radius:g}"
-        else:
-            rule = "given edges"
-        return rule if self.determined else f"{rule} (undetermined)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +33,7 @@ class NeighborGraph:
     """
 
     n_points: int
-    scale: Scale = Scale()
+    scale: Scale = Scale()  # noqa: RUF009 (frozen)
     rows: NDArray[np.uint64] | None = None
     indptr: NDArray[np.int64] | None = None
     indices: NDArray[np.int32] | None = None
@@ -206,12 +178,31 @@ def scale_graph(points: ArrayLike, scale: Scale) -> NeighborGraph:
     return replace(graph, scale=scale)
 
 
-def require_radius(radius: object) -> float:
-    """``radius`` as a float, or an InputError unless it is a number >= 0."""
-    if not isinstance(radius, (int, float, np.floating, np.integer)) or not radius >= 0:
-        raise InputError(f"radius = {radius!r}", "a number >= 0", "pass e.g. radius=0.5")
-    return float(radius)
-
-
 def _require_rows(n: int) -> None:
     require_memory(n, estimate_memory(n) // 4, "a dense neighbour graph")
+
+
+# Above this many points kNN-hop graphs are kept as neighbour lists: the packed rows of 8,192 points
+# take 8 MB, those of 60,000 take 450 MB.
+DENSE_POINTS = 8192
+
+
+def estimate_memory(n_points: int, *, k: int | None = None, hops: int = 1) -> int:
+    """An upper bound, in bytes, of what a neighbour graph and its b0 and b1 take at once.
+
+    Args:
+        n_points: of the cloud.
+        k: of a kNN-hop graph; without it the graph is a Rips graph, dense at worst.
+        hops: with k.
+
+    A dense graph is n rows of n bits. Where nothing can be collapsed the engine works on up to four
+    such matrices at once; on most clouds one is enough. Neighbour lists take 4 bytes an entry, twice
+    while the hops are expanded; in the plane and in space the real number of neighbours after two
+    hops is far below the bound (2 k)^hops. b2 can take more: give it a time budget.
+    """
+    n = require_count("n_points", n_points, minimum=0)
+    dense = 4 * n * math.ceil(n / 64) * 8
+    if k is None or n <= DENSE_POINTS:
+        return dense
+    neighbours = min(n, int((2 * require_count("k", k)) ** require_count("hops", hops)))
+    return min(dense, 4 * n * neighbours * 4)

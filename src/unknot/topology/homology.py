@@ -15,7 +15,8 @@ from unknot import _native
 from unknot.core.errors import InputError, require_count
 from unknot.core.memory import LIMIT_VARIABLE, memory_limit
 from unknot.topology.cloud import check_points
-from unknot.topology.graph import NeighborGraph, Scale, require_radius
+from unknot.topology.graph import NeighborGraph
+from unknot.topology.scale import Scale, require_radius
 
 
 @dataclass(frozen=True)

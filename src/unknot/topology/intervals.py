@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 
 from unknot.core.errors import InputError, require_count
 from unknot.topology.cloud import make_cloud
-from unknot.topology.graph import Scale
 from unknot.topology.homology import betti_numbers_batch
+from unknot.topology.scale import Scale
 
 # Numbers held at once, over all subsamples: 256 MB of float64.
 _BLOCK = 1 << 25

@@ -13,8 +13,9 @@ from unknot.core.errors import InputError
 from unknot.core.files import typed
 from unknot.topology.calibration import HOPS, K_LADDER, RankedNeighbours, calibrate, class_clouds
 from unknot.topology.cloud import FloatArray
-from unknot.topology.graph import Scale, rips_graph
+from unknot.topology.graph import rips_graph
 from unknot.topology.homology import betti_numbers
+from unknot.topology.scale import Scale
 
 # A quarter of the radius to four times it.
 RADIUS_FACTORS = tuple(2.0 ** (step / 4) for step in range(-8, 9))

@@ -18,7 +18,7 @@ from unknot.nets.recording import LayerOutput, Recording
 from unknot.profiles.clouds import layer_clouds, require_finite
 from unknot.topology.batch import CountSettings, FloatArray, count_clouds
 from unknot.topology.calibration import calibrate
-from unknot.topology.graph import Scale
+from unknot.topology.scale import Scale
 
 Number = Literal["b0", "b1", "sum"]
 Clouds = Literal["all", "class", "pair"]

@@ -31,7 +31,7 @@ from unknot.pruning.scoring.observations import (
 from unknot.pruning.scoring.surgeon import removal_costs
 from unknot.pruning.structure.channels import Channel
 from unknot.pruning.structure.layers import Layer, prunable_layers, width_of
-from unknot.topology.graph import Scale
+from unknot.topology.scale import Scale
 
 Criterion = Callable[[str, Any], "NDArray[Any]"]
 CRITERIA = (

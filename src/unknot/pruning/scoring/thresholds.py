@@ -18,7 +18,7 @@ from unknot.profiles.clouds import layer_clouds
 from unknot.pruning.scoring.betti import Number, TangleRule, conv_outputs, layer_scales
 from unknot.pruning.structure.layers import all_convolutions
 from unknot.topology.batch import CountSettings, count_clouds
-from unknot.topology.graph import Scale
+from unknot.topology.scale import Scale
 
 QUANTILES = (0.005, 0.01, 0.02, 0.05, 0.1)
 

@@ -1,0 +1,132 @@
+"""The verbs about points: betti and shape."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from unknot.cli.options import (
+    Debug,
+    Hops,
+    Json,
+    K,
+    MaxDim,
+    Radius,
+    Seed,
+)  # fmt: skip
+from unknot.core.console import print_json, print_table
+from unknot.core.errors import InputError
+from unknot.core.files import require_writable, write_file
+from unknot.topology.cloud import make_cloud
+from unknot.topology.graph import scale_graph
+from unknot.topology.homology import betti_numbers
+from unknot.topology.point_files import load_points
+from unknot.topology.scale import Scale
+from unknot.topology.shapes import SHAPES, make_shape
+
+
+def betti_command(
+    file: Annotated[Path, typer.Argument(help=".npy, .npz (points, labels or X, y) or .csv.")],
+    radius: Radius = None,
+    knn: K = None,
+    hops: Hops = None,
+    max_dim: MaxDim = 1,
+    time_budget: Annotated[
+        float | None, typer.Option("--time-budget", help="Give up after so many seconds a cloud.")
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Betti numbers of the points in a file.
+
+    Of all points together, and of each class where there are labels.
+
+    One neighbour rule: --radius, in the unit of the points, or --knn with --hops, which has no unit.
+
+      unknot betti points.npy --radius 0.5
+
+      unknot betti labelled.npz --knn 14 --hops 2 --json
+    """
+    if (radius is None) == (knn is None):
+        given = f"--radius {radius} and --knn {knn}" if knn is not None else "neither --radius nor --knn"
+        raise InputError(given, "exactly one neighbour rule", "pass --radius 0.5, or --knn 14 --hops 2")
+    if hops is not None and knn is None:
+        raise InputError(f"--hops {hops} with --radius", "--hops with --knn only", "drop --hops")
+    scale = Scale(radius=radius) if knn is None else Scale(k=knn, hops=hops or 1)
+    cloud = load_points(file)
+    everything = make_cloud(cloud.points)  # a point that occurs in two classes counts once here
+    clouds = {"all": everything.points} | {str(c): cloud.of_class(c).points for c in cloud.classes()}
+    found = {
+        name: betti_numbers(scale_graph(points, scale), max_dim=max_dim, time_budget=time_budget)
+        for name, points in clouds.items()
+    }
+    if as_json:
+        print_json(
+            {
+                "betti": {name: list(b.values) for name, b in found.items()},
+                "n": {name: b.n_points for name, b in found.items()},
+                "scale": asdict(scale),
+            }
+        )
+        return
+    columns = ["cloud", "n", *(f"b{d}" for d in range(max_dim + 1))]
+    rows = [[name, b.n_points, *b.values] for name, b in found.items()]
+    print_table(f"Betti numbers of {file.name} at {scale}", columns, rows)
+
+
+def shape_command(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(SHAPES)}.")],
+    out: Annotated[Path, typer.Option("--out", help="FILE.npz for points, labels and Betti numbers.")],
+    n: Annotated[int | None, typer.Option("--n", min=1, help="Points in all.")] = None,
+    noise: Annotated[
+        float, typer.Option("--noise", min=0, help="Standard deviation of the noise.")
+    ] = 0.0,
+    seed: Seed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Labelled points of known topology.
+
+    Two classes, the true Betti numbers of each written beside the points.
+
+    The sizes of a shape are options too, e.g. --pairs for rings; a wrong one lists those there are.
+
+      unknot shape rings --pairs 9 --out rings.npz
+
+      unknot shape checker --grid 7 --n 6000 --seed 1 --out checker.npz
+    """
+    sizes: dict[str, Any] = _sizes(context.args)
+    if n is not None:
+        sizes["n"] = n
+    if out.suffix != ".npz":
+        raise InputError(f"--out {out}", "a file that ends in .npz", f"pass {out.with_suffix('.npz')}")
+    require_writable(out, "--out")
+    made = make_shape(name, noise=noise, seed=seed, **sizes)
+    arrays: dict[str, Any] = {f"betti_{label}": values for label, values in made.betti.items()}
+    write_file(out, lambda path: np.savez(path, points=made.points, labels=made.labels, **arrays))
+    if as_json:
+        betti_of = {str(label): list(values) for label, values in made.betti.items()}
+        print_json({"shape": name, "n": len(made.points), "betti": betti_of, "file": str(out)})
+        return
+    rows = [(label, int((made.labels == label).sum()), str(b)) for label, b in made.betti.items()]
+    print_table(f"{out}: {name}, seed {seed}", ["class", "n", "true Betti numbers"], rows)
+
+
+def _sizes(arguments: list[str]) -> dict[str, object]:
+    """``--key value`` pairs as keyword arguments, numbers where they are numbers."""
+    keys, values = arguments[::2], arguments[1::2]
+    if len(keys) != len(values) or not all(key.startswith("--") for key in keys) or "--name" in keys:
+        raise InputError(f"options {' '.join(arguments)}", "pairs such as --pairs 9", "see --help")
+    sizes: dict[str, object] = {}
+    for key, value in zip(keys, values, strict=True):
+        try:
+            sizes[key[2:].replace("-", "_")] = int(value)
+        except ValueError:
+            sizes[key[2:].replace("-", "_")] = value
+    return sizes

@@ -1,0 +1,16 @@
+from .stacked_training import train_alone as train_alone
+from .stacked_training import train_stack as train_stack
+from .study import Study as Study
+from .study import StudyComparison as StudyComparison
+from .study import StudyRow as StudyRow
+from .survival import Comparison as Comparison
+from .survival import RankCorrelation as RankCorrelation
+from .survival import SurvivalCurve as SurvivalCurve
+from .survival import compare as compare
+from .survival import rank_correlation as rank_correlation
+from .survival import survival_curve as survival_curve
+from .trials import Curve as Curve
+from .trials import Trial as Trial
+from .trials import TrialSettings as TrialSettings
+from .untangling import UntanglingRow as UntanglingRow
+from .untangling import untangling_rows as untangling_rows

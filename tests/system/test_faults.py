@@ -454,7 +454,7 @@ def test_every_test_that_the_page_names_exists() -> None:
     rows = [
         line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| fault")
     ]
-    named = [re.findall(r"`(test_\w+\.py)::(test_\w+)`", row.rsplit("|", 2)[1]) for row in rows]
+    named = [re.findall(r"`([\w/]*test_\w+\.py)::(test_\w+)`", row.rsplit("|", 2)[1]) for row in rows]
     assert len(rows) > 25 and all(named)
     for file, name in {pair for pairs in named for pair in pairs}:
         tree = ast.parse((TESTS / file).read_text())

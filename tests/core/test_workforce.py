@@ -34,14 +34,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 FUZZ = Path(__file__).parents[2] / "fuzz" / "fuzz.py"
 SECONDS = 180  # a loaded machine is no failure
 # The last one takes seconds longer than the others on any machine, in which studies are interrupted.
-ACTIVATIONS = "relu,tanh,gelu,zfold,hardtanh,slowly:tanh"
+ACTIVATIONS = "relu,tanh,gelu,zfold,hardtanh,helpers.slowly:tanh"
 STUDY = (
     "--seeds", "2", "--epochs", "20", "--width", "12", "--depth", "2", "--learning-rates", "3e-3",
     "--gains", "1", "--targets", "1", "--test-target", "1", "--activations", ACTIVATIONS,
 )  # fmt: skip
 
-# Functions of this folder can be imported there.
-WITH_TESTS = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "helpers")}
+# Functions of this file and helpers can be imported there.
+_FOLDERS = (Path(__file__).parent, Path(__file__).parents[1])
+WITH_TESTS = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, _FOLDERS))}
 
 
 class Cluster:

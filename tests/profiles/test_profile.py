@@ -97,7 +97,7 @@ def test_nan_names_the_layer() -> None:
         ({"layers": "conv*"}, "a glob that matches"),
         ({"max_points": 1}, "max_points = 1"),
         ({"scale": "k14"}, "scale = 'k14'"),
-        ({"scale": Scale()}, "exactly one rule"),
+        ({"scale": Scale()}, "a radius, or k and hops"),
         ({"repeats": -1}, "repeats = -1"),
         ({"views": 1.5}, "views = 1.5"),
     ],

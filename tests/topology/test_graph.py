@@ -95,10 +95,17 @@ def test_from_edges_and_from_sparse_are_the_same_graph() -> None:
     assert NeighborGraph.from_edges(0, []).n_points == 0
 
 
-def test_scale_speaks() -> None:
-    assert str(Scale(k=14, hops=2)) == "k=14, hops=2"
-    assert str(Scale(radius=0.5, determined=False)) == "radius=0.5 (undetermined)"
-    assert scale_graph(np.eye(4), Scale(k=2, hops=1, note="why")).scale.note == "why"
+@pytest.mark.parametrize("scale", [Scale(k=2, hops=2, note="why"), Scale(radius=1.5)])
+def test_a_graph_at_a_scale_is_that_of_its_rule(scale: Scale) -> None:
+    points = np.random.default_rng(0).normal(size=(20, 2))
+    graph = scale_graph(points, scale)
+    assert graph.scale is scale
+    knn = scale.k is not None and scale.hops is not None
+    alone = knn_graph(points, k=2, hops=2) if knn else rips_graph(points, radius=1.5)
+    assert edge_set(graph) == edge_set(alone)
+
+
+def test_given_edges_are_no_rule() -> None:
     with pytest.raises(InputError, match="a radius, or k and hops"):
         scale_graph(np.eye(4), Scale())
 
@@ -119,7 +126,10 @@ def test_more_features_than_16_bits_count() -> None:
         (lambda: rips_graph(np.eye(2), radius=1, distances=np.eye(2)), "exactly one of them"),
         (lambda: rips_graph(distances=np.ones((2, 3)), radius=1), r"\[n, n\]"),
         (lambda: rips_graph(distances=[[0, 1], [2, 0]], radius=1), "symmetric"),
-        (lambda: knn_graph(np.eye(3), k=3), "more points than k"),
+        (
+            lambda: knn_graph(np.eye(3), k=3),
+            r"k = 3 with a cloud of 3 points: expected more points than k; pass k <= 2$",
+        ),
         (lambda: knn_graph(np.eye(3), k=0), "k = 0"),
         (lambda: knn_graph(np.eye(3), k=1, hops=0), "hops = 0"),
         (lambda: knn_graph(np.eye(3), k=True), "k = True"),
@@ -136,7 +146,7 @@ def test_bad_input(call: object, says: str) -> None:
 def test_large_knn_graphs_are_neighbour_lists_and_the_same_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     points = np.random.default_rng(0).normal(size=(300, 3))
     dense = knn_graph(points, k=5, hops=3)
-    monkeypatch.setattr("unknot.topology.graph.DENSE_POINTS", 100)
+    monkeypatch.setattr("unknot.topology.rules.DENSE_POINTS", 100)
     lists = knn_graph(points, k=5, hops=3)
     assert dense.rows is not None and lists.rows is None
     assert edge_set(lists) == edge_set(dense)

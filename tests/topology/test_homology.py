@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from unknot.core.errors import InputError
-from unknot.topology.graph import NeighborGraph, knn_graph, rips_graph
-from unknot.topology.homology import PersistenceDiagram, betti_numbers, betti_numbers_batch, persistence
+from unknot.topology.graph import NeighborGraph, knn_graph, rips_graph, scale_graph
+from unknot.topology.homology import (
+    PersistenceDiagram,
+    betti_numbers,
+    betti_numbers_batch,
+    count_lowered,
+    persistence,
+)
 from unknot.topology.scale import Scale
 
 
@@ -167,11 +173,41 @@ def test_results_of_a_batch_carry_scale_and_size() -> None:
     assert betti_numbers_batch(clouds, k=2)[0].scale.hops == 1
 
 
+@pytest.mark.parametrize("scale", [Scale(k=2, hops=2, note="why"), Scale(radius=0.6, determined=False)])
+def test_a_batch_takes_a_scale(scale: Scale) -> None:
+    clouds = [circle(5), circle(12)]
+    counted = betti_numbers_batch(clouds, scale=scale)
+    spelled = betti_numbers_batch(clouds, k=scale.k, hops=scale.hops, radius=scale.radius)
+    assert [b.values for b in counted] == [b.values for b in spelled]
+    assert all(b.scale is scale for b in counted)
+
+
+def test_k_is_lowered_for_small_clouds_and_for_them_alone() -> None:
+    rng = np.random.default_rng(0)
+    clouds = [rng.normal(size=(n, 2)) for n in (30, 1, 5, 2, 5)]
+    counted = count_lowered(clouds, Scale(k=5, hops=2, note="stable"), max_dim=2)
+    assert [b.n_points for b in counted] == [30, 1, 5, 2, 5]
+    assert [b.scale.k for b in counted] == [5, 1, 4, 1, 4]
+    few = "k lowered: few distinct points"
+    assert [b.scale.note for b in counted] == ["stable", "one distinct point: constant", few, few, few]
+    assert counted[1].values == (1, 0, 0)
+    for cloud, betti in zip(clouds, counted, strict=True):
+        if len(cloud) > 1:
+            assert betti == betti_numbers(scale_graph(cloud, betti.scale), max_dim=2)
+    assert count_lowered([], Scale(k=5)) == []
+
+
+def test_a_radius_is_never_lowered() -> None:
+    scale = Scale(radius=0.5)
+    counted = count_lowered([np.zeros((1, 2)), np.array([[0.0], [1.0]])], scale)
+    assert [(b.values, b.scale) for b in counted] == [((1, 0), scale), ((2, 0), scale)]
+
+
 def test_every_cloud_of_a_batch_has_more_points_than_k() -> None:
     assert betti_numbers_batch([circle(4), circle(9)], k=3)[0].values == (1, 0)
     with pytest.raises(InputError) as caught:
         betti_numbers_batch([circle(9), circle(4)], k=4)
-    assert str(caught.value) == "k = 4 with a cloud of 4 points: expected more points than k; lower k"
+    assert str(caught.value) == "k = 4 with a cloud of 4 points: expected more points than k; pass k <= 3"
     assert betti_numbers_batch([], k=5) == []
 
 
@@ -228,7 +264,7 @@ def test_persistence_goes_as_far_as_asked() -> None:
         persistence(octahedron, max_dim=3)
 
 
-ONE_RULE = "expected exactly one rule; pass radius=... or k=..., hops=..."
+ONE_RULE = "expected exactly one rule; pass scale=..., radius=... or k=..., hops=..."
 DIMENSIONS = "expected 0, 1 or 2; pass max_dim=1 for b0 and b1"
 
 
@@ -238,14 +274,38 @@ DIMENSIONS = "expected 0, 1 or 2; pass max_dim=1 for b0 and b1"
         (lambda: betti_numbers(cross_polytope(2), max_dim=3), f"max_dim = 3: {DIMENSIONS}"),
         (lambda: betti_numbers(cross_polytope(2), max_dim=-1), f"max_dim = -1: {DIMENSIONS}"),
         (lambda: betti_numbers(cross_polytope(2), max_dim=True), f"max_dim = True: {DIMENSIONS}"),
-        (lambda: betti_numbers_batch([np.eye(2)]), f"radius = None, k = None: {ONE_RULE}"),
+        (lambda: betti_numbers_batch([np.eye(2)]), f"no neighbour rule: {ONE_RULE}"),
         (
             lambda: betti_numbers_batch([np.eye(2)], radius=1.0, k=1),
-            f"radius = 1.0, k = 1: {ONE_RULE}",
+            "k = 1 with radius = 1.0: expected exactly one rule; pass radius=... or k=..., hops=...",
+        ),
+        (
+            lambda: betti_numbers_batch([np.eye(2)], scale=Scale(radius=1.0), k=1),
+            f"scale = radius=1 with k=1, hops=1: {ONE_RULE}",
+        ),
+        (
+            lambda: betti_numbers_batch([np.eye(2)], scale=Scale(radius=1.0), hops=2),
+            "hops = 2 without k: expected both or neither; pass e.g. k=14",
+        ),
+        (
+            lambda: betti_numbers_batch([np.eye(2)], radius=1.0, hops=2),
+            "hops = 2 without k: expected both or neither; pass e.g. k=14",
+        ),
+        (
+            lambda: betti_numbers_batch([np.eye(2)], scale=Scale()),
+            "scale = given edges: expected a radius, or k and hops; pass Scale(k=14, hops=2)",
+        ),
+        (
+            lambda: betti_numbers_batch([np.eye(2)], scale="k14"),  # type: ignore[arg-type]
+            "scale = 'k14': expected a Scale; pass Scale(k=14, hops=2)",
+        ),
+        (
+            lambda: betti_numbers_batch([np.ones((1, 2))], k=1),
+            "k = 1 with a cloud of 1 points: expected more points than k; pass at least 2 points",
         ),
         (
             lambda: betti_numbers_batch([np.eye(2)], k=2),
-            "k = 2 with a cloud of 2 points: expected more points than k; lower k",
+            "k = 2 with a cloud of 2 points: expected more points than k; pass k <= 1",
         ),
         (
             lambda: betti_numbers_batch([np.eye(3)], k=0),

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pytest
 
 from unknot.core.errors import InputError
+from unknot.core.files import typed
 from unknot.topology.calibration import K_LADDER, calibrate
 from unknot.topology.graph import knn_graph, rips_graph, scale_graph
 from unknot.topology.homology import betti_numbers, betti_numbers_batch
@@ -67,7 +69,12 @@ def test_cells_without_enough_points_are_empty() -> None:
 def test_survives_a_journey_through_json() -> None:
     found = sensitivity(RINGS.points)
     assert found.labels() == [None]
-    assert Sensitivity.from_record(json.loads(json.dumps(found.to_record()))) == found
+    assert typed(Sensitivity, json.loads(json.dumps(asdict(found)))) == found
+
+
+def test_ten_hops_stand_after_two() -> None:
+    cloud = np.random.default_rng(0).normal(size=(30, 2))
+    assert sensitivity(cloud, scale=Scale(k=4, hops=10)).as_grid(None, "b0").y == (1, 2, 3, 10)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from unknot.cli.options import (
     Radius,
     Seed,
     TrainEpochs,
+    flagged_scale,
 )  # fmt: skip
 from unknot.cli.sources import load_batches, load_data, load_model
 from unknot.core.console import print_json, print_table, track
@@ -38,7 +39,6 @@ from unknot.profiles.meter import measure as measure_model
 from unknot.profiles.monitor import Monitor
 from unknot.profiles.profile import ProfileRow, TopologyProfile
 from unknot.report.page import write_report
-from unknot.topology.scale import Scale
 
 
 def measure_command(
@@ -86,7 +86,7 @@ def measure_command(
     settings: dict[str, Any] = {
         "layers": "*" if layers == ["*"] else layers,
         "by": by,
-        "scale": _scale(knn, hops, radius),
+        "scale": flagged_scale(knn, hops, radius) or "auto",
         "tokens": tokens,
         "after": after,
         "max_dim": max_dim,
@@ -126,18 +126,6 @@ def measure_command(
         print_json(asdict(profile))
     else:
         _print_profile(f"{model} on {data}", profile)
-
-
-def _scale(knn: int | None, hops: int | None, radius: float | None) -> Any:
-    if radius is not None and knn is not None:
-        raise InputError(f"--radius {radius} and --knn {knn}", "one neighbour rule", "drop one of them")
-    if radius is not None:
-        return Scale(radius=radius)
-    if knn is not None:
-        return Scale(k=knn, hops=hops or 1)
-    if hops is not None:
-        raise InputError(f"--hops {hops} without --knn", "both or neither", "pass e.g. --knn 14")
-    return "auto"
 
 
 def _trained(

@@ -4,6 +4,9 @@ from typing import Annotated
 
 import typer
 
+from unknot.core.errors import InputError
+from unknot.topology.scale import Scale
+
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -65,3 +68,12 @@ LatencyMs = Annotated[
     float | None,
     typer.Option("--latency-ms", help="Remove until one sample takes at most so many milliseconds."),
 ]
+
+
+def flagged_scale(knn: int | None, hops: int | None, radius: float | None) -> Scale | None:
+    """The scale that --knn with --hops, or --radius, give; None without them."""
+    if radius is not None and knn is not None:
+        raise InputError(f"--radius {radius} and --knn {knn}", "one neighbour rule", "drop one of them")
+    if hops is not None and knn is None:
+        raise InputError(f"--hops {hops} without --knn", "both or neither", "pass e.g. --knn 14")
+    return None if radius is None and knn is None else Scale(k=knn, hops=hops, radius=radius)

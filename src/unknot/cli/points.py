@@ -17,6 +17,7 @@ from unknot.cli.options import (
     MaxDim,
     Radius,
     Seed,
+    flagged_scale,
 )  # fmt: skip
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
@@ -25,7 +26,6 @@ from unknot.topology.cloud import make_cloud
 from unknot.topology.graph import scale_graph
 from unknot.topology.homology import betti_numbers
 from unknot.topology.point_files import load_points
-from unknot.topology.scale import Scale
 from unknot.topology.shapes import SHAPES, make_shape
 
 
@@ -52,12 +52,11 @@ def betti_command(
 
       unknot betti labelled.npz --knn 14 --hops 2 --json
     """
-    if (radius is None) == (knn is None):
-        given = f"--radius {radius} and --knn {knn}" if knn is not None else "neither --radius nor --knn"
-        raise InputError(given, "exactly one neighbour rule", "pass --radius 0.5, or --knn 14 --hops 2")
-    if hops is not None and knn is None:
-        raise InputError(f"--hops {hops} with --radius", "--hops with --knn only", "drop --hops")
-    scale = Scale(radius=radius) if knn is None else Scale(k=knn, hops=hops or 1)
+    scale = flagged_scale(knn, hops, radius)
+    if scale is None:
+        raise InputError(
+            "neither --radius nor --knn", "a neighbour rule", "pass --radius 0.5, or --knn 14 --hops 2"
+        )
     cloud = load_points(file)
     everything = make_cloud(cloud.points)  # a point that occurs in two classes counts once here
     clouds = {"all": everything.points} | {str(c): cloud.of_class(c).points for c in cloud.classes()}

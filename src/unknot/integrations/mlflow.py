@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -92,12 +93,7 @@ def _parameters(profile: TopologyProfile) -> list[Any]:
     scale = profile.scale
     values: dict[str, object] = {"seed": profile.seed, **profile.settings}
     if scale is not None:
-        values |= {
-            "k": scale.k,
-            "hops": scale.hops,
-            "radius": scale.radius,
-            "determined": scale.determined,
-        }
+        values |= {name: value for name, value in asdict(scale).items() if name != "note"}
     return [
         _mlflow.entities.Param(f"topology/{name}", str(value)[:500])  # older servers take no more
         for name, value in values.items()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unknot.core.errors import InputError
 from unknot.nets.recording import INPUT, LayerOutput
-from unknot.topology.batch import FloatArray
+from unknot.topology.cloud import FloatArray
 
 By = Literal["layer", "class", "filter"]
 

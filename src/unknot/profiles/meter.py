@@ -27,9 +27,10 @@ from unknot.profiles.clouds import (
 )
 from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile, library_versions
 from unknot.profiles.projection import CloudView, project
-from unknot.topology.batch import CloudCount, CountSettings, FloatArray, count_clouds
+from unknot.topology.batch import CloudCount, CountSettings, count_clouds
 from unknot.topology.calibration import calibrate
-from unknot.topology.scale import Scale
+from unknot.topology.cloud import FloatArray
+from unknot.topology.scale import Scale, require_rule
 from unknot.topology.sweep import Sensitivity
 from unknot.topology.sweep import sensitivity as scan_scales
 
@@ -177,8 +178,8 @@ class Meter:
         threads: int = 0,
     ) -> None:
         _check_by(by, probe)
-        if not isinstance(scale, Scale) and scale != "auto":
-            raise InputError(f"scale = {scale!r}", "a Scale or 'auto'", "pass uk.Scale(k=14, hops=2)")
+        if scale != "auto":
+            require_rule(scale, "'auto'")
         require_count("repeats", repeats, minimum=0)
         require_count("views", views, minimum=0)
         chosen = _convolutions(model) if by == "filter" and layers == "*" else layers

@@ -20,7 +20,8 @@ from unknot.nets.recording import PASS_BYTES
 from unknot.profiles.journal import joined, open_journal
 from unknot.profiles.meter import Meter, MeterSettings, Portion, Reading
 from unknot.profiles.profile import TopologyProfile
-from unknot.topology.batch import CloudCount, CountSettings, FloatArray, count_clouds, warm_up
+from unknot.topology.batch import CloudCount, CountSettings, count_clouds, warm_up
+from unknot.topology.cloud import FloatArray
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

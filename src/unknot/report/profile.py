@@ -11,7 +11,7 @@ import numpy as np
 
 from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile
 from unknot.profiles.projection import CloudView
-from unknot.topology.scale import Scale
+from unknot.topology.rules import KnnRule, RipsRule
 from unknot.topology.sweep import Sensitivity, SensitivityRow
 
 View: TypeAlias = dict[str, Any]
@@ -232,34 +232,27 @@ def _clouds(views: Sequence[CloudView]) -> View:
 
 def _sensitivity(sensitivity: Sensitivity) -> list[View]:
     """One part for the kNN-hop rule and one for radii, as far as there are rows of each."""
-    by_k = [row for row in sensitivity.rows if row.scale.k is not None]
-    by_radius = [row for row in sensitivity.rows if row.scale.radius is not None]
     chosen = sensitivity.chosen
+    marks = {"knn": [chosen.k, chosen.hops], "radius": chosen.radius}
     parts = []
-    if by_k:
-        mark = None if chosen.k is None else [chosen.k, chosen.hops]
-        parts.append(_part("knn", by_k, mark, lambda scale: (scale.k or 0, scale.hops or 0)))
-    if by_radius:
-        parts.append(_part("radius", by_radius, chosen.radius, lambda scale: (scale.radius or 0, 0)))
+    for kind in (KnnRule, RipsRule):
+        rules = [(row, row.scale.rule) for row in sensitivity.rows]
+        cells = {(row.label, *rule.cell): row for row, rule in rules if isinstance(rule, kind)}
+        if cells:
+            mark = marks[kind.name] if isinstance(chosen.rule, kind) else None
+            parts.append(_part(kind.name, cells, mark))
     return parts
 
 
-def _part(
-    rule: str,
-    rows: list[SensitivityRow],
-    chosen: object,
-    place: Callable[[Scale], tuple[float, float]],
-) -> View:
+def _part(rule: str, cells: dict[tuple[int | None, float, int], SensitivityRow], chosen: object) -> View:
     """Values [class][y][x]: x is k or the radius, y hops; None where a class has too few points."""
-    at: dict[tuple[int | None, float, float], SensitivityRow] = {
-        (row.label, *place(row.scale)): row for row in rows
-    }
+    rows = list(cells.values())
     labels = sorted({row.label for row in rows}, key=_none_last)
-    x, y = (sorted({place(row.scale)[axis] for row in rows}) for axis in (0, 1))
+    x, y = sorted({x for _, x, _ in cells}), sorted({y for _, _, y in cells})
 
     def values(field: Callable[[SensitivityRow], int]) -> list[list[list[int | None]]]:
-        found = [[[at.get((label, a, b)) for a in x] for b in y] for label in labels]
-        return [[[None if r is None else field(r) for r in line] for line in of] for of in found]
+        grids = [[[cells.get((label, a, b)) for a in x] for b in y] for label in labels]
+        return [[[None if r is None else field(r) for r in line] for line in grid] for grid in grids]
 
     return {
         "rule": rule,

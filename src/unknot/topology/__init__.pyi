@@ -13,6 +13,8 @@ from .homology import persistence as persistence
 from .intervals import Interval as Interval
 from .intervals import betti_interval as betti_interval
 from .point_files import load_points as load_points
+from .rules import KnnRule as KnnRule
+from .rules import RipsRule as RipsRule
 from .scale import Scale as Scale
 from .shapes import Shape as Shape
 from .shapes import make_shape as make_shape

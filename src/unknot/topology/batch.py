@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unknot.core.workforce import Workforce
-from unknot.topology.cloud import make_cloud
-from unknot.topology.graph import scale_graph
-from unknot.topology.homology import BettiNumbers, betti_numbers, betti_numbers_batch
+from unknot.topology.cloud import FloatArray, make_cloud
+from unknot.topology.homology import BettiNumbers, count_lowered
 from unknot.topology.intervals import Interval, betti_interval
 from unknot.topology.scale import Scale
 
-FloatArray = NDArray[np.floating[Any]]
 # Clouds that travel to a cluster together: fewer would take longer on the way than on arrival.
 SENT_BYTES = 1 << 20
 
@@ -70,26 +66,12 @@ def count_clouds(
     if workforce is not None and workforce.remote:
         calls = [(part, settings) for part in _parts(clouds)]
         return [count for part in workforce.run(count_clouds, calls, ordered=True) for count in part]
-    scale, max_dim = settings.scale, settings.max_dim
     points = [make_cloud(cloud).points for cloud in clouds]
-    least = 1 if scale.k is None else scale.k
-    whole = [i for i, cloud in enumerate(points) if len(cloud) > least]
-    found: dict[int, BettiNumbers] = {}
-    if whole:
-        rule = {"radius": scale.radius} if scale.k is None else {"k": scale.k, "hops": scale.hops or 1}
-        many = betti_numbers_batch(
-            [points[i] for i in whole], **rule, max_dim=max_dim, threads=settings.threads
-        )
-        found = {i: replace(betti, scale=scale) for i, betti in zip(whole, many, strict=True)}
-    for i in set(range(len(points))) - set(whole):
-        n = len(points[i])
-        note = "one distinct point: constant" if n == 1 else "k lowered: few distinct points"
-        at = scale if scale.k is None else replace(scale, k=max(1, n - 1), note=note)
-        if n == 1:
-            found[i] = BettiNumbers((1, 0, 0)[: max_dim + 1], 1, at)
-        else:
-            found[i] = betti_numbers(scale_graph(points[i], at), max_dim=max_dim)
-    return [CloudCount(found[i], _intervals(cloud, found[i], settings)) for i, cloud in enumerate(clouds)]
+    betti = count_lowered(points, settings.scale, max_dim=settings.max_dim, threads=settings.threads)
+    return [
+        CloudCount(numbers, _intervals(cloud, numbers, settings))
+        for cloud, numbers in zip(clouds, betti, strict=True)
+    ]
 
 
 def _parts(clouds: Sequence[FloatArray]) -> Iterator[list[FloatArray]]:

@@ -17,6 +17,7 @@ from unknot.core.memory import require_memory
 from unknot.topology.cloud import FloatArray, make_cloud
 from unknot.topology.graph import NeighborGraph, estimate_memory, rips_graph
 from unknot.topology.homology import betti_numbers
+from unknot.topology.rules import KnnRule, expand_hops
 from unknot.topology.scale import Scale
 
 # Roughly geometric, so that every step weighs the same.
@@ -30,7 +31,7 @@ RADIUS_STEPS = 64
 # Thresholds between what noise shows and what shapes show: see docs/scale.md.
 KNN_WIDTH = math.log(4)
 RADIUS_WIDTH = math.log(2)
-CONVENTION = Scale(k=14, hops=2)
+CONVENTION = KnnRule(k=14, hops=2)
 MOST_POINTS = 10_000
 # Up to here packed rows (32 MB): in many dimensions three hops join almost every pair.
 DENSE = 16_384
@@ -108,11 +109,11 @@ def calibrate(
             "one distinct point a class", "at least 2 distinct points in a class", "add samples"
         )
     n = sum(map(len, clouds))
-    found = _knn_scale(clouds, max_dim, n) if rule == "knn" else _radius_scale(clouds, max_dim, n)
-    if isinstance(found, Scale):
-        return found
-    k = min(CONVENTION.k or 1, largest - 1)
-    return Scale(k=k, hops=CONVENTION.hops, determined=False, note=f"{found}, n = {n}")
+    search = _knn_scale if rule == "knn" else _radius_scale
+    outcome = search(clouds, max_dim, n)
+    if isinstance(outcome, Scale):
+        return outcome
+    return Scale.from_rule(CONVENTION.lowered_to(largest), determined=False, note=f"{outcome}, n = {n}")
 
 
 def class_clouds(
@@ -139,8 +140,8 @@ def _knn_scale(clouds: list[FloatArray], max_dim: int, n: int) -> Scale | str:
         # ring is one blob, an arc, until k bridges its widest gap.
         climb = _climb(ladder, partial(_graphs, neighbours, hops), max_dim, to_blobs=max_dim > 1)
         for run in _runs(climb):
-            held = longest.setdefault(run.answer, {})
-            held[hops] = max(held.get(hops, run), run, key=lambda r: r.width)
+            by_hops = longest.setdefault(run.answer, {})
+            by_hops[hops] = max(by_hops.get(hops, run), run, key=lambda r: r.width)
     blobs = next((runs for answer, runs in longest.items() if _is_blobs(answer)), {})
     shaped = [runs for answer, runs in longest.items() if not _is_blobs(answer)]
     best = max(shaped, key=lambda runs: sum(r.width for r in runs.values()), default={})
@@ -235,12 +236,7 @@ class RankedNeighbours:
         lengths = np.bincount(self.rows[keep], minlength=self.n)
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         indices = self.indices[keep]
-        scale = Scale(k=k, hops=hops)
-        if self.n <= DENSE:
-            return NeighborGraph(self.n, scale, rows=_native.hop_rows(indptr, indices, hops))
-        if hops > 1:
-            indptr, indices = _native.hop_csr(indptr, indices, hops)
-        return NeighborGraph(self.n, scale, indptr=indptr, indices=indices)
+        return NeighborGraph(self.n, Scale(k=k, hops=hops), *expand_hops(indptr, indices, hops, DENSE))
 
 
 def _squared_distances(

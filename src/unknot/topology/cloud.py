@@ -126,10 +126,10 @@ def _check_labels(labels: ArrayLike, n: int) -> NDArray[np.int64]:
         raise InputError(
             f"labels of type {array.dtype}", "whole numbers", "encode the classes as 0, 1, 2, ..."
         )
-    found = array.astype(np.float64) if array.dtype.kind == "f" else array
-    if array.size and not (found.min() >= -(2.0**53) and found.max() <= 2.0**53):
+    numbers = array.astype(np.float64) if array.dtype.kind == "f" else array
+    if array.size and not (numbers.min() >= -(2.0**53) and numbers.max() <= 2.0**53):
         raise InputError(
-            f"labels from {found.min()} to {found.max()}",
+            f"labels from {numbers.min()} to {numbers.max()}",
             "whole numbers below 2^53",
             "encode the classes as 0, 1, 2, ...",
         )

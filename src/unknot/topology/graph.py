@@ -1,9 +1,8 @@
-"""NeighborGraph: which points are joined, and by which rule (Scale)."""
+"""NeighborGraph: which points are joined, at which scale."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ from scipy import sparse
 
 from unknot import _native
 from unknot.core.errors import InputError, require_count
-from unknot.core.memory import require_memory
 from unknot.topology.cloud import check_points
-from unknot.topology.scale import Scale, require_radius
+from unknot.topology.rules import KnnRule, RipsRule
+from unknot.topology.scale import Scale, require_rule
 
 _SET_BITS = np.array([byte.bit_count() for byte in range(256)])
 
@@ -88,13 +87,13 @@ class NeighborGraph:
             return pairs[pairs[:, 0] < pairs[:, 1]]
         n = self.n_points
         block = max(1, (1 << 24) // max(n, 1))  # unpacked bits take 8 times the packed memory
-        found = [np.empty((0, 2), dtype=np.int64)]
+        pairs_of_blocks = [np.empty((0, 2), dtype=np.int64)]
         for start in range(0, n, block):
             packed = self.rows[start : start + block].view(np.uint8)
             i, j = np.nonzero(np.unpackbits(packed, axis=1, bitorder="little")[:, :n])
             i += start
-            found.append(np.stack([i, j], axis=1)[i < j])
-        return np.concatenate(found)
+            pairs_of_blocks.append(np.stack([i, j], axis=1)[i < j])
+        return np.concatenate(pairs_of_blocks)
 
 
 def rips_graph(
@@ -114,18 +113,15 @@ def rips_graph(
         InputError: both or neither of points and distances, NaN, a negative radius, a matrix that
             is not square, symmetric and non-negative.
     """
-    radius = require_radius(radius)
+    rule = RipsRule(radius)
     if (points is None) == (distances is None):
         raise InputError(
             "points and distances" if points is not None else "neither points nor distances",
             "exactly one of them",
             "pass rips_graph(points, radius=...) or rips_graph(distances=D, radius=...)",
         )
-    scale = Scale(radius=radius)
     if points is not None:
-        array = check_points(points)
-        _require_rows(len(array))
-        return NeighborGraph(len(array), scale, rows=_native.rows_from_points(array, radius))
+        return scale_graph(points, Scale.from_rule(rule))
     matrix = check_points(distances if distances is not None else (), name="distances")
     if matrix.shape[0] != matrix.shape[1]:
         raise InputError(f"distances of shape {matrix.shape}", "[n, n]", "pass a square matrix")
@@ -135,8 +131,8 @@ def rips_graph(
             "a symmetric matrix of numbers >= 0",
             "symmetrise it, e.g. (D + D.T) / 2",
         )
-    rows = _native.rows_from_distances(matrix, radius)
-    return NeighborGraph(len(matrix), scale, rows=rows)
+    rows = _native.rows_from_distances(matrix, rule.radius)
+    return NeighborGraph(len(matrix), Scale.from_rule(rule), rows=rows)
 
 
 def knn_graph(points: ArrayLike, *, k: int, hops: int = 1) -> NeighborGraph:
@@ -151,40 +147,21 @@ def knn_graph(points: ArrayLike, *, k: int, hops: int = 1) -> NeighborGraph:
         points: ``[n, d]`` with n > k.
         k: nearest neighbours, >= 1.
         hops: steps, >= 1.
+
+    Raises:
+        InputError: n <= k, NaN, k or hops no whole number >= 1, more memory than `memory_limit` allows.
     """
-    array = check_points(points)
-    k, hops = require_count("k", k), require_count("hops", hops)
-    n = array.shape[0]
-    if n <= k:
-        raise InputError(f"k = {k} with {n} points", "more points than k", f"pass k <= {max(n - 1, 1)}")
-    require_memory(n, estimate_memory(n, k=k, hops=hops) // 4, "a kNN-hop graph")
-    indptr, indices = _native.knn_edges(array, k)
-    scale = Scale(k=k, hops=hops)
-    if n <= DENSE_POINTS:
-        return NeighborGraph(n, scale, rows=_native.hop_rows(indptr, indices, hops))
-    if hops > 1:
-        indptr, indices = _native.hop_csr(indptr, indices, hops)
-    return NeighborGraph(n, scale, indptr=indptr, indices=indices)
+    return scale_graph(points, Scale.from_rule(KnnRule(k, hops)))
 
 
 def scale_graph(points: ArrayLike, scale: Scale) -> NeighborGraph:
-    """The neighbour graph of ``points`` at ``scale``, whichever its rule."""
-    if scale.k is not None and scale.hops is not None:
-        graph = knn_graph(points, k=scale.k, hops=scale.hops)
-    elif scale.radius is not None:
-        graph = rips_graph(points, radius=scale.radius)
-    else:
-        raise InputError(f"scale = {scale}", "a radius, or k and hops", "pass Scale(k=14, hops=2)")
-    return replace(graph, scale=scale)
+    """The neighbour graph of ``points`` ``[n, d]`` at ``scale``, whichever its rule.
 
-
-def _require_rows(n: int) -> None:
-    require_memory(n, estimate_memory(n) // 4, "a dense neighbour graph")
-
-
-# Above this many points kNN-hop graphs are kept as neighbour lists: the packed rows of 8,192 points
-# take 8 MB, those of 60,000 take 450 MB.
-DENSE_POINTS = 8192
+    Raises:
+        InputError: a scale without a rule, n <= k, NaN, more memory than `memory_limit` allows.
+    """
+    rule, array = require_rule(scale), check_points(points)
+    return NeighborGraph(len(array), scale, *rule.join(array))
 
 
 def estimate_memory(n_points: int, *, k: int | None = None, hops: int = 1) -> int:
@@ -201,8 +178,5 @@ def estimate_memory(n_points: int, *, k: int | None = None, hops: int = 1) -> in
     hops is far below the bound (2 k)^hops. b2 can take more: give it a time budget.
     """
     n = require_count("n_points", n_points, minimum=0)
-    dense = 4 * n * math.ceil(n / 64) * 8
-    if k is None or n <= DENSE_POINTS:
-        return dense
-    neighbours = min(n, int((2 * require_count("k", k)) ** require_count("hops", hops)))
-    return min(dense, 4 * n * neighbours * 4)
+    rule = RipsRule(0) if k is None else KnnRule(k, hops)
+    return rule.estimate_memory(n)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from unknot import _native
 from unknot.core.errors import InputError, require_count
 from unknot.core.memory import LIMIT_VARIABLE, memory_limit
-from unknot.topology.cloud import check_points
+from unknot.topology.cloud import FloatArray, check_points
 from unknot.topology.graph import NeighborGraph
-from unknot.topology.scale import Scale, require_radius
+from unknot.topology.scale import Scale, require_rule
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,10 @@ def betti_numbers(
 def betti_numbers_batch(
     clouds: NDArray[np.floating[Any]] | Iterable[ArrayLike],
     *,
+    scale: Scale | None = None,
     radius: float | None = None,
     k: int | None = None,
-    hops: int = 1,
+    hops: int | None = None,
     max_dim: int = 1,
     threads: int = 0,
     time_budget: float | None = None,
@@ -83,38 +84,56 @@ def betti_numbers_batch(
 
     Args:
         clouds: ``[b, n, d]``, or any iterable of ``[n_i, d_i]``.
+        scale: the neighbour rule, or
         radius: for the Rips rule, or
-        k: for the kNN-hop rule. Exactly one of the two.
-        hops: with k.
+        k: for the kNN-hop rule. Exactly one of the three.
+        hops: with k; 1 by default.
         max_dim: 0, 1 or 2.
         threads: that share the clouds, inside the engine; 0 takes one a core. The answer does not
             depend on it.
         time_budget: seconds for all clouds together.
+
+    Raises:
+        InputError: not exactly one rule, a cloud with k points or fewer, NaN, more memory than
+            `memory_limit` allows.
+        TimeoutError: the budget is spent.
     """
-    if (radius is None) == (k is None):
+    spelled = Scale(k=k, hops=hops, radius=radius)
+    if (scale is None) == (spelled.rule is None):
         raise InputError(
-            f"radius = {radius}, k = {k}", "exactly one rule", "pass radius=... or k=..., hops=..."
+            "no neighbour rule" if scale is None else f"scale = {scale} with {spelled}",
+            "exactly one rule",
+            "pass scale=..., radius=... or k=..., hops=...",
         )
+    scale = spelled if scale is None else scale
+    rule = require_rule(scale)
     arrays = [check_points(cloud) for cloud in clouds]
     limits = _limits(max_dim, time_budget)
     threads = require_count("threads", threads, minimum=0)
-    largest = max(map(len, arrays), default=0)
-    with _as_input_error(largest):
-        if radius is not None:
-            scale = Scale(radius=require_radius(radius))
-            radii = [float(radius)] * len(arrays)
-            found = _native.betti_batch_points(arrays, radii, max_dim, threads=threads, **limits)
-        else:
-            scale = Scale(k=require_count("k", k), hops=require_count("hops", hops))
-            smallest = min(map(len, arrays), default=scale.k + 1 if scale.k else 0)
-            if smallest <= (scale.k or 0):
-                raise InputError(
-                    f"k = {k} with a cloud of {smallest} points", "more points than k", "lower k"
-                )
-            found = _native.betti_batch_knn(
-                arrays, scale.k or 1, hops, max_dim, threads=threads, **limits
-            )
-    return [BettiNumbers(v, len(a), scale) for v, a in zip(found, arrays, strict=True)]
+    with _as_input_error(max(map(len, arrays), default=0)):
+        counts = rule.count(arrays, max_dim, threads=threads, **limits)
+    return [BettiNumbers(values, len(a), scale) for values, a in zip(counts, arrays, strict=True)]
+
+
+def count_lowered(
+    clouds: Sequence[FloatArray], scale: Scale, *, max_dim: int = 1, threads: int = 0
+) -> list[BettiNumbers]:
+    """`betti_numbers_batch`, with k lowered where a cloud has k points or fewer: `Scale.lowered_to`.
+
+    Args:
+        clouds: ``[n_i, d_i]``, at least one point each; one alone has b = (1, 0).
+    """
+    by_scale: dict[Scale, list[int]] = {scale: []}
+    for i, cloud in enumerate(clouds):
+        if len(cloud) > 1:
+            by_scale.setdefault(scale.lowered_to(len(cloud)), []).append(i)
+    betti = [BettiNumbers((1, 0, 0)[: max_dim + 1], 1, scale.lowered_to(1))] * len(clouds)
+    for lowered, members in by_scale.items():
+        chosen = (clouds[i] for i in members)
+        counts = betti_numbers_batch(chosen, scale=lowered, max_dim=max_dim, threads=threads)
+        for i, numbers in zip(members, counts, strict=True):
+            betti[i] = numbers
+    return betti
 
 
 def _limits(max_dim: int, time_budget: float | None) -> dict[str, Any]:

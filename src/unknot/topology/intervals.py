@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 
 from unknot.core.errors import InputError, require_count
 from unknot.topology.cloud import make_cloud
-from unknot.topology.homology import betti_numbers_batch
-from unknot.topology.scale import Scale
+from unknot.topology.homology import count_lowered
+from unknot.topology.scale import Scale, require_rule
 
 # Numbers held at once, over all subsamples: 256 MB of float64.
 _BLOCK = 1 << 25
@@ -56,8 +56,7 @@ def betti_interval(
     require_count("repeats", repeats)
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
         raise InputError(f"share = {share!r}", "a number in (0, 1]", "pass e.g. share=0.8")
-    if scale.k is None and scale.radius is None:
-        raise InputError(f"scale = {scale}", "a radius, or k and hops", "pass Scale(k=14, hops=2)")
+    require_rule(scale)
     array = make_cloud(points).points
     n = len(array)
     size = max(1, round(n * share))
@@ -66,14 +65,6 @@ def betti_interval(
     block = max(1, _BLOCK // (n * max(array.shape[1], 1)))
     values: list[tuple[int, ...]] = []
     for picked in (picks[:1], *(picks[i : i + block] for i in range(1, len(picks), block))):
-        k = min(scale.k, len(picked[0]) - 1) if scale.k else None
-        found = betti_numbers_batch(
-            (array[rows] for rows in picked),
-            radius=None if k else scale.radius or 0.0,  # a single point has no neighbours
-            k=k or None,
-            hops=scale.hops or 1,
-            max_dim=max_dim,
-            threads=threads,
-        )
-        values += [betti.values for betti in found]
+        counts = count_lowered([array[rows] for rows in picked], scale, max_dim=max_dim, threads=threads)
+        values += [betti.values for betti in counts]
     return tuple((min(column), max(column)) for column in zip(*values, strict=True))

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unknot.core.errors import InputError
-from unknot.core.files import typed
 from unknot.topology.calibration import HOPS, K_LADDER, RankedNeighbours, calibrate, class_clouds
 from unknot.topology.cloud import FloatArray
-from unknot.topology.graph import rips_graph
+from unknot.topology.graph import NeighborGraph, rips_graph
 from unknot.topology.homology import betti_numbers
-from unknot.topology.scale import Scale
+from unknot.topology.rules import KnnRule, RipsRule
+from unknot.topology.scale import Scale, require_rule
 
 # A quarter of the radius to four times it.
 RADIUS_FACTORS = tuple(2.0 ** (step / 4) for step in range(-8, 9))
@@ -85,34 +85,16 @@ class Sensitivity:
             raise InputError(f"label = {label!r}", f"one of {self.labels()}", "list them with .labels()")
         if number not in ("b0", "b1"):
             raise InputError(f"number = {number!r}", "'b0' or 'b1'", "pick one")
-        cells = {_cell(row.scale): float(getattr(row, number)) for row in rows}
-        every = [_cell(row.scale) for row in self.rows]
-        x = tuple(sorted({cell[0] for cell in every}))
-        y = tuple(sorted({cell[1] for cell in every}, key=str))
+        rule = require_rule(rows[0].scale)
+        cells = {require_rule(row.scale).cell: float(getattr(row, number)) for row in rows}
+        every = {require_rule(row.scale).cell for row in self.rows}
+        x, y = sorted({x for x, _ in every}), sorted({y for _, y in every})
         values = np.array([[cells.get((a, b), np.nan) for a in x] for b in y])
-        knn = rows[0].scale.k is not None
-        names = ("k", "hops") if knn else ("radius", "")
-        at = _cell(self.chosen) if (self.chosen.k is not None) == knn else None
-        return SensitivityGrid(x, y, values, *names, at if at in set(every) else None)
-
-    def to_record(self) -> dict[str, Any]:
-        """A dict of what JSON knows; the inverse of `from_record`."""
-        return asdict(self)
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Sensitivity:
-        """Back from `to_record`, also after a journey through JSON.
-
-        Raises:
-            ValueError: the record is none.
-        """
-        return typed(cls, record)
-
-
-def _cell(scale: Scale) -> tuple[float, int | str]:
-    if scale.k is not None and scale.hops is not None:
-        return float(scale.k), scale.hops
-    return float(scale.radius or 0.0), ""
+        chosen = self.chosen.rule
+        mark = chosen.cell if isinstance(chosen, type(rule)) and chosen.cell in every else None
+        return SensitivityGrid(
+            tuple(x), tuple(b or "" for b in y), values, *rule.axes, mark and (mark[0], mark[1] or "")
+        )
 
 
 def sensitivity(
@@ -141,25 +123,24 @@ def sensitivity(
     """
     if scale is None:
         scale = calibrate(points, labels, max_points=max_points, seed=seed)
-    if not scale.k and not scale.radius:
+    rule = scale.rule
+    if rule is None or rule == RipsRule(0):
         raise InputError(f"scale = {scale}", "k and hops, or a radius > 0", "pass Scale(k=14, hops=2)")
-    clouds = class_clouds(points, labels, max_points=max_points, seed=seed)
-    over = _over_knn if scale.k else _over_radius
-    rows = [row for label, cloud in clouds.items() for row in over(label, cloud, scale)]
+    rows: list[SensitivityRow] = []
+    for label, cloud in class_clouds(points, labels, max_points=max_points, seed=seed).items():
+        graphs = _over_knn(cloud, rule) if isinstance(rule, KnnRule) else _over_radius(cloud, rule)
+        for graph in graphs:
+            b0, b1 = betti_numbers(graph).values
+            rows.append(SensitivityRow(label, len(cloud), graph.scale, b0, b1))
     return Sensitivity(tuple(rows), scale)
 
 
-def _over_knn(label: int | None, cloud: FloatArray, chosen: Scale) -> Iterator[SensitivityRow]:
-    ladder = [k for k in sorted({*K_LADDER, chosen.k or 1}) if k < len(cloud)]
+def _over_knn(cloud: FloatArray, chosen: KnnRule) -> Iterator[NeighborGraph]:
+    ladder = [k for k in sorted({*K_LADDER, chosen.k}) if k < len(cloud)]
     neighbours = RankedNeighbours(cloud, max(ladder, default=1))
-    for hops in sorted({*HOPS, chosen.hops or 1}):
-        for k in ladder:
-            b0, b1 = betti_numbers(neighbours.graph(k, hops)).values
-            yield SensitivityRow(label, len(cloud), Scale(k=k, hops=hops), b0, b1)
+    for hops in sorted({*HOPS, chosen.hops}):
+        yield from (neighbours.graph(k, hops) for k in ladder)
 
 
-def _over_radius(label: int | None, cloud: FloatArray, chosen: Scale) -> Iterator[SensitivityRow]:
-    for factor in RADIUS_FACTORS:
-        radius = (chosen.radius or 0.0) * factor
-        b0, b1 = betti_numbers(rips_graph(cloud, radius=radius)).values
-        yield SensitivityRow(label, len(cloud), Scale(radius=radius), b0, b1)
+def _over_radius(cloud: FloatArray, chosen: RipsRule) -> Iterator[NeighborGraph]:
+    return (rips_graph(cloud, radius=chosen.radius * factor) for factor in RADIUS_FACTORS)

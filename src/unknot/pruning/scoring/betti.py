@@ -16,9 +16,10 @@ from unknot.core.workforce import Workforce
 from unknot.nets.probe import Probe, map_tensors
 from unknot.nets.recording import LayerOutput, Recording
 from unknot.profiles.clouds import layer_clouds, require_finite
-from unknot.topology.batch import CountSettings, FloatArray, count_clouds
+from unknot.topology.batch import CountSettings, count_clouds
 from unknot.topology.calibration import calibrate
-from unknot.topology.scale import Scale
+from unknot.topology.cloud import FloatArray
+from unknot.topology.scale import Scale, require_rule
 
 Number = Literal["b0", "b1", "sum"]
 Clouds = Literal["all", "class", "pair"]
@@ -59,7 +60,8 @@ class TangleRule:
     classes: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        _check_scale(self.scale)
+        if self.scale not in ("auto", "calibrate"):
+            require_rule(self.scale, "'auto' or 'calibrate'")
         _check_word("number", self.number, ("b0", "b1", "sum"))
         _check_word("clouds", self.clouds, ("all", "class", "pair"))
         if (self.clouds == "pair") != (self.classes is not None):
@@ -199,16 +201,6 @@ def _calibrated(output: LayerOutput, labels: Tensor | None, seed: int) -> Scale:
     if (samples == samples[0]).all():
         return Scale(k=1, hops=1, determined=False, note="a constant layer")
     return calibrate(samples, None if labels is None else labels.numpy(), seed=seed)
-
-
-def _check_scale(scale: object) -> None:
-    if not isinstance(scale, Scale):
-        if scale not in ("auto", "calibrate"):
-            raise InputError(
-                f"scale = {scale!r}", "a Scale, 'auto' or 'calibrate'", "pass uk.Scale(k=14, hops=2)"
-            )
-    elif not scale.k and scale.radius is None:
-        raise InputError(f"scale = {scale}", "a radius, or k and hops", "pass uk.Scale(k=14, hops=2)")
 
 
 def _check_word(name: str, value: object, allowed: tuple[str, ...]) -> None:

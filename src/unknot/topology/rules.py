@@ -1,0 +1,163 @@
+"""The two neighbour rules: which points are joined, how a batch is counted, how many points it takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unknot import _native
+from unknot.core.errors import InputError, require_count
+from unknot.core.memory import require_memory
+from unknot.topology.cloud import FloatArray
+
+# Above this many points kNN-hop graphs are kept as neighbour lists: the packed rows of 8,192 points
+# take 8 MB, those of 60,000 take 450 MB.
+DENSE_POINTS = 8192
+
+
+class Neighbours(NamedTuple):
+    """Which points are joined, as packed rows or as neighbour lists; see `NeighborGraph`."""
+
+    rows: NDArray[np.uint64] | None = None
+    indptr: NDArray[np.int64] | None = None
+    indices: NDArray[np.int32] | None = None
+
+
+@dataclass(frozen=True)
+class KnnRule:
+    """Join pairs at most ``hops`` steps apart in the symmetrised k-nearest-neighbour graph.
+
+    Attributes:
+        k: nearest neighbours that a point is joined to, >= 1.
+        hops: steps, >= 1.
+
+    Raises:
+        InputError: k or hops is no whole number >= 1.
+    """
+
+    name: ClassVar = "knn"
+    axes: ClassVar = ("k", "hops")
+    k: int
+    hops: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "k", require_count("k", self.k))
+        object.__setattr__(self, "hops", require_count("hops", self.hops))
+
+    def __str__(self) -> str:
+        return f"k={self.k}, hops={self.hops}"
+
+    @property
+    def cell(self) -> tuple[float, int]:
+        """Where the rule stands on a grid over ``axes``."""
+        return self.k, self.hops
+
+    def lowered_to(self, n_points: int) -> KnnRule:
+        """The rule with the k that n points allow: n - 1 at most, and at least 1."""
+        return KnnRule(max(1, min(self.k, n_points - 1)), self.hops)
+
+    def require_points(self, n_points: int) -> None:
+        """Refuse a cloud in which no point has k others."""
+        if n_points <= self.k:
+            remedy = f"pass k <= {n_points - 1}" if n_points > 1 else "pass at least 2 points"
+            found = f"k = {self.k} with a cloud of {n_points} points"
+            raise InputError(found, "more points than k", remedy)
+
+    def estimate_memory(self, n_points: int) -> int:
+        """An upper bound in bytes; see `unknot.topology.estimate_memory`."""
+        dense = RipsRule(0).estimate_memory(n_points)
+        if n_points <= DENSE_POINTS:
+            return dense
+        neighbours = min(n_points, int((2 * self.k) ** self.hops))
+        return min(dense, 4 * n_points * neighbours * 4)
+
+    def join(self, points: FloatArray) -> Neighbours:
+        """The neighbours of each of ``points`` ``[n, d]``, n > k."""
+        n = len(points)
+        self.require_points(n)
+        require_memory(n, self.estimate_memory(n) // 4, "a kNN-hop graph")
+        indptr, indices = _native.knn_edges(points, self.k)
+        return expand_hops(indptr, indices, self.hops, DENSE_POINTS)
+
+    def count(
+        self, clouds: Sequence[FloatArray], max_dim: int, *, threads: int, **limits: Any
+    ) -> list[tuple[int, ...]]:
+        """Betti numbers of clouds ``[n_i, d_i]``, n_i > k, by the engine's threads."""
+        self.require_points(min(map(len, clouds), default=self.k + 1))
+        return _native.betti_batch_knn(clouds, self.k, self.hops, max_dim, threads=threads, **limits)
+
+
+@dataclass(frozen=True)
+class RipsRule:
+    """Join pairs at Euclidean distance <= ``radius``.
+
+    Attributes:
+        radius: in the unit of the points, >= 0.
+
+    Raises:
+        InputError: the radius is no number >= 0.
+    """
+
+    name: ClassVar = "radius"
+    axes: ClassVar = ("radius", "")
+    radius: float
+
+    def __post_init__(self) -> None:
+        radius = self.radius
+        number = isinstance(radius, (int, float, np.floating, np.integer)) and not isinstance(
+            radius, bool
+        )
+        if not number or not radius >= 0:
+            raise InputError(f"radius = {radius!r}", "a number >= 0", "pass e.g. radius=0.5")
+        object.__setattr__(self, "radius", float(radius))
+
+    def __str__(self) -> str:
+        return f"radius={self.radius:g}"
+
+    @property
+    def cell(self) -> tuple[float, int]:
+        """Where the rule stands on a grid over ``axes``, of which it has one."""
+        return self.radius, 0
+
+    def lowered_to(self, n_points: int) -> RipsRule:
+        """The rule itself: a radius takes any number of points."""
+        return self
+
+    def estimate_memory(self, n_points: int) -> int:
+        """An upper bound in bytes; see `unknot.topology.estimate_memory`."""
+        return 4 * n_points * math.ceil(n_points / 64) * 8
+
+    def join(self, points: FloatArray) -> Neighbours:
+        """The neighbours of each of ``points`` ``[n, d]``."""
+        require_memory(len(points), self.estimate_memory(len(points)) // 4, "a dense neighbour graph")
+        return Neighbours(_native.rows_from_points(points, self.radius))
+
+    def count(
+        self, clouds: Sequence[FloatArray], max_dim: int, *, threads: int, **limits: Any
+    ) -> list[tuple[int, ...]]:
+        """Betti numbers of clouds ``[n_i, d_i]``, by the engine's threads."""
+        radii = [self.radius] * len(clouds)
+        return _native.betti_batch_points(clouds, radii, max_dim, threads=threads, **limits)
+
+
+Rule: TypeAlias = KnnRule | RipsRule
+
+
+def expand_hops(
+    indptr: NDArray[np.int64], indices: NDArray[np.int32], hops: int, dense_points: int
+) -> Neighbours:
+    """Pairs at most ``hops`` steps apart in the graph of these neighbour lists.
+
+    Args:
+        dense_points: up to so many points the result is packed rows, above it neighbour lists.
+    """
+    if len(indptr) - 1 <= dense_points:
+        return Neighbours(rows=_native.hop_rows(indptr, indices, hops))
+    if hops > 1:
+        indptr, indices = _native.hop_csr(indptr, indices, hops)
+    return Neighbours(indptr=indptr, indices=indices)

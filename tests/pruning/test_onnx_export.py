@@ -167,7 +167,7 @@ def test_a_missing_package_is_named_with_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(InputError, match=rf"no package {name}: .* pip install 'unknot\[onnx\]'"):
+    with pytest.raises(InputError, match=rf"package {name} is missing: .* pip install 'unknot\[onnx\]'"):
         export_onnx(nn.Linear(3, 2), torch.randn(4, 3), tmp_path / "model.onnx")
 
 

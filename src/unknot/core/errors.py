@@ -1,10 +1,10 @@
-"""The one exception for input that the user can mend."""
+"""The one exception for input that the user can mend, a missing package included."""
 
 from __future__ import annotations
 
 import operator
 from importlib import import_module
-from typing import Any, SupportsIndex
+from typing import Any
 
 # Modules that pip knows by another name.
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "torch_pruning": "torch-pruning"}
@@ -17,15 +17,15 @@ class InputError(ValueError):
     ``ValueError``. Anything else that unknot raises is a defect of unknot or of the machine.
 
     Args:
-        found: the offending value with its name, e.g. ``"radius = -1"``.
+        value: the offending one with its name, e.g. ``"radius = -1"``.
         expected: what would have been accepted.
         remedy: what to do about it.
     """
 
-    def __init__(self, found: str, expected: str, remedy: str) -> None:
+    def __init__(self, value: str, expected: str, remedy: str) -> None:
         # Names and other libraries' messages may hold line breaks.
-        super().__init__(" ".join(f"{found}: expected {expected}; {remedy}".splitlines()))
-        self._parts = found, expected, remedy
+        super().__init__(" ".join(f"{value}: expected {expected}; {remedy}".splitlines()))
+        self._parts = value, expected, remedy
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         return type(self), self._parts  # else it could not come back from another process
@@ -35,21 +35,52 @@ class MissingPackage(InputError, ImportError):
     """A package that is not installed; an ``ImportError`` too, for those who try and catch."""
 
 
-def missing_package(error: ModuleNotFoundError) -> MissingPackage:
-    """The import that failed, with what to install."""
+def missing_package(error: ImportError, extra: str | None = None) -> MissingPackage:
+    """The import that failed, with what to install.
+
+    Args:
+        extra: of unknot, that brings the package; None where pip is to install it by its own name.
+    """
     module = (error.name or str(error)).partition(".")[0]
     package = DISTRIBUTIONS.get(module, module)
+    if not isinstance(error, ModuleNotFoundError):
+        value = f"package {package} cannot be imported ({error})"
+        return MissingPackage(value, "one that can", f"run: pip install --upgrade {package}")
+    install = f"'unknot[{extra}]'" if extra else package
     return MissingPackage(
-        f"package {package} is missing", "what this needs to be installed", f"run: pip install {package}"
+        f"package {package} is missing", "what this needs to be installed", f"run: pip install {install}"
     )
+
+
+def import_package(*names: str, extra: str) -> Any:
+    """The first of the modules that can be imported.
+
+    Args:
+        names: of modules that serve equally.
+        extra: of unknot, that installs one of them.
+
+    Raises:
+        MissingPackage: there is none.
+    """
+    errors = []
+    for name in names:
+        try:
+            return import_module(name)
+        except ImportError as error:
+            error.name = error.name or name
+            errors.append(error)
+    # A package that is there and fails tells more than one that is not.
+    errors.sort(key=lambda error: isinstance(error, ModuleNotFoundError))
+    raise missing_package(errors[0], extra) from errors[0]
 
 
 def require_count(name: str, value: object, minimum: int = 1) -> int:
     """``value`` as an int, or an InputError unless it is a whole number >= ``minimum``."""
     # bool is an int to Python, and numpy's integers are not; both surprise users.
-    number = minimum - 1
-    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
-        number = operator.index(value)
+    try:
+        number = minimum - 1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = minimum - 1
     if number < minimum:
         raise InputError(
             f"{name} = {value!r}",
@@ -57,22 +88,3 @@ def require_count(name: str, value: object, minimum: int = 1) -> int:
             f"pass e.g. {name}={max(minimum, 1)}",
         )
     return number
-
-
-def require(*names: str, extra: str) -> Any:
-    """The first of the modules that can be imported.
-
-    Raises:
-        InputError: there is none; the line names the extra that installs it.
-    """
-    reasons = []
-    for name in names:
-        try:
-            return import_module(name)
-        except ImportError as error:
-            reasons.append((str(error).splitlines() or [name])[0])
-    raise InputError(
-        f"unknot.integrations without {' or '.join(names)} ({'; '.join(reasons)})",
-        "the library to be installed",
-        f"pip install 'unknot[{extra}]'",
-    )

@@ -21,7 +21,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Any, TypeVar
 
-from unknot.core.errors import InputError, missing_package, require_count
+from unknot.core.errors import InputError, import_package, require_count
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -57,10 +57,7 @@ class Workforce:
     def __enter__(self) -> Workforce:
         if self.cluster is not None:
             with ExitStack() as stack:  # closes what was opened if the next step fails
-                try:
-                    stack.enter_context(_quiet())
-                except ModuleNotFoundError as error:
-                    raise missing_package(error) from None
+                stack.enter_context(_quiet())
                 self._client = stack.enter_context(_connected(self.cluster))
                 self._open = stack.pop_all()
         return self
@@ -334,7 +331,7 @@ def _require_workers(client: Any, address: str) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without Dask's log of lost connections, which one line tells, and its advice on large tasks."""
-    import distributed  # noqa: F401 (makes the loggers)
+    import_package("distributed", extra="dask")  # which makes the loggers
 
     names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
     # The latter tells of callbacks that an interruption left behind.

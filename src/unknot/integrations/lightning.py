@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from unknot.core.errors import InputError, require
+from unknot.core.errors import InputError, import_package
 from unknot.integrations.scalars import named_scalars
 from unknot.integrations.watching import Watch, own_loader, refuse_sharded
 from unknot.profiles.profile import TopologyProfile
@@ -17,7 +17,7 @@ from unknot.profiles.profile import TopologyProfile
 _PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 # A trainer takes callbacks of its own package only, and both packages may be there.
 _imported = [sys.modules[name] for name in _PACKAGES if sys.modules.get(name)]
-_packages = _imported or [require(*_PACKAGES, extra="lightning")]
+_packages = _imported or [import_package(*_PACKAGES, extra="lightning")]
 _Callback: Any = type("_Callback", tuple(package.Callback for package in _packages), {})
 
 

@@ -10,12 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from unknot.core.errors import InputError, require
+from unknot.core.errors import InputError, import_package
 from unknot.integrations.scalars import named_scalars
 from unknot.profiles.journal import joined, write_profile
 from unknot.profiles.profile import TopologyProfile
 
-_mlflow = require("mlflow", extra="trackers")
+_mlflow = import_package("mlflow", extra="trackers")
 _BATCH = 1000  # metrics that a tracking server takes at once
 
 

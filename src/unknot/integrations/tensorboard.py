@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unknot.core.errors import require
+from unknot.core.errors import import_package
 from unknot.integrations.scalars import named_scalars
 from unknot.profiles.profile import TopologyProfile
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-_tensorboard = require("torch.utils.tensorboard", extra="trackers")
+_tensorboard = import_package("torch.utils.tensorboard", extra="trackers")
 
 
 class TensorBoardWriter:

@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from unknot.core.errors import InputError, require
+from unknot.core.errors import InputError, import_package
 from unknot.integrations.watching import Watch, own_loader, refuse_sharded
 from unknot.profiles.profile import TopologyProfile
 
-_Callback: Any = require("transformers", extra="transformers").TrainerCallback
+_Callback: Any = import_package("transformers", extra="transformers").TrainerCallback
 
 
 class TopologyCallback(_Callback):  # type: ignore[misc]  # imported on demand

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unknot.core.console import track
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError, import_package, require_count
 from unknot.core.files import DAMAGED
 from unknot.core.memory import require_memory
 
@@ -146,12 +146,7 @@ def _source(name: str, split: str) -> tuple[str, str]:
 
 
 def _table(name: str, source: str, split: str) -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise InputError(
-            "package datasets is missing", "the extra 'data'", "pip install 'unknot[data]'"
-        ) from None
+    datasets = import_package("datasets", extra="data")
     try:
         if source.startswith("hub:"):
             return datasets.load_dataset(name, split=split)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, import_package
 from unknot.core.files import DAMAGED, read_record, write_file, write_record, write_text
 from unknot.core.memory import require_memory
 from unknot.profiles.profile import TopologyProfile, parse_profile
@@ -263,11 +263,4 @@ def _read_parquet(path: Path) -> TopologyProfile:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise InputError(
-            "a .parquet file without pyarrow", "pyarrow", "pip install 'unknot[data]', or write .jsonl"
-        ) from None
-    return pyarrow, pyarrow.parquet
+    return import_package("pyarrow", extra="data"), import_package("pyarrow.parquet", extra="data")

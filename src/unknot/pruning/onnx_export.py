@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import io
 import logging
 import warnings
@@ -20,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError, import_package, require_count
 from unknot.core.files import typed, write_file
 from unknot.nets.cost import BATCH_SIZES, batch_of
 from unknot.nets.running import float_tensors, unwrapped
@@ -140,13 +139,8 @@ def export_onnx(
 def require_onnx() -> None:
     """Refuse to go on without the packages of the extra ``onnx``."""
     for name in PACKAGES:
-        try:
-            with _quiet():
-                importlib.import_module(name)
-        except ImportError:
-            raise InputError(
-                f"no package {name}", "the extra onnx", "run: pip install 'unknot[onnx]'"
-            ) from None
+        with _quiet():
+            import_package(name, extra="onnx")
 
 
 class _Tensors(nn.Module):

@@ -125,10 +125,10 @@ def octahedral(rng):
 def disjoint(rng):
     parts = [SMALL[rng.integers(len(SMALL))](rng)[0] for _ in range(rng.integers(2, 4))]
     n = sum(len(p) for p in parts)
-    a, at = np.zeros((n, n), bool), 0
+    a, start = np.zeros((n, n), bool), 0
     for p in parts:
-        a[at : at + len(p), at : at + len(p)] = p
-        at += len(p)
+        a[start : start + len(p), start : start + len(p)] = p
+        start += len(p)
     order = rng.permutation(n)
     return a[np.ix_(order, order)], None, None
 
@@ -272,25 +272,25 @@ def run_cases(seed, first, end):
     """Counts over the cases from ``first`` to before ``end``, and the first mismatch, if there is one."""
     warnings.filterwarnings("ignore")  # of the oracles; a worker has filters of its own
     variants = _native.engine_info()["variants"]
-    found = {"next": first, "families": Counter(), "gudhi": 0, "b2": 0, "mismatch": ""}
+    outcome = {"next": first, "families": Counter(), "gudhi": 0, "b2": 0, "mismatch": ""}
     for i in range(first, end):
         try:
             family, max_dim, gudhi = run_case(seed, i, variants)
         except AssertionError as error:
-            return {**found, "mismatch": f"seed={seed} case={i}: {error}"}
-        found["families"][family] += 1
-        found["gudhi"] += gudhi
-        found["b2"] += max_dim == 2
-        found["next"] = i + 1
-    return found
+            return {**outcome, "mismatch": f"seed={seed} case={i}: {error}"}
+        outcome["families"][family] += 1
+        outcome["gudhi"] += gudhi
+        outcome["b2"] += max_dim == 2
+        outcome["next"] = i + 1
+    return outcome
 
 
-def add(state, found):
-    for family, count in found["families"].items():
+def add(state, outcome):
+    for family, count in outcome["families"].items():
         state["families"][family] = state["families"].get(family, 0) + count
     for key in ("gudhi", "b2"):
-        state[key] += found[key]
-    state["next"] = found["next"]
+        state[key] += outcome[key]
+    state["next"] = outcome["next"]
 
 
 def main():
@@ -320,11 +320,11 @@ def main():
     calls = [(state["seed"], first, min(first + TOGETHER, args.cases)) for first in starts]
     with Workforce(args.jobs, args.cluster) as workforce:
         # In order, so that the state is one number: all cases below it have been run.
-        for found in workforce.run(run_cases, calls, ordered=True):
-            add(state, found)
+        for outcome in workforce.run(run_cases, calls, ordered=True):
+            add(state, outcome)
             save()
-            if found["mismatch"]:
-                print(f"MISMATCH {found['mismatch']}", flush=True)
+            if outcome["mismatch"]:
+                print(f"MISMATCH {outcome['mismatch']}", flush=True)
                 sys.exit(1)
             if state["next"] % (10 * TOGETHER) == 0:
                 print(

@@ -98,8 +98,8 @@ def plot(rows: list[dict[str, Any]]) -> None:
     )
     peers = sorted({name for r in rows for name in r.get("peers_ms", {})})
     for marker, name in zip("s^Dv", peers, strict=False):
-        found = [(r["n"], r["peers_ms"][name]) for r in rows if name in r.get("peers_ms", {})]
-        axes.plot(*zip(*found, strict=True), marker + "--", label=f"{name}, distances given")
+        timings = [(r["n"], r["peers_ms"][name]) for r in rows if name in r.get("peers_ms", {})]
+        axes.plot(*zip(*timings, strict=True), marker + "--", label=f"{name}, distances given")
     axes.set(
         xscale="log", yscale="log", xlabel="points (nine circles, radius 0.5)", ylabel="milliseconds"
     )

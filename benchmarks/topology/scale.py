@@ -13,6 +13,7 @@ import platform
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from itertools import product
 from pathlib import Path
@@ -98,12 +99,14 @@ def samplings() -> list[Row]:
     rows = []
     for name in SHAPES:
         for sampling, noise in (("even", 0.1), ("random", 0.0), ("random", 0.1), ("random", 0.25)):
-            found = []
+            verdicts = []
             for seed in SEEDS[:2]:
                 unit = make_shape(name, seed=seed, sampling=sampling).radius
                 shape = make_shape(name, seed=seed, sampling=sampling, noise=noise * unit)
-                found.append(judge(shape, shape.points, shape.labels))
-            rows.append({"shape": name, "sampling": sampling, "noise / radius": noise, **counts(found)})
+                verdicts.append(judge(shape, shape.points, shape.labels))
+            rows.append(
+                {"shape": name, "sampling": sampling, "noise / radius": noise, **counts(verdicts)}
+            )
     return rows
 
 
@@ -112,12 +115,12 @@ def fewer_points() -> list[Row]:
     rows = []
     for name in SHAPES:
         for share in (0.75, 0.5, 0.25, 0.125):
-            found = []
+            verdicts = []
             for seed in SEEDS[:3]:
                 shape = make_shape(name, seed=seed)
                 most = int(share * len(shape.points))
-                found.append(judge(shape, shape.points, shape.labels, max_points=most, seed=seed))
-            rows.append({"shape": name, "share": share, "n": most, **counts(found)})
+                verdicts.append(judge(shape, shape.points, shape.labels, max_points=most, seed=seed))
+            rows.append({"shape": name, "share": share, "n": most, **counts(verdicts)})
     return rows
 
 
@@ -125,14 +128,14 @@ def embeddings() -> list[Row]:
     """A random isometry into 50 dimensions, with noise in all of them."""
     rows = []
     for name in SHAPES:
-        found = []
+        verdicts = []
         for seed in SEEDS[:2]:
             shape = make_shape(name, seed=seed)
             rng = np.random.default_rng(seed)
             axes = np.linalg.qr(rng.normal(size=(50, 50)))[0][: shape.points.shape[1]]
             noise = 0.02 * shape.radius * rng.normal(size=(len(shape.points), 50))
-            found.append(judge(shape, shape.points @ axes + noise, shape.labels))
-        rows.append({"shape": name, "dimensions": 50, "noise / radius": 0.02, **counts(found)})
+            verdicts.append(judge(shape, shape.points @ axes + noise, shape.labels))
+        rows.append({"shape": name, "dimensions": 50, "noise / radius": 0.02, **counts(verdicts)})
     return rows
 
 
@@ -153,7 +156,7 @@ def user_data() -> list[Row]:
         return [(c[:, None] + rng.normal(size=(3, each, 10))).reshape(-1, 10) for c in centres]
 
     def eight(rng: np.random.Generator, n: int) -> list[Points]:
-        return [np.concatenate([circle(rng, n, 1.0, 0.05, at) for at in (-1.0, 1.0)])]
+        return [np.concatenate([circle(rng, n, 1.0, 0.05, x) for x in (-1.0, 1.0)])]
 
     cases = {
         "two noisy rings, 200 + 200": (lambda rng: rings(rng, 200, 200), [(1, 1), (1, 1)]),
@@ -167,15 +170,15 @@ def user_data() -> list[Row]:
     }
     rows = []
     for name, (draw, true) in cases.items():
-        found: Counter[str] = Counter()
+        tally: Counter[str] = Counter()
         for seed in range(20):
             clouds = draw(np.random.default_rng(seed + 500))
             labels = np.repeat(np.arange(len(clouds)), [len(c) for c in clouds])
             scale = calibrate(np.concatenate(clouds), labels)
             answer = [betti_numbers(scale_graph(cloud, scale)).values for cloud in clouds]
             right = "right" if answer == true else "wrong"
-            found[right if scale.determined else "undetermined"] += 1
-        rows.append({"data": name, **{v: found[v] for v in VERDICTS}})
+            tally[right if scale.determined else "undetermined"] += 1
+        rows.append({"data": name, **{v: tally[v] for v in VERDICTS}})
     return rows
 
 
@@ -238,18 +241,18 @@ def _tally_interval(
     tally: Counter[str], cloud: Points, scale: Scale, true: tuple[int, ...], seed: int
 ) -> None:
     whole = betti_numbers(scale_graph(cloud, scale)).values
-    found = betti_interval(cloud, scale, seed=seed)
+    interval = betti_interval(cloud, scale, seed=seed)
     rng = np.random.default_rng(10_000 + seed)
     subsamples = [cloud[rng.choice(len(cloud), round(0.8 * len(cloud)), replace=False)] for _ in range(5)]
     assert scale.k is not None
     held, scaled = (
-        [b.values for b in betti_numbers_batch(subsamples, k=k, hops=scale.hops or 1)]
+        [b.values for b in betti_numbers_batch(subsamples, scale=replace(scale, k=k))]
         for k in (scale.k, max(1, round(0.8 * scale.k)))
     )
     tally["subsamples"] += len(subsamples)
     tally["held"] += sum(values == true for values in held)
     tally["scaled"] += sum(values == true for values in scaled)
-    for i, (low, high) in enumerate(found):
+    for i, (low, high) in enumerate(interval):
         tally["numbers"] += 1
         tally["right"] += whole[i] == true[i]
         tally["inside"] += low <= true[i] <= high
@@ -276,8 +279,8 @@ def judge(shape: Shape, points: Points, labels: NDArray[np.int64], **arguments: 
     """The verdict over b0 and b1, on the subsample that calibrate measured."""
     scale = calibrate(points, labels, **arguments)
     clouds = class_clouds(points, labels, **arguments)
-    found = {label: betti_numbers(scale_graph(cloud, scale)).values for label, cloud in clouds.items()}
-    right = all(found[label] == true[:2] for label, true in shape.betti.items())
+    betti = {label: betti_numbers(scale_graph(cloud, scale)).values for label, cloud in clouds.items()}
+    right = all(betti[label] == true[:2] for label, true in shape.betti.items())
     return "undetermined" if not scale.determined else "right" if right else "wrong"
 
 

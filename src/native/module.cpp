@@ -1,5 +1,5 @@
-// The Python binding: the only file that knows Python. Arrays in, arrays and tuples out; checks of
-// meaning (finite, symmetric, positive) belong to the Python side, checks of shape are here.
+// The Python binding of the engine (folds.cpp has that of the folds). Arrays in, arrays and tuples
+// out; checks of meaning (finite, symmetric, positive) belong to the Python side, checks of shape are here.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>

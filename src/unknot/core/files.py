@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from unknot.core.errors import InputError
 
 T = TypeVar("T")
-# What reading a damaged or foreign record raises; JSON that is nested too deeply is a RecursionError.
+# What reading a damaged or foreign record raises; JSON that is nested too deeply raises RecursionError.
 DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
@@ -37,7 +37,7 @@ def write_file(path: str | Path, write: Callable[[Path], None]) -> None:
     try:
         write(temporary)
         with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # else a power failure may leave the new name with an empty file
+            os.fsync(file.fileno())  # a power failure could leave the new name with an empty file
         # mkstemp makes files that only their owner may read; a result is an ordinary file.
         umask = os.umask(0)
         os.umask(umask)
@@ -48,21 +48,24 @@ def write_file(path: str | Path, write: Callable[[Path], None]) -> None:
         raise
 
 
-def replace_folder(made: Path, folder: Path) -> None:
-    """Put the folder ``made``, which lies beside it, in the place of ``folder``; the old one is deleted.
+def replace_folder(new: Path, folder: Path) -> None:
+    """Rename the folder ``new`` to ``folder``, beside it; an old folder of that name is deleted.
 
-    Where the system can exchange two names at once (Linux), there is no moment without a whole folder at
-    ``folder``; elsewhere there is one, in which the old one has a hidden name beside it.
+    Where the system can exchange two names at once (Linux), there is a whole folder at ``folder`` at any
+    moment. Elsewhere there is a moment in which the old one has a hidden name beside it.
+
+    Raises:
+        OSError: a folder cannot be renamed; the old one then stays.
     """
     if not folder.exists():
-        made.replace(folder)
-    elif _exchange(made, folder):
-        shutil.rmtree(made)
+        new.replace(folder)
+    elif _exchange(new, folder):
+        shutil.rmtree(new)
     else:
-        aside = made.with_name(f"{made.name}.old")
+        aside = new.with_name(f"{new.name}.old")
         folder.rename(aside)
         try:
-            made.rename(folder)
+            new.rename(folder)
         except OSError:
             aside.rename(folder)
             raise
@@ -70,7 +73,7 @@ def replace_folder(made: Path, folder: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Whether the two names have been exchanged, by renameat2(2) with RENAME_EXCHANGE."""
+    """Exchange two names at once by renameat2(2), where the system has it; return whether it did."""
     try:
         call = ctypes.CDLL(None).renameat2
     except (AttributeError, OSError, TypeError):
@@ -84,9 +87,14 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def require_writable(path: str | Path, name: str) -> None:
-    """Refuse, before any work is done, a file or folder to write that has no place to be written to.
+    """Refuse, before any work is done, a path that cannot be written to. Nothing is created.
 
-    Nothing is made: the nearest folder that exists has to let itself be written into.
+    Args:
+        path: of a file or folder that may not exist yet; the nearest folder that does must be writable.
+        name: of the argument, for the message, e.g. "--out".
+
+    Raises:
+        InputError: it is read-only, or no folder.
     """
     place = Path(path).absolute()
     while not os.path.lexists(place.parent):
@@ -104,7 +112,7 @@ def require_writable(path: str | Path, name: str) -> None:
 def claimed(path: Path) -> Iterator[None]:
     """Keep other processes from claiming ``path`` meanwhile, by a lock on a hidden file beside it.
 
-    The system gives it back when the process ends, however it ends. Windows has no such lock: there
+    The system releases the lock when the process ends, however it ends. Windows has no such lock: there
     nothing is claimed.
 
     Raises:
@@ -120,7 +128,7 @@ def claimed(path: Path) -> Iterator[None]:
         handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Else its holder has just removed it, and the lock is on a file without a name.
+            # Otherwise the last holder has just removed it, and this lock is on a file without a name.
             if _same_file(handle, lock):
                 break
         except BlockingIOError:
@@ -161,10 +169,10 @@ def write_record(path: str | Path, kind: str, record: dict[str, Any]) -> None:
 
 
 def typed(kind: type[T], record: object) -> T:
-    """``record``, of what JSON knows, as the dataclass ``kind`` with all that it holds.
+    """Build the dataclass ``kind``, and all that it holds, from what JSON gives.
 
-    Lists become tuples where the fields ask for them, fields with a default may be missing, and fields
-    that ``kind`` does not know are passed over.
+    Lists become tuples where the fields ask for them. Fields with a default may be missing; fields that
+    ``kind`` does not know are ignored.
 
     Raises:
         ValueError: a field is missing or of another type.
@@ -178,10 +186,10 @@ def typed(kind: type[T], record: object) -> T:
 
 
 def read_record(path: str | Path, kind: str, parse: Callable[[dict[str, Any]], T]) -> T:
-    """``parse`` applied to what `write_record` wrote, its tag taken off.
+    """Read what `write_record` wrote, take its tag off and give the rest to ``parse``.
 
     Raises:
-        InputError: damaged, of another kind, or refused by ``parse``.
+        InputError: the file is damaged, of another kind, or refused by ``parse``.
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -197,7 +205,7 @@ def read_record(path: str | Path, kind: str, parse: Callable[[dict[str, Any]], T
 
 
 def record_kind(path: str | Path) -> str:
-    """The kind of result in a JSON file, e.g. "profile"; empty where it is none of unknot's."""
+    """The kind of result in a JSON file, e.g. "profile"; empty where unknot has not written it."""
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         return str(record.get("unknot", ""))

@@ -1,7 +1,7 @@
 """Workforce: runs tasks here, in processes of this machine (joblib), or on a Dask cluster.
 
-The cluster is asked through Dask's own client: joblib's backend for it waits for ever on a task whose
-workers died, and on a scheduler that went (joblib 1.6).
+The cluster is asked through Dask's own client: joblib's Dask backend waits for ever when the workers of a
+task die, or the scheduler does (joblib 1.6).
 """
 
 from __future__ import annotations
@@ -169,11 +169,11 @@ class Workforce:
 
 
 class _Packed:
-    """What travels, as bytes: the scheduler unpickles anything else, and would need what workers have.
+    """Functions and arguments as bytes: the scheduler unpickles anything else, and may lack its modules.
 
-    An argument that several calls share is sent once: as the result of a task, not by
-    ``Client.scatter``, for the scheduler then keeps it and can give it out again when the worker that
-    had it dies.
+    An argument that several calls share is sent once, as the result of a task and not by
+    ``Client.scatter``: the scheduler keeps the task, and runs it again when the worker that holds the
+    result dies.
     """
 
     def __init__(self, client: Any, calls: Iterable[tuple[Any, ...]]) -> None:
@@ -188,7 +188,7 @@ class _Packed:
         return data
 
     def sent(self, value: Any) -> Any:
-        """Bytes, or a future of them."""
+        """``value`` as bytes, or as a future of them where several calls share it."""
         if self._counts[id(value)] < 2:
             return self.packed(value)
         if id(value) not in self._futures:
@@ -202,7 +202,7 @@ def _same(value: T) -> T:
 
 @dataclass(frozen=True)
 class _Worker:
-    """What a worker says of itself."""
+    """What a worker reports about itself."""
 
     version: str
     threads: int
@@ -227,7 +227,7 @@ def _describe(dask_worker: Any) -> _Worker:  # the name by which Dask passes it
 
 
 def _unpacked(here: str, *packed: bytes) -> Any:
-    """On a worker, which may have joined after the others were asked."""
+    """Run the call on a worker, which is checked here too: it may have joined after the first check."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -238,19 +238,19 @@ def _unpacked(here: str, *packed: bytes) -> Any:
 
 @contextmanager
 def _watched(client: Any, address: str) -> Iterator[None]:
-    """Says so when no worker is left: tasks then wait for one, as adaptive clusters mean them to."""
+    """Warn when no worker is left: tasks then wait for a new one, as on adaptive clusters they should."""
     done = Event()
 
     def watch() -> None:
         alone = False
         while not done.wait(WORKER_SECONDS):
             try:
-                left = client.nthreads()
+                workers = client.nthreads()
             except Exception:  # the scheduler went, or the client closed: results tell
                 return
-            if not left and not alone:
+            if not workers and not alone:
                 _LOG.warning("cluster %s has no worker left: waiting for one, %s", address, _STARTED)
-            alone = not left
+            alone = not workers
 
     Thread(target=watch, name="workers left", daemon=True).start()
     try:
@@ -260,10 +260,10 @@ def _watched(client: Any, address: str) -> Iterator[None]:
 
 
 def _closing(client_class: Any) -> Any:
-    """A class of clients that close when they cannot start.
+    """A class of clients that close themselves when they cannot start.
 
-    Dask leaves such a one half open with its thread, for the garbage collector to close. Where that runs
-    while the next client starts, both want one lock, and wait for ever (distributed 2026.8).
+    Dask leaves such a client half open, with its thread, to the garbage collector. If that closes it
+    while the next client starts, both wait for the same lock for ever (distributed 2026.8).
     """
 
     class Closing(client_class):  # type: ignore[misc]
@@ -276,7 +276,7 @@ def _closing(client_class: Any) -> Any:
                 raise
 
         async def _start(self, **kwargs: Any) -> Any:
-            """Dask waits for ever on a port that is another program's and takes connections."""
+            """With a time limit: Dask waits for ever on another program that takes the connection."""
             try:
                 return await asyncio.wait_for(super()._start(**kwargs), 2 * CONNECT_SECONDS)
             except asyncio.TimeoutError:  # not yet an OSError in Python 3.10
@@ -290,7 +290,7 @@ def _connected(address: str) -> Iterator[Any]:
     from distributed import Client
 
     try:
-        # Of a scheduler file Dask would wait for one that is not there, and fail an assertion on others.
+        # Dask waits for ever for a scheduler file that is not there, and fails an assertion on others.
         named = json.loads(Path(address).read_text())["address"] if address.endswith(".json") else address
         client = _closing(Client)(named, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError, KeyError) as error:  # TimeoutError is an OSError
@@ -317,24 +317,24 @@ def _require_workers(client: Any, address: str) -> None:
             f"one is {_STARTED}",
         ) from None
     try:
-        found = client.run(_describe)
+        workers = client.run(_describe)
     except ModuleNotFoundError:
         raise InputError(
             f"cluster {address} with workers that cannot import unknot",
             f"unknot {version('unknot')} on every worker",
             "install it there, and start the workers again",
         ) from None
-    for worker, it in found.items():
-        it.check(version("unknot"), worker)
+    for worker_address, worker in workers.items():
+        worker.check(version("unknot"), worker_address)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Dask's log of lost connections, which one line tells, and its advice on large tasks."""
+    """Silence Dask's log of lost connections, which errors tell in one line, and its advice on sizes."""
     import_package("distributed", extra="dask")  # which makes the loggers
 
     names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
-    # The latter tells of callbacks that an interruption left behind.
+    # tornado logs the callbacks that an interruption left behind.
     levels = {logger: logger.level for logger in map(logging.getLogger, [*names, "tornado.application"])}
     for logger in levels:
         logger.setLevel(logging.CRITICAL)

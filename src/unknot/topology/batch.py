@@ -1,4 +1,4 @@
-"""Betti numbers of many clouds in one call; without torch, so that a process starts fast."""
+"""Betti numbers of many clouds of samples in one call, here or on a cluster."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from unknot.topology.homology import BettiNumbers, count_lowered
 from unknot.topology.intervals import Interval, betti_interval
 from unknot.topology.scale import Scale
 
-# Clouds that travel to a cluster together: fewer would take longer on the way than on arrival.
+# Clouds that travel to a cluster together: smaller parts would take longer to send than to count.
 SENT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class CloudCount:
-    """What was found of one cloud.
+    """The count of one cloud.
 
     Attributes:
-        betti: its numbers; the scale is the one that was used.
-        intervals: over subsamples, where they were asked for and there is more than one point.
+        betti: its Betti numbers, with the scale that was used.
+        intervals: of each Betti number over subsamples; None where they were not asked for, or there is
+            one point alone.
     """
 
     betti: BettiNumbers
@@ -35,10 +36,11 @@ class CountSettings:
     """How clouds are counted.
 
     Attributes:
-        scale: for all of them.
-        max_dim: 1, or 2 for b2 as well.
+        scale: the neighbour rule for all clouds.
+        max_dim: the highest Betti number: 0, 1 or 2.
         threads: inside the engine; 0 takes one a core.
-        repeats, seed: of the subsamples for intervals; 0 repeats for none.
+        repeats: subsamples for the intervals; 0 for no intervals.
+        seed: of the subsamples.
     """
 
     scale: Scale
@@ -53,15 +55,17 @@ def count_clouds(
 ) -> list[CloudCount]:
     """Betti numbers of clouds of samples ``[n, ...]``, the duplicates of each dropped.
 
-    Where k is not smaller than the number of distinct points of a cloud it is lowered to one less, and
-    the scale of the result says so. A single point (a constant layer) has b = (1, 0).
+    Where a cloud has k distinct points or fewer, k is lowered to one less than their number, and the
+    scale of the result says so. A single point (a constant layer) has b = (1, 0).
 
     Args:
         clouds: at least one sample each.
-        workforce: that counts them, if it is a cluster; on this machine the engine's threads do.
+        settings: the scale, and what is counted.
+        workforce: a cluster counts them; without one, or with processes of this machine, the engine's
+            threads do.
 
     Raises:
-        InputError: NaN or infinity, no sample, a cluster that went.
+        InputError: NaN or infinity, no sample, a scale without a rule, a cluster that went.
     """
     if workforce is not None and workforce.remote:
         calls = [(part, settings) for part in _parts(clouds)]
@@ -75,7 +79,7 @@ def count_clouds(
 
 
 def _parts(clouds: Sequence[FloatArray]) -> Iterator[list[FloatArray]]:
-    """The clouds in order, some megabytes together."""
+    """The clouds in order, in parts of about `SENT_BYTES`."""
     part: list[FloatArray] = []
     for cloud in clouds:
         if part and sum(c.nbytes for c in part) + cloud.nbytes > SENT_BYTES:
@@ -87,7 +91,7 @@ def _parts(clouds: Sequence[FloatArray]) -> Iterator[list[FloatArray]]:
 
 
 def warm_up() -> None:
-    """What a process of its own does first, so that the first clouds find it ready."""
+    """Load the engine in a new process, so that the first clouds need not wait for it."""
     cloud = np.arange(8.0)[:, None]
     count_clouds([cloud], CountSettings(Scale(k=2, hops=1)))
 

@@ -47,7 +47,7 @@ def betti_numbers(
     Args:
         graph: from `rips_graph`, `knn_graph` or `NeighborGraph.from_edges`.
         max_dim: 0, 1 or 2.
-        time_budget: seconds after which to give up; None never does.
+        time_budget: seconds after which to give up; None never gives up.
 
     Returns:
         Betti numbers of length ``max_dim + 1``. The empty graph has zeros.
@@ -56,8 +56,8 @@ def betti_numbers(
         InputError: more memory than `memory_limit` allows.
         TimeoutError: the budget is spent.
 
-    At one scale no filtration is needed, so the graph is first made smaller without changing its
-    homology, and linear algebra is left for what remains: see ``src/native/``.
+    At one scale no filtration is needed: the graph is first made smaller without changing its homology,
+    and linear algebra does the rest; see ``src/native/``.
     """
     limits = _limits(max_dim, time_budget)
     with _as_input_error(graph.n_points):

@@ -28,14 +28,14 @@ def betti_interval(
 ) -> tuple[Interval, ...]:
     """The range of each Betti number over a cloud and its seeded subsamples without replacement.
 
-    The range is from the least to the greatest value, for quantiles of few values pretend to know
-    more: one further subsample falls outside the range of 20 with probability 2/21 at most, that is
-    one in ten. The number of the whole cloud is always inside. What is the same in every subsample,
-    a bias of the scale or of the sampling, shows in no interval of this kind.
+    The range goes from the least to the greatest value: quantiles of so few values would claim a
+    precision that is not there. One further subsample falls outside the range of 20 with probability
+    2/21 at most, about one in ten. The number of the whole cloud is always inside. An error that all
+    subsamples share, such as a bias of the scale or of the sampling, does not show.
 
     k, hops and radius stay as they are, as they do from layer to layer. k in proportion to ``share``
-    would keep the reach of a neighbourhood, but with fewer neighbours in it: it shows the true numbers
-    of fewer subsamples of well sampled shapes, and of more of thin ones (docs/scale.md).
+    would reach as far, with fewer neighbours: of well sampled shapes fewer subsamples would then show
+    the true numbers, of thinly sampled ones more (docs/scale.md).
 
     Args:
         points: ``[n, ...]``, one row a sample; duplicates are dropped.
@@ -51,7 +51,7 @@ def betti_interval(
         ``((low, high) of b0, of b1, ...)``, ``max_dim + 1`` pairs.
 
     Raises:
-        InputError: no points, NaN, a share or a number of repeats out of range, a scale without rule.
+        InputError: no points, NaN, a share or a number of repeats out of range, a scale without a rule.
     """
     require_count("repeats", repeats)
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:

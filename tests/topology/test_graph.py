@@ -11,7 +11,8 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.neighbors import NearestNeighbors
 
 from unknot.core.errors import InputError
-from unknot.topology.graph import NeighborGraph, estimate_memory, knn_graph, rips_graph, scale_graph
+from unknot.topology.graph import NeighborGraph, knn_graph, rips_graph, scale_graph
+from unknot.topology.rules import estimate_memory
 from unknot.topology.scale import Scale
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile
 from unknot.profiles.projection import CloudView
 from unknot.topology.rules import KnnRule, RipsRule
-from unknot.topology.sweep import Sensitivity, SensitivityRow
+from unknot.topology.sweep import Sensitivity, SensitivityGrid
 
 View: TypeAlias = dict[str, Any]
 # Past this many names a sentence is no longer read.
@@ -232,35 +233,30 @@ def _clouds(views: Sequence[CloudView]) -> View:
 
 def _sensitivity(sensitivity: Sensitivity) -> list[View]:
     """One part for the kNN-hop rule and one for radii, as far as there are rows of each."""
-    chosen = sensitivity.chosen
-    marks = {"knn": [chosen.k, chosen.hops], "radius": chosen.radius}
-    parts = []
-    for kind in (KnnRule, RipsRule):
-        rules = [(row, row.scale.rule) for row in sensitivity.rows]
-        cells = {(row.label, *rule.cell): row for row, rule in rules if isinstance(rule, kind)}
-        if cells:
-            mark = marks[kind.name] if isinstance(chosen.rule, kind) else None
-            parts.append(_part(kind.name, cells, mark))
-    return parts
+    parts = (
+        replace(sensitivity, rows=tuple(r for r in sensitivity.rows if isinstance(r.scale.rule, kind)))
+        for kind in (KnnRule, RipsRule)
+    )
+    return [_part(part) for part in parts if part.rows]
 
 
-def _part(rule: str, cells: dict[tuple[int | None, float, int], SensitivityRow], chosen: object) -> View:
+def _part(sensitivity: Sensitivity) -> View:
     """Values [class][y][x]: x is k or the radius, y hops; None where a class has too few points."""
-    rows = list(cells.values())
-    labels = sorted({row.label for row in rows}, key=_none_last)
-    x, y = sorted({x for _, x, _ in cells}), sorted({y for _, _, y in cells})
+    labels = sorted(sensitivity.labels(), key=_none_last)
+    b0 = [sensitivity.as_grid(label, "b0") for label in labels]
+    b1 = [sensitivity.as_grid(label, "b1") for label in labels]
+    x, y, _, x_name, _, chosen = b0[0]
 
-    def values(field: Callable[[SensitivityRow], int]) -> list[list[list[int | None]]]:
-        grids = [[[cells.get((label, a, b)) for a in x] for b in y] for label in labels]
-        return [[[None if r is None else field(r) for r in line] for line in grid] for grid in grids]
+    def numbers(grids: list[SensitivityGrid]) -> list[list[list[int | None]]]:
+        return [[[None if np.isnan(v) else int(v) for v in line] for line in g.values] for g in grids]
 
     return {
-        "rule": rule,
+        "rule": "knn" if x_name == "k" else "radius",
         "labels": labels,
         "x": x,
         "y": y,
-        "chosen": chosen,
-        "b0": values(lambda row: row.b0),
-        "b1": values(lambda row: row.b1),
-        "points": [span(row.n_points for row in rows if row.label == label) for label in labels],
+        "chosen": chosen[0] if chosen and x_name == "radius" else chosen,
+        "b0": numbers(b0),
+        "b1": numbers(b1),
+        "points": [span(r.n_points for r in sensitivity.rows if r.label == c) for c in labels],
     }

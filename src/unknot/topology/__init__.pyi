@@ -2,7 +2,6 @@ from .calibration import calibrate as calibrate
 from .cloud import PointCloud as PointCloud
 from .cloud import make_cloud as make_cloud
 from .graph import NeighborGraph as NeighborGraph
-from .graph import estimate_memory as estimate_memory
 from .graph import knn_graph as knn_graph
 from .graph import rips_graph as rips_graph
 from .homology import BettiNumbers as BettiNumbers
@@ -15,6 +14,7 @@ from .intervals import betti_interval as betti_interval
 from .point_files import load_points as load_points
 from .rules import KnnRule as KnnRule
 from .rules import RipsRule as RipsRule
+from .rules import estimate_memory as estimate_memory
 from .scale import Scale as Scale
 from .shapes import Shape as Shape
 from .shapes import make_shape as make_shape

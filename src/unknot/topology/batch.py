@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -71,11 +72,16 @@ def count_clouds(
         calls = [(part, settings) for part in _parts(clouds)]
         return [count for part in workforce.run(count_clouds, calls, ordered=True) for count in part]
     points = [make_cloud(cloud).points for cloud in clouds]
-    betti = count_lowered(points, settings.scale, max_dim=settings.max_dim, threads=settings.threads)
-    return [
-        CloudCount(numbers, _intervals(cloud, numbers, settings))
-        for cloud, numbers in zip(clouds, betti, strict=True)
-    ]
+    how: Any = {"max_dim": settings.max_dim, "threads": settings.threads}
+    counts = []
+    for cloud, betti in zip(clouds, count_lowered(points, settings.scale, **how), strict=True):
+        intervals = None
+        if settings.repeats and betti.n_points > 1:
+            intervals = betti_interval(
+                cloud, betti.scale, repeats=settings.repeats, seed=settings.seed, **how
+            )
+        counts.append(CloudCount(betti, intervals))
+    return counts
 
 
 def _parts(clouds: Sequence[FloatArray]) -> Iterator[list[FloatArray]]:
@@ -94,14 +100,3 @@ def warm_up() -> None:
     """Load the engine in a new process, so that the first clouds need not wait for it."""
     cloud = np.arange(8.0)[:, None]
     count_clouds([cloud], CountSettings(Scale(k=2, hops=1)))
-
-
-def _intervals(
-    cloud: FloatArray, betti: BettiNumbers, settings: CountSettings
-) -> tuple[Interval, ...] | None:
-    if not settings.repeats or betti.n_points < 2:
-        return None
-    return betti_interval(
-        cloud, betti.scale, repeats=settings.repeats, max_dim=settings.max_dim, seed=settings.seed,
-        threads=settings.threads,
-    )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import Literal, NamedTuple
@@ -15,9 +16,9 @@ from unknot import _native
 from unknot.core.errors import InputError, require_count
 from unknot.core.memory import require_memory
 from unknot.topology.cloud import FloatArray, make_cloud
-from unknot.topology.graph import NeighborGraph, estimate_memory, rips_graph
+from unknot.topology.graph import NeighborGraph, rips_graph
 from unknot.topology.homology import betti_numbers
-from unknot.topology.rules import KnnRule, expand_hops
+from unknot.topology.rules import estimate_memory, expand_hops
 from unknot.topology.scale import Scale
 
 # Roughly geometric, so that every step weighs the same.
@@ -31,7 +32,7 @@ RADIUS_STEPS = 64
 # Thresholds between what noise shows and what shapes show: see docs/scale.md.
 KNN_WIDTH = math.log(4)
 RADIUS_WIDTH = math.log(2)
-CONVENTION = KnnRule(k=14, hops=2)
+CONVENTION = Scale(k=14, hops=2)
 MOST_POINTS = 10_000
 # Up to here packed rows (32 MB): in many dimensions three hops join almost every pair.
 DENSE = 16_384
@@ -113,7 +114,7 @@ def calibrate(
     outcome = search(clouds, max_dim, n)
     if isinstance(outcome, Scale):
         return outcome
-    return Scale.from_rule(CONVENTION.lowered_to(largest), determined=False, note=f"{outcome}, n = {n}")
+    return replace(CONVENTION.lowered_to(largest), determined=False, note=f"{outcome}, n = {n}")
 
 
 def class_clouds(

@@ -121,7 +121,7 @@ def rips_graph(
             "pass rips_graph(points, radius=...) or rips_graph(distances=D, radius=...)",
         )
     if points is not None:
-        return scale_graph(points, Scale.from_rule(rule))
+        return scale_graph(points, Scale(radius=rule.radius))
     matrix = check_points(distances if distances is not None else (), name="distances")
     if matrix.shape[0] != matrix.shape[1]:
         raise InputError(f"distances of shape {matrix.shape}", "[n, n]", "pass a square matrix")
@@ -132,7 +132,7 @@ def rips_graph(
             "symmetrise it, e.g. (D + D.T) / 2",
         )
     rows = _native.rows_from_distances(matrix, rule.radius)
-    return NeighborGraph(len(matrix), Scale.from_rule(rule), rows=rows)
+    return NeighborGraph(len(matrix), Scale(radius=rule.radius), rows=rows)
 
 
 def knn_graph(points: ArrayLike, *, k: int, hops: int = 1) -> NeighborGraph:
@@ -151,7 +151,7 @@ def knn_graph(points: ArrayLike, *, k: int, hops: int = 1) -> NeighborGraph:
     Raises:
         InputError: n <= k, NaN, k or hops no whole number >= 1, more memory than `memory_limit` allows.
     """
-    return scale_graph(points, Scale.from_rule(KnnRule(k, hops)))
+    return scale_graph(points, Scale(**vars(KnnRule(k, hops))))
 
 
 def scale_graph(points: ArrayLike, scale: Scale) -> NeighborGraph:
@@ -162,21 +162,3 @@ def scale_graph(points: ArrayLike, scale: Scale) -> NeighborGraph:
     """
     rule, array = require_rule(scale), check_points(points)
     return NeighborGraph(len(array), scale, *rule.join(array))
-
-
-def estimate_memory(n_points: int, *, k: int | None = None, hops: int = 1) -> int:
-    """An upper bound, in bytes, of what a neighbour graph and its b0 and b1 take at once.
-
-    Args:
-        n_points: of the cloud.
-        k: of a kNN-hop graph; without it the graph is a Rips graph, dense at worst.
-        hops: with k.
-
-    A dense graph is n rows of n bits. Where nothing can be collapsed the engine works on up to four
-    such matrices at once; on most clouds one is enough. Neighbour lists take 4 bytes an entry, twice
-    while the hops are expanded; in the plane and in space the real number of neighbours after two
-    hops is far below the bound (2 k)^hops. b2 can take more: give it a time budget.
-    """
-    n = require_count("n_points", n_points, minimum=0)
-    rule = RipsRule(0) if k is None else KnnRule(k, hops)
-    return rule.estimate_memory(n)

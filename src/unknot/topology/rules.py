@@ -35,12 +35,8 @@ class KnnRule:
     Attributes:
         k: nearest neighbours that a point is joined to, >= 1.
         hops: steps, >= 1.
-
-    Raises:
-        InputError: k or hops is no whole number >= 1.
     """
 
-    name: ClassVar = "knn"
     axes: ClassVar = ("k", "hops")
     k: int
     hops: int = 1
@@ -57,10 +53,6 @@ class KnnRule:
         """Where the rule stands on a grid over ``axes``."""
         return self.k, self.hops
 
-    def lowered_to(self, n_points: int) -> KnnRule:
-        """The rule with the k that n points allow: n - 1 at most, and at least 1."""
-        return KnnRule(max(1, min(self.k, n_points - 1)), self.hops)
-
     def require_points(self, n_points: int) -> None:
         """Refuse a cloud in which no point has k others."""
         if n_points <= self.k:
@@ -68,19 +60,11 @@ class KnnRule:
             found = f"k = {self.k} with a cloud of {n_points} points"
             raise InputError(found, "more points than k", remedy)
 
-    def estimate_memory(self, n_points: int) -> int:
-        """An upper bound in bytes; see `unknot.topology.estimate_memory`."""
-        dense = RipsRule(0).estimate_memory(n_points)
-        if n_points <= DENSE_POINTS:
-            return dense
-        neighbours = min(n_points, int((2 * self.k) ** self.hops))
-        return min(dense, 4 * n_points * neighbours * 4)
-
     def join(self, points: FloatArray) -> Neighbours:
         """The neighbours of each of ``points`` ``[n, d]``, n > k."""
         n = len(points)
         self.require_points(n)
-        require_memory(n, self.estimate_memory(n) // 4, "a kNN-hop graph")
+        require_memory(n, estimate_memory(n, k=self.k, hops=self.hops) // 4, "a kNN-hop graph")
         indptr, indices = _native.knn_edges(points, self.k)
         return expand_hops(indptr, indices, self.hops, DENSE_POINTS)
 
@@ -94,16 +78,8 @@ class KnnRule:
 
 @dataclass(frozen=True)
 class RipsRule:
-    """Join pairs at Euclidean distance <= ``radius``.
+    """Join pairs at Euclidean distance <= ``radius``, a number >= 0 in the unit of the points."""
 
-    Attributes:
-        radius: in the unit of the points, >= 0.
-
-    Raises:
-        InputError: the radius is no number >= 0.
-    """
-
-    name: ClassVar = "radius"
     axes: ClassVar = ("radius", "")
     radius: float
 
@@ -124,17 +100,10 @@ class RipsRule:
         """Where the rule stands on a grid over ``axes``, of which it has one."""
         return self.radius, 0
 
-    def lowered_to(self, n_points: int) -> RipsRule:
-        """The rule itself: a radius takes any number of points."""
-        return self
-
-    def estimate_memory(self, n_points: int) -> int:
-        """An upper bound in bytes; see `unknot.topology.estimate_memory`."""
-        return 4 * n_points * math.ceil(n_points / 64) * 8
-
     def join(self, points: FloatArray) -> Neighbours:
         """The neighbours of each of ``points`` ``[n, d]``."""
-        require_memory(len(points), self.estimate_memory(len(points)) // 4, "a dense neighbour graph")
+        n = len(points)
+        require_memory(n, estimate_memory(n) // 4, "a dense neighbour graph")
         return Neighbours(_native.rows_from_points(points, self.radius))
 
     def count(
@@ -161,3 +130,24 @@ def expand_hops(
     if hops > 1:
         indptr, indices = _native.hop_csr(indptr, indices, hops)
     return Neighbours(indptr=indptr, indices=indices)
+
+
+def estimate_memory(n_points: int, *, k: int | None = None, hops: int = 1) -> int:
+    """An upper bound, in bytes, of what a neighbour graph and its b0 and b1 take at once.
+
+    Args:
+        n_points: of the cloud.
+        k: of a kNN-hop graph; without it the graph is a Rips graph, dense at worst.
+        hops: with k.
+
+    A dense graph is n rows of n bits. Where nothing can be collapsed the engine works on up to four
+    such matrices at once; on most clouds one is enough. Neighbour lists take 4 bytes an entry, twice
+    while the hops are expanded; in the plane and in space the real number of neighbours after two
+    hops is far below the bound (2 k)^hops. b2 can take more: give it a time budget.
+    """
+    n = require_count("n_points", n_points, minimum=0)
+    dense = 4 * n * math.ceil(n / 64) * 8
+    if k is None or n <= DENSE_POINTS:
+        return dense
+    neighbours = min(n, int((2 * require_count("k", k)) ** require_count("hops", hops)))
+    return min(dense, 4 * n * neighbours * 4)

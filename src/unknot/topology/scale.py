@@ -37,13 +37,8 @@ class Scale:
     note: str = ""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self.rule).items() if self.rule else ():
-            object.__setattr__(self, name, value)  # Python's own numbers, which JSON knows
-
-    @classmethod
-    def from_rule(cls, rule: Rule, *, determined: bool = True, note: str = "") -> Scale:
-        """The scale of ``rule``."""
-        return cls(**vars(rule), determined=determined, note=note)
+        if self.rule is not None:
+            self.__dict__.update(vars(self.rule))  # Python's own numbers, which JSON knows
 
     @cached_property
     def rule(self) -> Rule | None:
@@ -72,7 +67,7 @@ class Scale:
         if not isinstance(self.rule, KnnRule) or self.rule.k < n_points:
             return self
         note = "one distinct point: constant" if n_points == 1 else "k lowered: few distinct points"
-        return replace(self, **vars(self.rule.lowered_to(n_points)), note=note)
+        return replace(self, k=max(1, n_points - 1), note=note)
 
 
 def require_rule(scale: object, words: str = "") -> Rule:

@@ -37,13 +37,13 @@ def test_a_missing_package_is_named_as_pip_knows_it(module: str, extra: str | No
     assert str(missing_package(error, extra)) == says
 
 
-def test_a_package_that_fails_is_told_rather_than_one_that_is_not_there(
+def test_a_package_that_cannot_be_imported_is_told_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken_tracker.py").write_text("raise ImportError('needs a newer\\nprotocol')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingPackage) as caught:
-        import_package("no_such_tracker", "broken_tracker", extra="trackers")
+        import_package("broken_tracker", "no_such_tracker", extra="trackers")
     assert str(caught.value) == (
         "package broken_tracker cannot be imported (needs a newer protocol): expected one that can; "
         "run: pip install --upgrade broken_tracker"

@@ -60,18 +60,16 @@ def import_package(*names: str, extra: str) -> Any:
         extra: of unknot, that installs one of them.
 
     Raises:
-        MissingPackage: there is none.
+        MissingPackage: there is none; the message is about the first.
     """
-    errors = []
+    refusals = []
     for name in names:
         try:
             return import_module(name)
         except ImportError as error:
             error.name = error.name or name
-            errors.append(error)
-    # A package that is there and fails tells more than one that is not.
-    errors.sort(key=lambda error: isinstance(error, ModuleNotFoundError))
-    raise missing_package(errors[0], extra) from errors[0]
+            refusals.append(missing_package(error, extra))
+    raise refusals[0]
 
 
 def require_count(name: str, value: object, minimum: int = 1) -> int:

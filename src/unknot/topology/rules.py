@@ -35,6 +35,9 @@ class KnnRule:
     Attributes:
         k: nearest neighbours that a point is joined to, >= 1.
         hops: steps, >= 1.
+
+    Raises:
+        InputError: one of them is no whole number >= 1.
     """
 
     axes: ClassVar = ("k", "hops")
@@ -57,8 +60,8 @@ class KnnRule:
         """Refuse a cloud in which no point has k others."""
         if n_points <= self.k:
             remedy = f"pass k <= {n_points - 1}" if n_points > 1 else "pass at least 2 points"
-            found = f"k = {self.k} with a cloud of {n_points} points"
-            raise InputError(found, "more points than k", remedy)
+            value = f"k = {self.k} with a cloud of {n_points} points"
+            raise InputError(value, "more points than k", remedy)
 
     def join(self, points: FloatArray) -> Neighbours:
         """The neighbours of each of ``points`` ``[n, d]``, n > k."""
@@ -78,19 +81,21 @@ class KnnRule:
 
 @dataclass(frozen=True)
 class RipsRule:
-    """Join pairs at Euclidean distance <= ``radius``, a number >= 0 in the unit of the points."""
+    """Join pairs at Euclidean distance <= ``radius``, a number >= 0 in the unit of the points.
+
+    Raises:
+        InputError: the radius is no such number.
+    """
 
     axes: ClassVar = ("radius", "")
     radius: float
 
     def __post_init__(self) -> None:
-        radius = self.radius
-        number = isinstance(radius, (int, float, np.floating, np.integer)) and not isinstance(
-            radius, bool
-        )
-        if not number or not radius >= 0:
-            raise InputError(f"radius = {radius!r}", "a number >= 0", "pass e.g. radius=0.5")
-        object.__setattr__(self, "radius", float(radius))
+        number = self.radius
+        real = isinstance(number, (int, float, np.floating, np.integer)) and not isinstance(number, bool)
+        if not real or not number >= 0:
+            raise InputError(f"radius = {number!r}", "a number >= 0", "pass e.g. radius=0.5")
+        object.__setattr__(self, "radius", float(number))
 
     def __str__(self) -> str:
         return f"radius={self.radius:g}"

@@ -113,6 +113,7 @@ def test_threshold_sensitivity_counts_what_scores_exceed() -> None:
         ({"quantiles": ()}, "an empty grid"),
         ({"quantiles": (2,)}, "a share in"),
         ({"scales": (uk.Scale(),)}, "a radius, or k and hops"),
+        ({"scales": ("auto",)}, "scale = 'auto': expected a Scale"),
         ({"number": "b7"}, "number = 'b7'"),
     ],
 )

@@ -18,7 +18,7 @@ from unknot.profiles.clouds import layer_clouds
 from unknot.pruning.scoring.betti import Number, TangleRule, conv_outputs, layer_scales
 from unknot.pruning.structure.layers import all_convolutions
 from unknot.topology.batch import CountSettings, count_clouds
-from unknot.topology.scale import Scale
+from unknot.topology.scale import Scale, require_rule
 
 QUANTILES = (0.005, 0.01, 0.02, 0.05, 0.1)
 
@@ -110,7 +110,7 @@ def _check_grid(
         if not 0 <= quantile <= 1:
             raise InputError(f"quantile {quantile}", "a share in [0, 1]", "pass e.g. 0.02")
     for scale in scales:
-        TangleRule(scale=scale)
+        require_rule(scale)
     TangleRule(number=number)
     if not sizes or not (len(quantiles) or len(scales)):
         raise InputError("an empty grid", "a size, and a quantile or a scale", "pass sizes=(100, 400)")

@@ -34,10 +34,13 @@ import numpy as np
 import torch
 from findings import findings, print_findings
 from joblib import Parallel, delayed
-from mlp_stack import Net, Trained, accuracy, draw, layers, train_stack
+from mlp_stack import Net, Trained, layers, train_to_best
 from numpy.typing import NDArray
+from torch import nn
 
 from unknot.core.files import write_text
+from unknot.nets.accuracy import measure_accuracy
+from unknot.nets.data import LabelledData
 from unknot.nets.training import one_thread
 from unknot.topology.graph import knn_graph
 from unknot.topology.homology import betti_numbers
@@ -118,17 +121,6 @@ class Configuration:
         return f"{self.set}-{self.activation}-{self.width}x{self.depth}" + extra
 
 
-@dataclass(frozen=True, eq=False)
-class Data:
-    """Points in memory, with fresh ones drawn at random from the same shape to test on."""
-
-    inputs: torch.Tensor
-    labels: torch.Tensor
-    test_inputs: torch.Tensor
-    test_labels: torch.Tensor
-    voids: bool
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -182,35 +174,38 @@ def complete(cell: Configuration, settings: Settings, folder: Path) -> None:
     print(f"{cell.name}: {row['reached']} of {row['trained']} trained", file=sys.stderr, flush=True)
 
 
-def load(name: str, sizes: dict[str, int]) -> Data:
+def load(name: str, sizes: dict[str, int]) -> tuple[LabelledData, bool]:
+    """The points, with fresh ones drawn at random from the same shape to test on; has it voids?"""
     shape = make_shape(name, seed=0, **sizes)
     fresh = make_shape(name, seed=1, sampling="random", **{"n": len(shape.points), **sizes})
     tensors = [torch.from_numpy(a) for s in (shape, fresh) for a in (s.points, s.labels)]
-    return Data(tensors[0].float(), tensors[1], tensors[2].float(), tensors[3], len(shape.betti[0]) == 3)
+    data = LabelledData(name, tensors[0].float(), tensors[1], tensors[2].float(), tensors[3])
+    return data, len(shape.betti[0]) == 3
 
 
 def run(cell: Configuration, settings: Settings) -> dict[str, Any]:
-    data = load(cell.set, settings.sets[cell.set])
+    data, voids = load(cell.set, settings.sets[cell.set])
     net = Net(data.inputs.shape[1], cell.width, cell.depth, cell.activation, cell.gain)
     rate = choose_rate(net, data, settings)
     nets: list[dict[str, Any]] = []
     trained = perfect = reached = 0
     for turn in range(settings.rounds):
         seeds = [turn * settings.round_size + i for i in range(settings.round_size)]
-        stack = train_stack(
-            net, seeds, [rate] * len(seeds), data.inputs, data.labels,
-            epochs=settings.epochs, stop=not cell.longer, hope=HOPE,
-        )  # fmt: skip
+        stack = train_to_best(
+            net, seeds, [rate] * len(seeds), data, epochs=settings.epochs, stop=not cell.longer, hope=HOPE
+        )
         good = [i for i, share in enumerate(stack.accuracies) if share >= settings.target]
         trained, reached = trained + len(seeds), reached + len(good)
         perfect += sum(share == 1 for share in stack.accuracies)
         for i in good[: settings.nets - len(nets)]:
-            nets.append(measure_net(net, data, stack, i, seeds[i], len(nets) < settings.alternates))
+            untrained = net.draw(seeds[i]) if len(nets) < settings.alternates else None
+            measured = measure_net(stack, i, untrained, data, voids)
+            nets.append({"seed": seeds[i], **measured})
         hopeless = trained - reached > 2 * settings.round_size / 3 and turn == 0
         if len(nets) == settings.nets or hopeless:
             break
     inputs = {
-        str(k): [betti_of(cloud, k, data.voids) for cloud in split(data.inputs, data.labels)]
+        str(k): [betti_of(cloud, k, voids) for cloud in split(data.inputs, data.labels)]
         for k in (K, HALF, DOUBLE)
     }
     return {
@@ -219,13 +214,11 @@ def run(cell: Configuration, settings: Settings) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def choose_rate(net: Net, data: Data, settings: Settings) -> float:
+def choose_rate(net: Net, data: LabelledData, settings: Settings) -> float:
     """The learning rate whose nets are trained most often, then soonest, then most accurate."""
     seeds = [CHOICE_SEED + i for i in range(settings.choice_seeds)]
     rates = [rate for rate in RATES for _ in seeds]
-    stack = train_stack(
-        net, seeds * len(RATES), rates, data.inputs, data.labels, epochs=settings.choice_epochs
-    )
+    stack = train_to_best(net, seeds * len(RATES), rates, data, epochs=settings.choice_epochs)
 
     def rank(rate: float) -> tuple[float, float, float]:
         rows = [i for i, r in enumerate(rates) if r == rate]
@@ -241,29 +234,28 @@ def choose_rate(net: Net, data: Data, settings: Settings) -> float:
 
 
 def measure_net(
-    net: Net, data: Data, stack: Trained, i: int, seed: int, alternates: bool
+    stack: Trained, i: int, untrained: nn.Module | None, data: LabelledData, voids: bool
 ) -> dict[str, Any]:
-    """Betti numbers ``[layer][class]`` of a trained net, and of the same net before training."""
-    parameters = stack.parameters[i : i + 1]
-    tested = accuracy(net, parameters, data.test_inputs, data.test_labels)[0]
-    trained = clouds(net, parameters, data)
-    ks = (K, HALF, DOUBLE) if alternates else (K,)
-    before = clouds(net, draw(net, [seed]), data) if alternates else []
+    """Betti numbers ``[layer][class]`` of a trained net, and of the same net before training.
+
+    With ``untrained`` at the other two scales too.
+    """
+    model = stack.models[i]
+    trained = clouds(model, data)
+    ks = (K,) if untrained is None else (K, HALF, DOUBLE)
+    before = [] if untrained is None else clouds(untrained, data)
     return {
-        "seed": seed,
         "epoch": stack.epochs[i],
         "accuracy": round(stack.accuracies[i], 5),
-        "test_accuracy": round(tested, 5),
-        "trained": {str(k): [[betti_of(c, k, data.voids) for c in pair] for pair in trained] for k in ks},
-        "untrained": {str(K): [[betti_of(c, K, data.voids) for c in pair] for pair in before]},
+        "test_accuracy": round(measure_accuracy(model, data.test_inputs, data.test_labels), 5),
+        "trained": {str(k): [[betti_of(c, k, voids) for c in pair] for pair in trained] for k in ks},
+        "untrained": {str(K): [[betti_of(c, K, voids) for c in pair] for pair in before]},
     }
 
 
-def clouds(net: Net, parameters: torch.Tensor, data: Data) -> list[list[NDArray[np.float32]]]:
+def clouds(model: nn.Module, data: LabelledData) -> list[list[NDArray[np.float32]]]:
     """The points of both classes after each layer."""
-    with torch.no_grad():
-        outputs = layers(net, parameters, data.inputs)
-    return [split(output[0], data.labels) for output in outputs]
+    return [split(output, data.labels) for output in layers(model, data.inputs)]
 
 
 def split(points: torch.Tensor, labels: torch.Tensor) -> list[NDArray[np.float32]]:

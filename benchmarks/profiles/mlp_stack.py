@@ -1,22 +1,16 @@
-"""Many MLPs trained at once: their parameters are the rows of one matrix, and one Adam moves them all.
-
-Adam works on each number by itself and the loss of a stack is the sum of the losses of its nets, so every
-net takes the steps that it would take alone.
-"""
+"""The MLPs of `jmlr.py`: trained as a stack to their most accurate epoch; what their layers return."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unknot.activations.folds import ACTIVATIONS, init_by_gain
-from unknot.nets.models import mlp
+import unknot as uk
+from unknot.activations.folds import ACTIVATIONS
+from unknot.study.stacked_training import Progress
 
 
 @dataclass(frozen=True)
@@ -29,9 +23,11 @@ class Net:
     activation: str
     gain: float = 1.0
 
-    def module(self) -> nn.Sequential:
-        factory = ACTIVATIONS[self.activation]
-        return mlp(self.inputs, 2, width=self.width, depth=self.depth, activation=factory)
+    def draw(self, seed: int) -> nn.Module:
+        """The net with fresh weights."""
+        new = ACTIVATIONS[self.activation]
+        model = uk.nets.mlp(self.inputs, 2, width=self.width, depth=self.depth, activation=new)
+        return uk.activations.init_by_gain(model, new(), multiplier=self.gain, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -39,45 +35,32 @@ class Trained:
     """Each net as it was after its most accurate epoch.
 
     Attributes:
-        parameters: float32 ``[nets, p]``.
+        models: the nets, in eval mode.
         accuracies: share of the training samples classified rightly.
         epochs: when that was, counted from 1.
     """
 
-    parameters: Tensor
+    models: tuple[nn.Module, ...]
     accuracies: tuple[float, ...]
     epochs: tuple[int, ...]
 
 
-def draw(net: Net, seeds: Sequence[int]) -> Tensor:
-    """Fresh parameters ``[seeds, p]`` at the gain of the net."""
-    activation = ACTIVATIONS[net.activation]()
-    models = [init_by_gain(net.module(), activation, multiplier=net.gain, seed=seed) for seed in seeds]
-    return torch.stack([nn.utils.parameters_to_vector(m.parameters()).detach() for m in models])
+def layers(model: nn.Module, inputs: Tensor) -> list[Tensor]:
+    """The output of each activation and of the read-out: ``[n, width]``, ..., ``[n, 2]``."""
+    outputs = []
+    with torch.no_grad():
+        for name, layer in model.named_children():
+            inputs = layer(inputs)
+            if name.startswith("act") or name == "out":
+                outputs.append(inputs)
+    return outputs
 
 
-def layers(net: Net, parameters: Tensor, inputs: Tensor) -> list[Tensor]:
-    """The output of each activation and of the read-out: ``[nets, n, width]``, ..., ``[nets, n, 2]``."""
-    sizes = [net.inputs, *[net.width] * net.depth, 2]
-    shapes = list(pairwise(sizes))
-    pieces = iter(parameters.split([k for a, b in shapes for k in (a * b, b)], dim=1))
-    activation = ACTIVATIONS[net.activation]()
-    x = inputs.expand(len(parameters), *inputs.shape[-2:])
-    found = []
-    for i, (below, above) in enumerate(shapes):
-        weight = next(pieces).unflatten(1, (above, below)).transpose(1, 2)
-        x = torch.baddbmm(next(pieces).unsqueeze(1), x, weight)
-        x = x if i == net.depth else activation(x)
-        found.append(x)
-    return found
-
-
-def train_stack(
+def train_to_best(
     net: Net,
     seeds: Sequence[int],
     rates: Sequence[float],
-    inputs: Tensor,
-    labels: Tensor,
+    data: uk.nets.LabelledData,
     *,
     epochs: int,
     batch_size: int = 128,
@@ -86,61 +69,35 @@ def train_stack(
 ) -> Trained:
     """Train one net a seed, each with its learning rate, until it has every point right.
 
-    A seed draws the weights and, by a generator of its own, the order of the samples. Of epochs of equal
-    accuracy the first counts; without ``stop`` all ``epochs`` are trained and the last counts. A stack
-    none of whose nets is at ``hope`` after a third of the epochs is given up.
+    A seed draws the weights and the order of the samples. Of epochs of equal accuracy the first counts;
+    without ``stop`` all ``epochs`` are trained and the last counts. A stack none of whose nets is at
+    ``hope`` after a third of the epochs is given up.
     """
-    parameters = draw(net, seeds)
-    best, accuracies, when = parameters.clone(), [0.0] * len(seeds), [0] * len(seeds)
-    orders = [torch.Generator().manual_seed(seed) for seed in seeds]
-    adam = _Adam(parameters, torch.tensor(rates).unsqueeze(1))
-    active = list(range(len(seeds)))
-    for epoch in range(1, epochs + 1):
-        order = torch.stack([torch.randperm(len(inputs), generator=orders[i]) for i in active])
-        for batch in order.split(batch_size, dim=1):
-            adam.step(_gradient(net, adam.parameters, inputs[batch], labels[batch]))
-        shares = accuracy(net, adam.parameters, inputs, labels)
-        for i, row, share in zip(active, adam.parameters, shares, strict=True):
-            if share > accuracies[i] or (share == accuracies[i] and not stop):
-                accuracies[i], when[i], best[i] = share, epoch, row
-        left = [j for j, i in enumerate(active) if accuracies[i] < 1 or not stop]
-        if len(left) < len(active):
-            active = [active[j] for j in left]
-            adam.keep(left)
-        if not active or (epoch == epochs // 3 and max(accuracies) < hope):
-            break
-    return Trained(best, tuple(accuracies), tuple(when))
+    models = [net.draw(seed) for seed in seeds]
+    accuracies, when = [0.0] * len(seeds), [0] * len(seeds)
+    weights: list[Tensor] = [nn.utils.parameters_to_vector(m.parameters()).detach() for m in models]
 
+    def keep_best(progress: Progress) -> None:
+        for i in progress.running:
+            accuracy = progress.train_accuracy[i][-1]
+            if accuracy > accuracies[i] or (accuracy == accuracies[i] and not stop):
+                accuracies[i], when[i] = accuracy, round(progress.epoch)
+                weights[i] = progress.parameters[i].clone()
 
-def accuracy(net: Net, parameters: Tensor, inputs: Tensor, labels: Tensor) -> list[float]:
-    """Share of the samples that each net classifies rightly."""
+    def give_up(progress: Progress) -> list[int]:
+        hopeless = round(progress.epoch) == epochs // 3 and max(accuracies) < hope
+        return progress.running if hopeless else []
+
+    uk.study.train_stack(
+        models, data.without_test(), learning_rates=rates, seeds=seeds, epochs=epochs,
+        batch_size=batch_size, read_at=after_each_epoch, on_checkpoint=keep_best, give_up=give_up,
+        is_done=lambda train, test: stop and train == 1,
+    )  # fmt: skip
     with torch.no_grad():
-        hits = layers(net, parameters, inputs)[-1].argmax(2) == labels
-    return [float(share) for share in hits.double().mean(1)]
+        for model, vector in zip(models, weights, strict=True):
+            nn.utils.vector_to_parameters(vector, model.parameters())
+    return Trained(tuple(models), tuple(accuracies), tuple(when))
 
 
-def _gradient(net: Net, parameters: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
-    leaf = parameters.detach().requires_grad_()
-    logits = layers(net, leaf, inputs)[-1]
-    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / labels.shape[1]
-    return torch.autograd.grad(loss, leaf)[0]
-
-
-class _Adam:
-    """Adam (Kingma and Ba, 2015) with torch's defaults and one learning rate a row."""
-
-    def __init__(self, parameters: Tensor, rates: Tensor) -> None:
-        self.parameters, self.rates = parameters.clone(), rates
-        self.mean, self.square = torch.zeros_like(parameters), torch.zeros_like(parameters)
-        self.steps = 0
-
-    def step(self, gradient: Tensor) -> None:
-        self.steps += 1
-        self.mean.lerp_(gradient, 0.1)
-        self.square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        spread = self.square.sqrt().div_(math.sqrt(1 - 0.999**self.steps)).add_(1e-8)
-        self.parameters -= self.rates / (1 - 0.9**self.steps) * self.mean / spread
-
-    def keep(self, rows: list[int]) -> None:
-        for name in ("parameters", "rates", "mean", "square"):
-            setattr(self, name, getattr(self, name)[rows])
+def after_each_epoch(steps_an_epoch: int, epochs: int) -> range:
+    return range(steps_an_epoch, steps_an_epoch * epochs + 1, steps_an_epoch)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from unknot.core.errors import InputError
 from unknot.nets.accuracy import measure_accuracy
 from unknot.nets.data import LabelledData
 from unknot.nets.models import cnn, mlp
-from unknot.nets.training import TrainingCurve, train
+from unknot.nets.training import TrainingCurve, epochs_to, train
 
 
 def halves(n: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,6 +43,50 @@ def test_is_reproducible_and_calls_back_each_epoch() -> None:
 
 def test_censored_is_none_and_never_a_number() -> None:
     assert TrainingCurve((0.5, 0.6), (1.0, 0.9)).epochs_to(0.99) is None
+
+
+def test_the_first_epoch_at_the_target_counts() -> None:
+    accuracies, epochs = [0.5, 0.9, 0.8, 0.95], [0.125, 0.25, 0.375, 0.5]
+    assert epochs_to(0.9, accuracies, epochs) == 0.25
+    assert epochs_to(0.91, accuracies, epochs) == 0.5
+    assert epochs_to(0.0, accuracies, epochs) == 0.125
+    assert epochs_to(0.96, accuracies, epochs) is None
+    assert epochs_to(0.0, [], epochs) is None
+    assert TrainingCurve((0.5, 0.9, 0.8), (1.0,) * 3).epochs_to(0.9) == 2
+
+
+def test_training_ends_where_the_callback_returns_true() -> None:
+    model = mlp(2, 2, depth=1)
+    curve = train(model, *halves(), epochs=9, on_epoch=lambda epoch: epoch == 4)
+    assert len(curve.train_accuracy) == len(curve.loss) == 4 and not model.training
+
+
+def test_a_batch_of_one_sample_is_trained_on() -> None:
+    model, (x, y) = mlp(2, 2, depth=1), halves(20)
+    before = [p.clone() for p in model.parameters()]
+    assert train(model, x, y, epochs=1, batch_size=1).loss[0] > 0
+    assert not any(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_the_loss_is_the_mean_over_the_steps_of_adam() -> None:
+    """The loop by hand, on the same order of the samples."""
+    x, y = halves(70)
+    model = mlp(2, 2, depth=1)
+    by_hand = copy.deepcopy(model)
+    curve = train(model, x, y, epochs=2, batch_size=32, learning_rate=1e-2, seed=3)
+    order = torch.Generator().manual_seed(3)
+    optimizer = torch.optim.Adam(by_hand.parameters(), lr=1e-2)
+    for epoch in range(2):
+        losses = []
+        for batch in torch.randperm(70, generator=order).split(32):
+            loss = nn.functional.cross_entropy(by_hand(x[batch]), y[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert curve.loss[epoch] == pytest.approx(sum(losses) / 3)
+    for a, b in zip(model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_a_last_batch_of_one_sample_survives_batch_norm() -> None:

@@ -10,10 +10,10 @@ from unknot.activations.folds import ACTIVATIONS, ZFold, init_by_gain
 from unknot.core.errors import InputError
 from unknot.nets.data import LabelledData
 from unknot.nets.models import cnn, mlp
+from unknot.nets.training import batches_an_epoch
 from unknot.study.stack import TOGETHER, Stack, plain_layers
 from unknot.study.stacked_training import (
     Progress,
-    batches_an_epoch,
     checkpoints,
     train_alone,
     train_stack,
@@ -29,10 +29,10 @@ def discs(n: int = 300, test: int = 60) -> LabelledData:
 
 def nets(activation: str, seeds: range, gain: float = 1.0) -> list[nn.Module]:
     new = ACTIVATIONS[activation]
-    made = [mlp(2, 2, width=12, depth=3, activation=new) for _ in seeds]
+    models = [mlp(2, 2, width=12, depth=3, activation=new) for _ in seeds]
     return [
         init_by_gain(net, new(), multiplier=gain, seed=seed)
-        for net, seed in zip(made, seeds, strict=True)
+        for net, seed in zip(models, seeds, strict=True)
     ]
 
 
@@ -185,6 +185,14 @@ def test_data_without_test_samples_has_no_test_curve() -> None:
     (curve,) = train_stack(nets("relu", range(1)), data, learning_rates=[1e-3], seeds=[0], epochs=1)
     assert curve.test_accuracy == () and len(curve.train_accuracy) == len(curve.epochs)
     assert curve.epochs_to(0.0, "test") is None
+
+
+def test_accuracies_are_read_where_one_asks() -> None:
+    (curve,) = train_stack(
+        nets("relu", range(1)), discs(), learning_rates=[1e-3], seeds=[0], epochs=2, batch_size=32,
+        read_at=lambda batches, epochs: [1, batches, batches * epochs],
+    )  # fmt: skip
+    assert curve.epochs == (0.1, 1.0, 2.0) and curve.ended == "cap"
 
 
 @pytest.mark.parametrize(("batches", "epochs"), [(1, 3), (29, 60), (63, 2), (1000, 1)])

@@ -13,7 +13,8 @@ import pytest
 import torch
 from conftest import needs_checkout
 
-from unknot.activations.folds import ACTIVATIONS, init_by_gain
+from unknot.nets.accuracy import measure_accuracy
+from unknot.nets.data import LabelledData
 from unknot.nets.training import one_thread, train
 from unknot.topology.shapes import make_shape
 
@@ -40,16 +41,22 @@ def quick(jmlr: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def labelled(inputs: torch.Tensor, labels: torch.Tensor) -> LabelledData:
+    return LabelledData("points", inputs, labels, inputs[:0], labels[:0])
+
+
 @pytest.mark.parametrize("activation", ["tanh", "zfold"])
 def test_a_stack_trains_as_its_nets_would_alone(jmlr: ModuleType, activation: str) -> None:
     shape = make_shape("rings", pairs=2, n=200, seed=0)
     inputs, labels = torch.from_numpy(shape.points).float(), torch.from_numpy(shape.labels)
     net, seeds, rates = jmlr.Net(3, 7, 3, activation), [4, 5], [1e-3, 1e-2]
     with one_thread():
-        stack = jmlr.train_stack(net, seeds, rates, inputs, labels, epochs=3, batch_size=64, stop=False)
+        stack = jmlr.train_to_best(
+            net, seeds, rates, labelled(inputs, labels), epochs=3, batch_size=64, stop=False
+        )
         alone = []
         for seed, rate in zip(seeds, rates, strict=True):
-            model = init_by_gain(net.module(), ACTIVATIONS[activation](), seed=seed)
+            model = net.draw(seed)
             curve = train(model, inputs, labels, epochs=3, learning_rate=rate, batch_size=64, seed=seed)
             alone.append((model, curve.train_accuracy))
     for i, (model, accuracies) in enumerate(alone):
@@ -58,7 +65,7 @@ def test_a_stack_trains_as_its_nets_would_alone(jmlr: ModuleType, activation: st
         assert stack.epochs[i] == 3 - accuracies[::-1].index(best)
         if stack.epochs[i] == 3:
             with torch.no_grad():
-                out = jmlr.layers(net, stack.parameters[i : i + 1], inputs)[-1][0]
+                out = jmlr.layers(stack.models[i], inputs)[-1]
                 torch.testing.assert_close(out, model(inputs), rtol=1e-3, atol=1e-4)
     assert any(stack.epochs[i] == 3 for i in range(2))
 
@@ -68,27 +75,38 @@ def test_layers_are_those_of_the_module(jmlr: ModuleType) -> None:
         jmlr.Net(2, 5, 2, "relu"),
         torch.randn(30, 2, generator=torch.Generator().manual_seed(0)),
     )
-    model = init_by_gain(net.module(), ACTIVATIONS["relu"](), seed=9)
+    model = net.draw(9)
     with torch.no_grad():
-        found = jmlr.layers(net, jmlr.draw(net, [8, 9]), inputs)
         expected = [model[:3](inputs), model[:5](inputs), model(inputs)]
-    for output, alone in zip(found, expected, strict=True):
-        torch.testing.assert_close(output[1], alone)
+    for output, alone in zip(jmlr.layers(net.draw(9), inputs), expected, strict=True):
+        torch.testing.assert_close(output, alone)
 
 
 def test_a_net_that_is_right_leaves_the_stack_and_keeps_its_parameters(jmlr: ModuleType) -> None:
     inputs = torch.tensor([[-1.0], [1.0]]).repeat(20, 1)
     labels, net = (inputs[:, 0] > 0).long(), jmlr.Net(1, 4, 1, "tanh")
-    stack = jmlr.train_stack(net, [0, 1, 2], [1e-1, 1e-1, 1e-9], inputs, labels, epochs=30, batch_size=8)
+    data = labelled(inputs, labels)
+    stack = jmlr.train_to_best(net, [0, 1, 2], [1e-1, 1e-1, 1e-9], data, epochs=30, batch_size=8)
     assert stack.accuracies[:2] == (1.0, 1.0)
-    assert jmlr.accuracy(net, stack.parameters, inputs, labels) == list(stack.accuracies)
+    shares = [measure_accuracy(model, inputs, labels) for model in stack.models]
+    assert shares == list(stack.accuracies)
+
+
+def test_a_net_is_kept_as_it_was_after_its_best_epoch(jmlr: ModuleType) -> None:
+    inputs = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    labels, net = (inputs.prod(1) > 0).long(), jmlr.Net(2, 6, 1, "tanh")
+    data = labelled(inputs, labels)
+    stack = jmlr.train_to_best(net, [0, 1, 2, 3], [0.3] * 4, data, epochs=12, batch_size=8)
+    assert any(epoch < 12 for epoch in stack.epochs)  # so large a rate goes up and down
+    shares = [measure_accuracy(model, inputs, labels) for model in stack.models]
+    assert shares == pytest.approx(list(stack.accuracies))
 
 
 def test_a_stack_without_hope_is_given_up_after_a_third_of_the_epochs(jmlr: ModuleType) -> None:
     inputs, net = torch.linspace(-1, 1, 16).unsqueeze(1), jmlr.Net(1, 4, 1, "tanh")
-    labels = torch.arange(16) % 2
+    data = labelled(inputs, torch.arange(16) % 2)
     for hope, last in ((0.95, 3), (0.0, 9)):
-        stack = jmlr.train_stack(net, [0], [1e-9], inputs, labels, epochs=9, stop=False, hope=hope)
+        stack = jmlr.train_to_best(net, [0], [1e-9], data, epochs=9, stop=False, hope=hope)
         assert stack.epochs == (last,)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count, islice
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +18,8 @@ from unknot.core.console import track
 from unknot.core.errors import InputError, require_count
 from unknot.nets.accuracy import class_scores, measure_accuracy
 from unknot.nets.data import LabelledData
+
+Epoch = TypeVar("Epoch", int, float)
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,45 @@ class TrainingCurve:
 
     def epochs_to(self, target: float) -> int | None:
         """The first epoch after which train accuracy is at least ``target``; None if there is none."""
-        return epochs_to(self.train_accuracy, target)
+        return epochs_to(target, self.train_accuracy, count(1))
 
 
-def epochs_to(accuracies: Sequence[float], target: float) -> int | None:
-    """The first epoch, counted from 1, with at least ``target``; None where it is never reached."""
-    return next((i for i, a in enumerate(accuracies, start=1) if a >= target), None)
+def epochs_to(target: float, accuracies: Iterable[float], epochs: Iterable[Epoch]) -> Epoch | None:
+    """The first of ``epochs`` whose accuracy is at least ``target``; None where there is none."""
+    reached = (epoch for accuracy, epoch in zip(accuracies, epochs, strict=False) if accuracy >= target)
+    return next(reached, None)
+
+
+def batches_an_epoch(n: int, batch_size: int) -> int:
+    """Batches of an epoch of ``n`` samples.
+
+    A last one of a single sample is dropped where there are others: batch normalisation has no
+    variance of one sample.
+    """
+    require_count("batch_size", batch_size)
+    return max(1, math.ceil(n / batch_size) - (n > 1 and n % batch_size == 1))
+
+
+def descend(
+    model: nn.Module, data: LabelledData, *, learning_rate: float, batch_size: int, seed: int
+) -> Iterator[Tensor]:
+    """Adam on cross entropy, one step and its loss at a time, without end; in the mode of the model.
+
+    Args:
+        data: its training samples are visited, on the model's device.
+        seed: of the order of the samples, drawn anew each epoch.
+    """
+    order = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    batches = batches_an_epoch(len(data.inputs), batch_size)
+    while True:
+        permutation = torch.randperm(len(data.inputs), generator=order)
+        for batch in torch.split(permutation, batch_size)[:batches]:
+            loss = F.cross_entropy(class_scores(model, data.inputs[batch]), data.labels[batch])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            yield loss.detach()
 
 
 def train(
@@ -50,7 +88,7 @@ def train(
     batch_size: int = 128,
     stop_at: float | None = None,
     seed: int = 0,
-    on_epoch: Callable[[int], None] | None = None,
+    on_epoch: Callable[[int], object] = lambda epoch: None,
     progress: str | None = None,
 ) -> TrainingCurve:
     """Train a classifier in place with Adam and cross entropy.
@@ -59,46 +97,45 @@ def train(
         model: ``[n, ...] -> [n, classes]``; left in eval mode.
         inputs: float ``[n, ...]``, already on the model's device.
         labels: int64 ``[n]``.
-        stop_at: end after the first epoch with this train accuracy.
+        epochs: at most.
+        learning_rate: of Adam, > 0.
+        batch_size: samples a step; a last batch of one sample is left out where there are others.
+        stop_at: end after the first epoch with this train accuracy; None: train all ``epochs``.
         seed: of the order of the samples.
-        on_epoch: called with 1, 2, ... after each epoch, the model in eval mode.
+        on_epoch: called with 1, 2, ... after each epoch, the model in eval mode; where it returns True,
+            training ends.
         progress: label of a progress bar on stderr, none where None.
+
+    Returns:
+        Accuracy and loss after each epoch that was trained.
 
     Raises:
         InputError: bad numbers, or a loss that is no longer finite (named with its epoch).
     """
     require_count("epochs", epochs, minimum=0)
-    require_count("batch_size", batch_size)
     if not learning_rate > 0:
         raise InputError(f"learning_rate = {learning_rate}", "a number > 0", "pass e.g. 1e-3")
     if len(inputs) != len(labels) or len(inputs) == 0:
         raise InputError(
-            f"{len(inputs)} inputs and {len(labels)} labels", "as many of both, not none", "check"
+            f"{len(inputs)} inputs and {len(labels)} labels",
+            "as many of both, not none",
+            "pass one label for each input",
         )
-    order = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    batches = batches_an_epoch(len(inputs), batch_size)
+    data = LabelledData("", inputs, labels, inputs[:0], labels[:0])
+    steps = descend(model, data, learning_rate=learning_rate, batch_size=batch_size, seed=seed)
     accuracies: list[float] = []
     losses: list[float] = []
     for epoch in track(range(1, epochs + 1), progress or "", show=progress is not None):
         model.train()
-        total, batches = 0.0, 0
-        for batch in torch.split(torch.randperm(len(inputs), generator=order), batch_size):
-            if len(batch) == 1 < len(inputs):
-                continue  # batch normalisation has no variance of one sample
-            loss = F.cross_entropy(class_scores(model, inputs[batch]), labels[batch])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            total, batches = total + loss.item(), batches + 1
-        losses.append(total / max(batches, 1))
-        if not losses[-1] < float("inf"):
+        losses.append(sum(loss.item() for loss in islice(steps, batches)) / batches)
+        if not losses[-1] < math.inf:
             raise InputError(
                 f"loss = {losses[-1]} in epoch {epoch}", "a finite loss", "lower the learning rate"
             )
         accuracies.append(measure_accuracy(model, inputs, labels))
-        if on_epoch is not None:
-            on_epoch(epoch)
-        if stop_at is not None and accuracies[-1] >= stop_at:
+        stopped = on_epoch(epoch) is True
+        if stopped or (stop_at is not None and accuracies[-1] >= stop_at):
             break
     model.eval()
     return TrainingCurve(tuple(accuracies), tuple(losses))
@@ -138,10 +175,6 @@ class Tuning:
     n_validation: int
 
 
-class _Enough(Exception):
-    """Ends `train` from its callback."""
-
-
 def fine_tune(
     model: nn.Module,
     data: LabelledData,
@@ -155,47 +188,48 @@ def fine_tune(
     """Train in place with `train`, stop when it no longer helps, and take the best weights.
 
     Args:
+        model: ``[n, ...] -> [n, classes]``; left in eval mode.
         data: what `keep_apart` gave: trained on its samples, stopped by its ``test_*``.
         epochs: at most.
+        learning_rate, seed: as of `train`.
         patience: stop after so many epochs in a row without better accuracy on the samples kept apart
-            (of equal ones the lower cross entropy is better). None: train ``epochs`` and keep the last.
+            (of equal ones the lower cross entropy is better). None: train all ``epochs`` and keep the
+            last weights.
         progress: label of the progress bar, none where None.
     """
     require_count("epochs", epochs, minimum=0)
-    watched = patience is not None and len(data.test_labels) > 0
     if patience is not None:
         require_count("patience", patience)
-    marks = [_mark(model, data.test_inputs, data.test_labels)] if watched and epochs else []
-    best, weights = 0, copy.deepcopy(model.state_dict()) if marks else {}
-    ran = 0
+    watched = patience is not None and len(data.test_labels) > 0 and epochs > 0
+    marks = [_mark(model, data.test_inputs, data.test_labels)] if watched else []
+    best, weights = 0, copy.deepcopy(model.state_dict()) if watched else {}
+    trained = 0
 
-    def look(epoch: int) -> None:
-        nonlocal best, weights, ran
-        ran = epoch
-        if not marks:
-            return
+    def judge(epoch: int) -> bool:
+        """Keep the best weights; whether patience is at its end."""
+        nonlocal best, weights, trained
+        trained = epoch
+        if not marks or patience is None:
+            return False
         marks.append(_mark(model, data.test_inputs, data.test_labels))
         if marks[-1] > marks[best]:
             best, weights = epoch, copy.deepcopy(model.state_dict())
-        elif patience is not None and epoch - best >= patience:
-            raise _Enough
+        return epoch - best >= patience
 
-    try:
-        train(
-            model, data.inputs, data.labels, epochs=epochs, learning_rate=learning_rate, seed=seed,
-            on_epoch=look, progress=progress,
-        )  # fmt: skip
-    except _Enough:
-        model.eval()
+    train(
+        model, data.inputs, data.labels, epochs=epochs, learning_rate=learning_rate, seed=seed,
+        on_epoch=judge, progress=progress,
+    )  # fmt: skip
     if marks:
         model.load_state_dict(weights)
-    return Tuning(ran, best if marks else ran, tuple(a for a, _ in marks), len(data.test_labels))
+    accuracies = tuple(accuracy for accuracy, _ in marks)
+    return Tuning(trained, best if marks else trained, accuracies, len(data.test_labels))
 
 
 def _mark(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
     """Accuracy, and minus the cross entropy; the higher the better."""
     with torch.no_grad():
-        share = measure_accuracy(model, inputs, labels)
+        accuracy = measure_accuracy(model, inputs, labels)
         batches = zip(torch.split(inputs, 4096), torch.split(labels, 4096), strict=True)
         loss = sum(float(F.cross_entropy(class_scores(model, x), y, reduction="sum")) for x, y in batches)
-    return share, -loss
+    return accuracy, -loss

@@ -1,19 +1,19 @@
 """Stack: nets of one architecture as one, which step together.
 
 The parameters of the nets are the rows of one matrix. The loss of a stack is the sum of the losses of its
-nets and Adam works on each number by itself, so every net takes the steps that it would take alone; what
-is shared is the work of Python and of the dispatcher, which in small nets is most of it.
+nets, and Adam treats each parameter by itself: every net takes the steps that it would take alone. Shared
+is the work of Python and of the dispatcher, which in small nets is most of it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.optim.adam import adam
 
 from unknot.activations.folds import (
     CentredAbs,
@@ -60,26 +60,28 @@ class Stack:
         self.parameters = torch.stack(vectors)
         self.rates = torch.tensor(rates, device=self.parameters.device).unsqueeze(1)
         self.mean, self.square = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
-        # Kept: a fresh megabyte at every step is given back to the system, and costs more than its root.
-        self._spread = torch.empty_like(self.parameters[:TOGETHER])
+        # Kept: a fresh megabyte at every step is given back to the system, and costs more than its use.
+        self._update = torch.empty_like(self.parameters[:TOGETHER])
         self.steps = 0
         self._plain = plain_layers(self._net)
 
     def step(self, inputs: Tensor, labels: Tensor) -> None:
         """One step of Adam, inputs ``[nets, samples, ...]`` and labels ``[nets, samples]``."""
-        self.steps += 1
         self._net.train()
         for part in _parts(len(self.parameters)):
             leaf = self.parameters[part].detach().requires_grad_()
             logits = self._forward(leaf, inputs[part])
             loss = F.cross_entropy(logits.flatten(0, 1), labels[part].flatten(), reduction="sum")
             gradient = torch.autograd.grad(loss / labels.shape[1], leaf)[0]
-            mean = self.mean[part].lerp_(gradient, 0.1)
-            square = self.square[part].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-            spread = torch.sqrt(square, out=self._spread[: len(square)])
-            spread.div_(math.sqrt(1 - 0.999**self.steps)).add_(1e-8)
-            spread.div_(self.rates[part] / (1 - 0.9**self.steps))
-            self.parameters[part].addcdiv_(mean, spread, value=-1)
+            # Torch's Adam has one learning rate: it steps from zero at rate 1, and each row is scaled.
+            update = self._update[: len(leaf)].zero_()
+            adam(
+                [update], [gradient], [self.mean[part]], [self.square[part]], [],
+                [torch.full((), float(self.steps), device=update.device)], fused=True, lr=1.0,
+                beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, amsgrad=False, maximize=False,
+            )  # fmt: skip
+            self.parameters[part].addcmul_(update, self.rates[part])
+        self.steps += 1
 
     def count_right(self, inputs: Tensor, labels: Tensor, nets: list[int]) -> list[int]:
         """How many of the samples each of these nets classifies rightly, in eval mode."""
@@ -92,8 +94,8 @@ class Stack:
                 for x, y in zip(torch.split(inputs, size), torch.split(labels, size), strict=True):
                     logits = self._forward(parameters[part], x.expand(len(right[part]), *x.shape))
                     right[part] += (predicted(logits) == y).sum(1)
-        found: list[int] = right.tolist()
-        return found
+        counts: list[int] = right.tolist()
+        return counts
 
     def finite(self) -> list[bool]:
         return self.parameters.isfinite().all(1).tolist()
@@ -108,14 +110,15 @@ class Stack:
             stacked: Tensor = vmap(self._alone, randomness="different")(parameters, inputs)
             return stacked
         # Samples last: the matrix product is a fifth faster than with narrow layers last.
-        left, x = iter(torch.split(parameters, self._sizes, dim=1)), inputs.flatten(2).transpose(1, 2)
+        tensors = iter(torch.split(parameters, self._sizes, dim=1))
+        x = inputs.flatten(2).transpose(1, 2)
         for module in self._plain[1:]:
             if isinstance(module, nn.Linear):
-                weight = next(left).view(len(parameters), *module.weight.shape)
+                weight = next(tensors).view(len(parameters), *module.weight.shape)
                 if module.bias is None:
                     x = torch.bmm(weight, x)
                 else:
-                    x = torch.baddbmm(next(left).unsqueeze(2), weight, x)
+                    x = torch.baddbmm(next(tensors).unsqueeze(2), weight, x)
             else:
                 x = module(x)
         return x.transpose(1, 2)

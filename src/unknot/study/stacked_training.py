@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError, require_count
 from unknot.nets.accuracy import count_right
 from unknot.nets.data import LabelledData
+from unknot.nets.training import batches_an_epoch, descend
 from unknot.study.stack import Stack
 from unknot.study.trials import Curve
 
@@ -50,19 +51,11 @@ def checkpoints(steps_an_epoch: int, epochs: int, *, resolution: float = 0.05) -
     """
     require_count("epochs", epochs)
     least = max(1, round(require_count("steps_an_epoch", steps_an_epoch) / 8))
-    last, step, found = steps_an_epoch * epochs, 0, []
+    last, step, steps = steps_an_epoch * epochs, 0, []
     while step < last:
         step = min(last, max(step + least, math.floor(step * (1 + resolution))))
-        found.append(step)
-    return tuple(found)
-
-
-def batches_an_epoch(n: int, batch_size: int) -> int:
-    """Batches of an epoch; a last one of a single sample is dropped where there are others.
-
-    Batch normalisation has no variance of one sample; `train` leaves it out too.
-    """
-    return max(1, math.ceil(n / batch_size) - (n > 1 and n % batch_size == 1))
+        steps.append(step)
+    return tuple(steps)
 
 
 def train_stack(
@@ -73,6 +66,7 @@ def train_stack(
     seeds: Sequence[int],
     epochs: int,
     batch_size: int = 128,
+    read_at: Callable[[int, int], Sequence[int]] = checkpoints,
     exact_from: float = 0.0,
     is_done: Callable[[float, float], bool] = lambda train, test: False,
     give_up: Callable[[Progress], Sequence[int]] = lambda progress: (),
@@ -84,8 +78,12 @@ def train_stack(
         models: of one architecture without buffers, already initialised; left with the weights that
             they ended with, in eval mode.
         data: float inputs, int64 labels, and a test split.
-        learning_rates, seeds: one a model; a seed decides the order of the samples.
+        learning_rates: of Adam, one a model.
+        seeds: of the order of the samples, one a model.
         epochs: the cap.
+        batch_size: samples a step; a last batch of one sample is left out where there are others.
+        read_at: (steps an epoch, epochs) -> the steps after which accuracies are read, rising to the
+            last step of the last epoch.
         exact_from: accuracies below it need not be of all samples: reading them all, every eighth of an
             epoch, is half of the work of a stack.
         is_done: (train accuracy, test accuracy or NaN) -> whether a net needs no more training.
@@ -101,14 +99,14 @@ def train_stack(
     """
     stack = Stack(models, learning_rates)
     readers = _readers(data, exact_from)
-    order = _Order(len(data.inputs), batch_size, seeds)
+    order = _Order(data, batch_size, seeds)
     nets = range(len(models))
     progress = Progress(
         0, 0.0, [[] for _ in nets], [[] for _ in nets], [[] for _ in nets], list(nets),
         stack.parameters.clone(),
     )  # fmt: skip
     ended = ["cap" for _ in nets]
-    moments = checkpoints(order.batches, epochs)
+    moments = read_at(order.batches, epochs)
     for step in moments:
         for batch in order.take(step - progress.step, progress.running):
             stack.step(data.inputs[batch], data.labels[batch])
@@ -119,7 +117,7 @@ def train_stack(
         _read(progress, stack, readers, ends)
         on_checkpoint(progress)
         dropped = set(give_up(progress))
-        left = []
+        staying = []
         for place, net in enumerate(progress.running):
             if not finite[place]:
                 ended[net] = "diverged"
@@ -128,11 +126,11 @@ def train_stack(
             elif net in dropped:
                 ended[net] = "given up"
             else:
-                left.append(place)
-        if len(left) < len(progress.running):
-            stack.keep(left)
-            progress.running = [progress.running[place] for place in left]
-        if not left:
+                staying.append(place)
+        if len(staying) < len(progress.running):
+            stack.keep(staying)
+            progress.running = [progress.running[place] for place in staying]
+        if not staying:
             break
     with torch.no_grad():
         for model, row in zip(models, progress.parameters, strict=True):
@@ -156,37 +154,42 @@ def train_alone(
 ) -> Curve:
     """What `train_stack` does, for one net of any kind, e.g. with batch normalisation.
 
-    ``on_checkpoint`` is called with the epochs so far.
+    Args:
+        model: already initialised; left with the weights that it ended with, in eval mode.
+        data, epochs, batch_size, exact_from, is_done: as of `train_stack`.
+        learning_rate: of Adam.
+        seed: of the order of the samples.
+        on_checkpoint: called at each checkpoint with the epochs so far.
+
+    Raises:
+        InputError: no samples.
     """
-    order = _Order(len(data.inputs), batch_size, [seed])
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    batches = _require_batches(data, batch_size)
+    steps = descend(model, data, learning_rate=learning_rate, batch_size=batch_size, seed=seed)
     readers = _readers(data, exact_from)
     times: list[float] = []
-    found: tuple[list[float], list[float]] = ([], [])
-    done, ended = 0, "cap"
-    moments = checkpoints(order.batches, epochs)
+    accuracies: tuple[list[float], list[float]] = ([], [])
+    trained, ended = 0, "cap"
+    moments = checkpoints(batches, epochs)
     for step in moments:
         model.train()
-        for batch in order.take(step - done, [0]):
-            loss = F.cross_entropy(model(data.inputs[batch[0]]), data.labels[batch[0]])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        done = step
-        times.append(round(step / order.batches, 6))
+        for _ in islice(steps, step - trained):
+            pass
+        trained = step
+        times.append(round(step / batches, 6))
         finite = all(bool(p.isfinite().all()) for p in model.parameters())
-        for reader, curve in zip(readers, found, strict=False):
+        for reader, curve in zip(readers, accuracies, strict=False):
             whole = [0] if step == moments[-1] or not finite else []
             curve.extend(reader.read(lambda x, y, _: [count_right(model, x, y)], 1, whole=whole))
         if not finite:
             ended = "diverged"
             break
         on_checkpoint(times[-1])
-        if is_done(found[0][-1], _last(found[1])):
+        if is_done(accuracies[0][-1], _last(accuracies[1])):
             ended = "done"
             break
     model.eval()
-    return Curve(tuple(times), tuple(found[0]), tuple(found[1]), ended)
+    return Curve(tuple(times), tuple(accuracies[0]), tuple(accuracies[1]), ended)
 
 
 def _last(accuracies: list[float]) -> float:
@@ -195,10 +198,10 @@ def _last(accuracies: list[float]) -> float:
 
 def _readers(data: LabelledData, exact_from: float) -> list[Reader]:
     """Of the training samples, and of the test samples if there are any."""
-    found = [Reader(data.inputs, data.labels, exact_from)]
+    readers = [Reader(data.inputs, data.labels, exact_from)]
     if len(data.test_inputs):
-        found.append(Reader(data.test_inputs, data.test_labels, exact_from))
-    return found
+        readers.append(Reader(data.test_inputs, data.test_labels, exact_from))
+    return readers
 
 
 def _read(progress: Progress, stack: Stack, readers: list[Reader], whole: set[int]) -> None:
@@ -211,28 +214,32 @@ def _read(progress: Progress, stack: Stack, readers: list[Reader], whole: set[in
             curves[net].append(accuracy)
 
 
+def _require_batches(data: LabelledData, batch_size: int) -> int:
+    if len(data.inputs) == 0:
+        raise InputError("0 training samples", "at least one", "check the data")
+    return batches_an_epoch(len(data.inputs), batch_size)
+
+
 class _Order:
     """The batches of each net, from its own seed."""
 
-    def __init__(self, n: int, batch_size: int, seeds: Sequence[int]) -> None:
-        if n == 0:
-            raise InputError("0 training samples", "at least one", "check the data")
-        self.n, self.batch_size = n, require_count("batch_size", batch_size)
-        self.batches = batches_an_epoch(n, batch_size)
+    def __init__(self, data: LabelledData, batch_size: int, seeds: Sequence[int]) -> None:
+        self.batches = _require_batches(data, batch_size)
+        self._n, self._batch_size = len(data.inputs), batch_size
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._queue: list[Tensor] = []  # [nets, samples] of what is left of the epoch
-        self._of: list[int] = []
+        self._queue: list[Tensor] = []  # [nets, samples]: the batches of the epoch that are to come
+        self._queued: list[int] = []  # numbers of the nets that they are for
 
     def take(self, steps: int, nets: list[int]) -> Iterator[Tensor]:
         """So many batches ``[nets, samples]`` of sample numbers; nets only ever leave."""
         for _ in range(steps):
             if not self._queue:
-                drawn = [torch.randperm(self.n, generator=self._generators[net]) for net in nets]
-                split = torch.split(torch.stack(drawn), self.batch_size, dim=1)
+                drawn = [torch.randperm(self._n, generator=self._generators[net]) for net in nets]
+                split = torch.split(torch.stack(drawn), self._batch_size, dim=1)
                 self._queue = list(split[: self.batches])
-                self._of = list(nets)
+                self._queued = list(nets)
             batch = self._queue.pop(0)
-            yield batch if self._of == nets else batch[[self._of.index(net) for net in nets]]
+            yield batch if self._queued == nets else batch[[self._queued.index(net) for net in nets]]
 
 
 # Samples after which it is asked whether more are needed.
@@ -259,21 +266,21 @@ class Reader:
 
     def read(self, count_right: CountRight, nets: int, *, whole: Collection[int] = ()) -> list[float]:
         """One accuracy a net, NaN without samples; of the nets ``whole`` of all samples in any case."""
-        n, left = len(self._labels), list(range(nets))
+        n, reading = len(self._labels), list(range(nets))
         if n == 0:
             return [math.nan] * nets
         if len(whole) == nets or self._exact_from <= 0:
-            return [right / n for right in count_right(self._inputs, self._labels, left)]
-        right, of, seen = [0] * nets, [0] * nets, 0
+            return [right / n for right in count_right(self._inputs, self._labels, reading)]
+        right, read, seen = [0] * nets, [0] * nets, 0
         for block in self._blocks:
             seen += len(block)
-            more = count_right(self._inputs[block], self._labels[block], left)
-            for net, found in zip(left, more, strict=True):
-                right[net] += found
-                of[net] = seen
-            left = [
-                net for net in left if (right[net] + n - seen) / n >= self._exact_from or net in whole
+            counts = count_right(self._inputs[block], self._labels[block], reading)
+            for net, more in zip(reading, counts, strict=True):
+                right[net] += more
+                read[net] = seen
+            reading = [
+                net for net in reading if net in whole or (right[net] + n - seen) / n >= self._exact_from
             ]
-            if not left:
+            if not reading:
                 break
-        return [a / b for a, b in zip(right, of, strict=True)]
+        return [a / b for a, b in zip(right, read, strict=True)]

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from unknot.activations.folds import init_by_gain
 from unknot.nets.data import LabelledData
-from unknot.nets.training import one_thread
+from unknot.nets.training import batches_an_epoch, epochs_to, one_thread
 from unknot.profiles.monitor import Monitor
-from unknot.study.stacked_training import Progress, batches_an_epoch, train_alone, train_stack
-from unknot.study.trials import Curve, TopologyRow, Trial, TrialSettings, reached_at
+from unknot.study.stacked_training import Progress, train_alone, train_stack
+from unknot.study.trials import Curve, TopologyRow, Trial, TrialSettings
 from unknot.topology.scale import Scale
 
 NewActivation = Callable[[], nn.Module]
@@ -136,7 +136,7 @@ class _GiveUp:
         best = math.inf
         least: list[float] = []
         for cell in self._cells:
-            times = [reached_at(progress.epochs[i], progress.train_accuracy[i], CHOOSE_BY) for i in cell]
+            times = [epochs_to(CHOOSE_BY, progress.train_accuracy[i], progress.epochs[i]) for i in cell]
             least.append(median(progress.epoch if t is None else t for t in times))
             if all(t is not None for t in times):
                 best = min(best, least[-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from unknot.core.errors import InputError
 from unknot.core.files import DAMAGED, claimed, typed
+from unknot.nets.training import epochs_to
 
 # Seeds from here on choose cells and are never reported.
 SELECTION_SEED = 1_000_000
@@ -245,9 +246,4 @@ class Curve:
     def epochs_to(self, target: float, split: str = "train") -> float | None:
         """When accuracy was first seen to be at least ``target``; None where it never was."""
         accuracies = self.train_accuracy if split == "train" else self.test_accuracy
-        return reached_at(self.epochs, accuracies, target)
-
-
-def reached_at(epochs: Sequence[float], accuracies: Sequence[float], target: float) -> float | None:
-    """The first of the epochs whose accuracy is at least ``target``; None where there is none."""
-    return next((e for e, a in zip(epochs, accuracies, strict=False) if a >= target), None)
+        return epochs_to(target, accuracies, self.epochs)

@@ -17,7 +17,7 @@ from unknot.pruning.outcome import PruningOutcome, Round
 from unknot.pruning.refitting.reconstruction import LayerRefit, RefitReport
 from unknot.pruning.scoring.scores import FilterScore, FilterScores
 from unknot.pruning.scoring.thresholds import ThresholdRow
-from unknot.study.study import StudyRow
+from unknot.study.results import StudyRow
 from unknot.topology.sweep import Sensitivity, SensitivityRow
 
 HOSTILE = "</script><script>document.title = 'hacked'</script><img src=x onerror=document.title='hacked'>"

@@ -12,7 +12,7 @@ from helpers.results import HOSTILE, everything, filter_profile, full_profile, h
 
 from unknot.pruning.scoring.scores import FilterScore, FilterScores
 from unknot.report.page import write_report
-from unknot.study.study import StudyRow
+from unknot.study.results import StudyRow
 
 
 def plotted(tab: Tab, part: str = "b0") -> list[list[float]]:

@@ -16,7 +16,8 @@ from torch import nn
 from unknot.activations.folds import ZFold
 from unknot.core.errors import InputError
 from unknot.nets.data import LabelledData
-from unknot.study import study as convergence
+from unknot.study import study as study_module
+from unknot.study.options import StudyOptions
 from unknot.study.study import Study
 from unknot.study.task import Task, rank_cell, run_task
 from unknot.study.trials import SELECTION_SEED, Curve, TopologyRow, Trial, TrialFile, TrialSettings
@@ -77,7 +78,7 @@ def test_resume_runs_only_what_is_missing_and_gives_the_same_table(
         ran.append(task.activation)
         return run_task(task, data)
 
-    monkeypatch.setattr(convergence, "run_task", counted)
+    monkeypatch.setattr(study_module, "run_task", counted)
     study = Study(tmp_path / "s.sqlite")
     with pytest.raises(KeyboardInterrupt):
         study.run(halves(), ["relu", "tanh"], seeds=3, **ONE_CELL, **SMALL)  # type: ignore[arg-type]
@@ -115,12 +116,11 @@ def test_giving_up_cells_that_cannot_win_does_not_change_the_choice(tmp_path: Pa
     study.run(halves(700, 50), ["tanh"], seeds=1, learning_rates=rates, gains=gains, **SMALL)  # type: ignore[arg-type]
     early = [t for t in study.trials() if not t.reported]
     assert {t.curve.ended for t in early} >= {"given up", "done"}
-    settings = early[0].settings
-    task = Task(
-        "halves", "tanh", nn.Tanh, convergence.partial(convergence._mlp, width=12, depth=1),
-        tuple((r, g) for r in rates for g in gains), tuple(range(SELECTION_SEED, SELECTION_SEED + 3)),
-        replace(settings, train_target=0.99), choosing=False,
-    )  # fmt: skip
+    options = StudyOptions(seeds=1, learning_rates=rates, gains=gains, **SMALL)  # type: ignore[arg-type]
+    assert options.settings(halves(700, 50)["halves"]) == early[0].settings
+    options, seeds = replace(options, stop_at=0.99), tuple(range(SELECTION_SEED, SELECTION_SEED + 3))
+    settings = options.settings(halves(700, 50)["halves"])
+    task = Task("halves", "tanh", nn.Tanh, options, settings, options.cells, seeds)
     whole = run_task(task, halves(700, 50)["halves"])
     assert not {t.curve.ended for t in whole} & {"given up"}
 

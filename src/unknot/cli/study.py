@@ -13,13 +13,16 @@ from unknot.cli.sources import load_data, study_activation, study_net
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
 from unknot.core.files import require_writable
-from unknot.study.study import GAINS, LEARNING_RATES, Study, StudyComparison, StudyRow
-from unknot.study.survival import ratio_text, times_text
-from unknot.study.untangling import prediction, untangling_rows
+from unknot.core.workforce import Workforce
+from unknot.study.options import DEFAULTS, TEST_TARGET, StudyOptions
+from unknot.study.overview import StudyOverview, study_overview
+from unknot.study.results import TARGETS, StudyComparison, StudyRow, rows_in_words
+from unknot.study.study import Study
+from unknot.study.untangling import fall_text, prediction_text
 
-TEST_TARGET = 0.99
-RATES = ",".join(f"{rate:g}" for rate in LEARNING_RATES)
-MULTIPLES = ",".join(f"{gain:g}" for gain in GAINS)
+
+def _listed(numbers: Sequence[float]) -> str:
+    return ",".join(f"{number:g}" for number in numbers)
 
 
 def study_command(
@@ -41,21 +44,21 @@ def study_command(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="SQLite file of the trials.")],
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Reported seeds.")] = 5,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="The cap.")] = 60,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Reported seeds.")] = DEFAULTS.seeds,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="The cap.")] = DEFAULTS.epochs,
     limit: Annotated[
         int | None,
         typer.Option("--limit", min=10, help="Most samples to train on, and to test on."),
     ] = None,
     learning_rates: Annotated[
         str, typer.Option("--learning-rates", help="Grid, the same for every activation.")
-    ] = RATES,
+    ] = _listed(DEFAULTS.learning_rates),
     gains: Annotated[
         str, typer.Option("--gains", help="Grid of multiples of the variance-preserving gain.")
-    ] = MULTIPLES,
+    ] = _listed(DEFAULTS.gains),
     selection_seeds: Annotated[
         int, typer.Option("--selection-seeds", min=1, help="Seeds that choose the cell, not reported.")
-    ] = 3,
+    ] = DEFAULTS.selection_seeds,
     net: Annotated[
         str,
         typer.Option(
@@ -64,24 +67,30 @@ def study_command(
             "data's size, or package.module:factory taking (data, new_activation).",
         ),
     ] = "mlp",
-    width: Annotated[int, typer.Option("--width", min=1, help="Units a layer of the MLP.")] = 50,
-    depth: Annotated[int, typer.Option("--depth", min=1, help="Hidden layers of the MLP.")] = 6,
+    width: Annotated[
+        int, typer.Option("--width", min=1, help="Units a layer of the MLP.")
+    ] = DEFAULTS.width,
+    depth: Annotated[
+        int, typer.Option("--depth", min=1, help="Hidden layers of the MLP.")
+    ] = DEFAULTS.depth,
     targets: Annotated[
         str,
         typer.Option(
             "--targets", help="Train accuracies. A trial ends when it has the highest, and the next."
         ),
-    ] = "0.95,0.99,0.999",
+    ] = _listed(TARGETS),
     test_target: Annotated[
         float, typer.Option("--test-target", min=0, max=1, help="Test accuracy.")
     ] = TEST_TARGET,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples a step.")] = 128,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Samples a step.")
+    ] = DEFAULTS.batch_size,
     baseline: Annotated[
         str, typer.Option("--baseline", help="What the others are compared with; default: the first.")
     ] = "",
     topology: Annotated[
         int, typer.Option("--topology", min=0, help="Seeds whose Betti numbers are measured on the way.")
-    ] = 0,
+    ] = DEFAULTS.topology,
     jobs: Annotated[
         int, typer.Option("--jobs", min=1, help="Processes of this machine.")
     ] = os.cpu_count() or 1,
@@ -107,7 +116,6 @@ def study_command(
     Killed at any moment, it goes on with --resume as if nothing had happened. One process, or one worker
     of a --cluster, trains one activation on one set at a time.
     """
-
     names = [name.strip() for name in activations.split(",") if name.strip()]
     if not names:
         raise InputError(f"--activations {activations!r}", "at least one name", "pass e.g. relu,zfold")
@@ -118,64 +126,56 @@ def study_command(
     goals = _numbers("--targets", targets)
     if not all(0 < goal <= 1 for goal in goals):
         raise InputError(f"--targets {targets}", "accuracies above 0, at most 1", "pass e.g. 0.9,0.99")
-    rates, multiples = _numbers("--learning-rates", learning_rates), _numbers("--gains", gains)
+    options = StudyOptions(
+        seeds=seeds, epochs=epochs, learning_rates=_numbers("--learning-rates", learning_rates),
+        gains=_numbers("--gains", gains), selection_seeds=selection_seeds, net=study_net(net),
+        width=width, depth=depth, batch_size=batch_size, stop_at=max(goals), test_target=test_target,
+        topology=topology,
+    )  # fmt: skip
     require_writable(out, "--out")
-    loaded = {found.name: found for found in (load_data(spec, seed=seed) for spec in data)}
+    sets = {samples.name: samples for samples in (load_data(spec, seed=seed) for spec in data)}
     if limit is not None:
-        loaded = {name: found.limited(limit, seed) for name, found in loaded.items()}
-    if len(loaded) < len(data):
+        sets = {name: samples.limited(limit, seed) for name, samples in sets.items()}
+    if len(sets) < len(data):
         raise InputError(f"--data {' '.join(data)}", "sets of different names", "rename a file")
     if out.exists() and not resume:
         raise InputError(f"--out {out} exists", "a new file", "pass --resume to go on with it")
-    trials = Study(out)
-    trials.run(
-        loaded, factories, seeds=seeds, epochs=epochs, learning_rates=rates, gains=multiples,
-        selection_seeds=selection_seeds, net=study_net(net), width=width, depth=depth,
-        batch_size=batch_size, stop_at=max(goals), test_target=test_target, topology=topology,
-        jobs=jobs, cluster=cluster, progress=True,
-    )  # fmt: skip
-    rows, on_test = trials.summary(goals), trials.summary([test_target], split="test")
-    against = [*trials.compare(base, goals), *trials.compare(base, [test_target], split="test")]
+    study = Study(out)
+    study.run_with(options, sets, factories, Workforce(jobs, cluster), progress=True)
+    overview = study_overview(study, baseline=base, targets=goals, test_targets=[test_target])
     if as_json:
-        record = {
-            "rows": [_flat(row) for row in rows],
-            "test_rows": [_flat(row) for row in on_test],
-            "comparisons": [{**asdict(c), **asdict(c.result)} for c in against],
-            "untangling": [asdict(row) for row in untangling_rows(trials.trials())],
-        }
-        for comparison in record["comparisons"]:
-            del comparison["result"]
-        print_json(record)
+        print_json(_record(overview))
         return
-    for chosen in (*_by_target(rows), on_test):
-        if chosen:
-            _print_target(chosen, against, base)
+    for target in dict.fromkeys((row.target, row.split) for row in overview.rows):
+        rows = [row for row in overview.rows if (row.target, row.split) == target]
+        _print_target(rows, overview.comparisons, base)
     if topology:
-        _print_untangling(trials)
+        _print_untangling(overview)
     print(f"trials: {out}; see them: unknot report {out} --out report.html")
+
+
+def _record(overview: StudyOverview) -> dict[str, object]:
+    comparisons = [{**asdict(c), **asdict(c.result)} for c in overview.comparisons]
+    for comparison in comparisons:
+        del comparison["result"]
+    return {
+        "rows": [_flat(row) for row in overview.rows if row.split == "train"],
+        "test_rows": [_flat(row) for row in overview.rows if row.split == "test"],
+        "comparisons": comparisons,
+        "untangling": [asdict(row) for row in overview.untangling],
+    }
 
 
 def _flat(row: StudyRow) -> dict[str, object]:
     return {key: value for key, value in asdict(row).items() if key not in ("split", "cap", "net")}
 
 
-def _by_target(rows: Sequence[StudyRow]) -> list[list[StudyRow]]:
-    targets = dict.fromkeys(row.target for row in rows)
-    return [[row for row in rows if row.target == target] for target in targets]
-
-
-def _print_target(rows: Sequence[StudyRow], against: Sequence[StudyComparison], base: str) -> None:
-    results = {(c.set, c.activation, c.target, c.split): c.result for c in against}
-    cells = []
-    for row in rows:
-        found = results.get((row.set, row.activation, row.target, row.split))
-        ratio, p = "", ""
-        if found is not None:
-            ratio, p = ratio_text(found), f"{found.p_holm:.2g}"
-        cells.append(
-            (row.set, row.activation, row.learning_rate, row.gain, f"{row.reached}/{row.seeds}",
-             times_text(row.epochs), ratio, p)
-        )  # fmt: skip
+def _print_target(rows: Sequence[StudyRow], comparisons: Sequence[StudyComparison], base: str) -> None:
+    cells = [
+        (text.row.set, text.row.activation, text.row.learning_rate, text.row.gain,
+         f"{text.row.reached}/{text.row.seeds}", f"{text.median} {text.range}", text.ratio, text.p)
+        for text in rows_in_words(rows, comparisons)
+    ]  # fmt: skip
     columns = ["set", "activation", "rate", "gain", "reached", "epochs: median [range]",
                f"times fewer than {base}", "p"]  # fmt: skip
     print_table(
@@ -185,23 +185,15 @@ def _print_target(rows: Sequence[StudyRow], against: Sequence[StudyComparison], 
     )
 
 
-def _print_untangling(trials: Study) -> None:
+def _print_untangling(overview: StudyOverview) -> None:
     cells = [
-        (row.set, row.activation, row.which, f"{row.before:g}", f"{row.after:g}",
-         "did not fall" if row.median is None else f"{row.median:.3g}")
-        for row in untangling_rows(trials.trials())
-        if row.layer == "all"
-    ]  # fmt: skip
+        (row.set, row.activation, row.which, f"{row.before:g}", f"{row.after:g}", fall_text(row))
+        for row in overview.falls
+    ]
     columns = ["set", "activation", "Betti number", "before", "after", "epochs to its fall: median"]
     print_table("Betti numbers of the class clouds, summed over layers", columns, cells)
-    try:
-        found = prediction(trials.trials())
-    except InputError:
-        return  # too few cells to correlate
-    print(
-        f"Epochs to the fall against epochs to 99 % train accuracy: Spearman's rho {found.rho:.2f} "
-        f"[{found.low:.2f}, {found.high:.2f}] over {found.n} cells"
-    )
+    if overview.predicts is not None:
+        print(prediction_text(overview.predicts))
 
 
 def _numbers(flag: str, text: str) -> list[float]:

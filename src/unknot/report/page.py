@@ -19,8 +19,10 @@ from unknot.pruning.scoring.scores import FilterScores
 from unknot.report.filters import filter_views
 from unknot.report.outcome import outcome_view
 from unknot.report.profile import profile_view
-from unknot.report.study import StudyResults, study_results, study_view
-from unknot.study.study import Study, StudyRow
+from unknot.report.study import study_view
+from unknot.study.overview import StudyOverview, study_overview
+from unknot.study.results import StudyRow
+from unknot.study.study import Study
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # In the order in which one uses another; together they are one script of the page.
@@ -51,7 +53,7 @@ def write_report(path: str | Path, *results: object, title: str = "unknot report
     named = [_named(result) for result in results]
     views = {
         "profiles": [profile_view(name, r) for name, r in named if isinstance(r, TopologyProfile)],
-        "studies": [study_view(name, r) for name, r in named if isinstance(r, StudyResults)],
+        "studies": [study_view(name, r) for name, r in named if isinstance(r, StudyOverview)],
         "filters_of": filter_views(named),
         "outcomes": [outcome_view(name, r) for name, r in named if isinstance(r, PruningOutcome)],
     }
@@ -76,7 +78,7 @@ def _named(given: object) -> tuple[str, Any]:
     if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
         name, result = given
     if isinstance(result, Study):
-        result = study_results(result)
+        result = study_overview(result)
     rows = getattr(result, "rows", result)
     if isinstance(rows, (list, tuple)) and not rows:
         raise InputError(
@@ -85,7 +87,7 @@ def _named(given: object) -> tuple[str, Any]:
     if isinstance(result, (TopologyProfile, FilterScores, PruningPlan, PruningOutcome)):
         return name, result
     if isinstance(rows, (list, tuple)) and all(isinstance(row, StudyRow) for row in rows):
-        return name, result if isinstance(result, StudyResults) else StudyResults(tuple(rows))
+        return name, result if isinstance(result, StudyOverview) else StudyOverview(tuple(rows))
     raise InputError(
         f"a result of type {type(result).__name__}",
         "a TopologyProfile, Study, FilterScores, PruningPlan or PruningOutcome, or (name, result)",

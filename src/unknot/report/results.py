@@ -13,7 +13,8 @@ from unknot.profiles.profile import TopologyProfile
 from unknot.pruning.outcome import PruningOutcome
 from unknot.pruning.removal import PruningPlan
 from unknot.pruning.scoring.scores import FilterScores
-from unknot.study.study import Study, StudyRow
+from unknot.study.results import StudyRow
+from unknot.study.study import Study
 
 Result: TypeAlias = (
     TopologyProfile | Study | Sequence[StudyRow] | FilterScores | PruningPlan | PruningOutcome

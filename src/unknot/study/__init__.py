@@ -1,8 +1,9 @@
 """Epochs to a target: which activation gets there first, fairly.
 
-`study` runs, chooses and reports (`Study`); a `task` is one activation on one data set, its nets
-trained at once (`stack`, `stacked_training`); `trials` is the file they go to; `survival` compares
-times of which some never ended; `untangling` asks what Betti numbers say about them.
+`study` runs what its `options` ask for: a `task` is one activation on one data set, its nets trained at
+once (`stack`, `stacked_training`), and `trials` is the file that they go to. `results` are epochs to
+target; `survival` compares times of which some never ended; `untangling` asks what Betti numbers say
+about them; an `overview` has it all.
 """
 
 from unknot.core.doors import open_door

@@ -1,8 +1,8 @@
+from .results import StudyComparison as StudyComparison
+from .results import StudyRow as StudyRow
 from .stacked_training import train_alone as train_alone
 from .stacked_training import train_stack as train_stack
 from .study import Study as Study
-from .study import StudyComparison as StudyComparison
-from .study import StudyRow as StudyRow
 from .survival import Comparison as Comparison
 from .survival import RankCorrelation as RankCorrelation
 from .survival import SurvivalCurve as SurvivalCurve

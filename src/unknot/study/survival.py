@@ -74,31 +74,54 @@ def censored_median(times: Times) -> float | None:
     return None if math.isinf(middle) else middle
 
 
-def times_text(times: Times) -> str:
-    """Median and range in words; what was not reached has no number."""
-    found = [t for t in times if t is not None]
-    if not found:
-        return "not reached"
+def median_text(times: Times) -> str:
+    """The median; what was not reached has no number."""
     middle = censored_median(times)
-    median = "not reached" if middle is None else f"{middle:.3g}"
-    highest = f"{max(found):.3g}" if len(found) == len(times) else "not reached"
-    return f"{median} [{min(found):.3g} - {highest}]"
+    return "not reached" if middle is None else f"{middle:.3g}"
 
 
-def ratio_text(found: Comparison) -> str:
-    """The ratio with its interval; ">=" where it is a bound, "-" where it is none."""
-    sign = ">= " if found.bound else ""
-    return f"{sign}{found.ratio:.2f} [{found.low:.2f}, {found.high:.2f}]" if found.ratio else "-"
+def range_text(times: Times) -> str:
+    """ "[fewest to most]"; empty where nothing was reached."""
+    reached = [t for t in times if t is not None]
+    if not reached:
+        return ""
+    most = f"{max(reached):.3g}" if len(reached) == len(times) else "not reached"
+    return f"[{min(reached):.3g} to {most}]"
+
+
+def times_text(times: Times) -> str:
+    """Median and range."""
+    return f"{median_text(times)} {range_text(times)}".rstrip()
+
+
+def ratio_text(comparison: Comparison) -> str:
+    """The ratio with its interval; ">=" where it is a lower bound."""
+    if not comparison.ratio:
+        return "not reached"
+    sign = ">= " if comparison.bound else ""
+    return f"{sign}{comparison.ratio:.2f} [{comparison.low:.2f}, {comparison.high:.2f}]"
+
+
+def p_text(p: float) -> str:
+    """A p-value, to a thousandth."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def survival_curve(times: Times, cap: float) -> SurvivalCurve:
-    """Kaplan-Meier (1958); with one cap for all it is one minus the share that has arrived."""
+    """Kaplan and Meier (1958); with one cap for all it is one minus the share that has arrived.
+
+    Args:
+        times: one a seed, in epochs; None where not reached.
+        cap: after which a seed was given up.
+
+    Raises:
+        InputError: no times.
+    """
     _require_some(times)
-    found = stats.ecdf(_censored(times, cap)).sf
-    falls = np.diff(np.concatenate([[1.0], found.probabilities])) < 0
-    return SurvivalCurve(
-        tuple(found.quantiles[falls].tolist()), tuple(found.probabilities[falls].tolist()), float(cap)
-    )
+    survival = stats.ecdf(_censored(times, cap)).sf
+    epochs, share = survival.quantiles, survival.probabilities
+    falls = np.diff(np.concatenate([[1.0], share])) < 0
+    return SurvivalCurve(tuple(epochs[falls].tolist()), tuple(share[falls].tolist()), float(cap))
 
 
 def compare(baseline: Times, other: Times, *, caps: tuple[float, float], seed: int = 0) -> Comparison:
@@ -111,6 +134,9 @@ def compare(baseline: Times, other: Times, *, caps: tuple[float, float], seed: i
 
     Returns:
         a comparison whose ``p_holm`` is its ``p``: see `correct`.
+
+    Raises:
+        InputError: no seeds, or not as many of both.
     """
     _require_some(baseline)
     if len(baseline) != len(other):
@@ -144,6 +170,10 @@ def correct(p_values: Sequence[float]) -> tuple[float, ...]:
 
 def rank_correlation(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -> RankCorrelation:
     """Spearman's rank correlation.
+
+    Args:
+        x, y: as many of both.
+        seed: of the bootstrap.
 
     Raises:
         InputError: fewer than three pairs, or one side constant.

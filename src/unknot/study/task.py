@@ -11,16 +11,15 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from unknot.activations.folds import init_by_gain
+from unknot.activations.gains import init_by_gain
 from unknot.nets.data import LabelledData
 from unknot.nets.training import batches_an_epoch, epochs_to, one_thread
 from unknot.profiles.monitor import Monitor
+from unknot.study.options import NewActivation, StudyOptions
 from unknot.study.stacked_training import Progress, train_alone, train_stack
 from unknot.study.trials import Curve, TopologyRow, Trial, TrialSettings
 from unknot.topology.scale import Scale
 
-NewActivation = Callable[[], nn.Module]
-NewNet = Callable[[LabelledData, NewActivation], nn.Module]
 # A cell is chosen by the epochs to this train accuracy.
 CHOOSE_BY = 0.99
 # Betti numbers change slowly: they are read when the epochs have grown by this share.
@@ -36,24 +35,23 @@ class Task:
     Attributes:
         set: name of the data.
         activation, new_activation: its name, and what makes one.
-        new_net: makes a net for the data.
+        options: of the study.
+        settings: of the trials.
         cells: (learning rate, gain) pairs.
         seeds: each cell is trained on each.
-        settings: of the trials.
         choosing: stop as soon as it is known which cell is best.
-        watched: of the first so many seeds of each cell the Betti numbers are measured.
-        scale: at which they are.
+        scale: at which the Betti numbers of ``options.topology`` seeds of each cell are measured; None:
+            none are.
     """
 
     set: str
     activation: str
     new_activation: NewActivation
-    new_net: NewNet
+    options: StudyOptions
+    settings: TrialSettings
     cells: tuple[tuple[float, float], ...]
     seeds: tuple[int, ...]
-    settings: TrialSettings
-    choosing: bool
-    watched: int = 0
+    choosing: bool = False
     scale: Scale | None = None
 
     def nets(self) -> list[tuple[tuple[float, float], int]]:
@@ -73,8 +71,8 @@ def run_task(task: Task, data: LabelledData) -> list[Trial]:
                 read,
                 learning_rates=[rate for (rate, _), _ in task.nets()],
                 seeds=[seed for _, seed in task.nets()],
-                epochs=task.settings.epochs,
-                batch_size=task.settings.batch_size,
+                epochs=task.options.epochs,
+                batch_size=task.options.batch_size,
                 exact_from=exact_from,
                 is_done=_is_done(task, data),
                 give_up=_GiveUp(task) if task.choosing else lambda progress: (),
@@ -83,8 +81,8 @@ def run_task(task: Task, data: LabelledData) -> list[Trial]:
         else:
             curves = tuple(
                 train_alone(
-                    model, read, learning_rate=rate, seed=seed, epochs=task.settings.epochs,
-                    batch_size=task.settings.batch_size, exact_from=exact_from,
+                    model, read, learning_rate=rate, seed=seed, epochs=task.options.epochs,
+                    batch_size=task.options.batch_size, exact_from=exact_from,
                     is_done=_is_done(task, data), on_checkpoint=partial(watch.look_at, net),
                 )
                 for net, (model, ((rate, _), seed)) in enumerate(zip(models, task.nets(), strict=True))
@@ -98,26 +96,25 @@ def run_task(task: Task, data: LabelledData) -> list[Trial]:
 
 def rank_cell(curves: Sequence[Curve]) -> tuple[float, float, float]:
     """Smaller is better: seeds that missed, median epochs, then the final accuracy."""
-    found = [curve.epochs_to(CHOOSE_BY) for curve in curves]
-    times = [math.inf if t is None else t for t in found]
+    times = [curve.epochs_to(CHOOSE_BY) for curve in curves]
+    middle = median(math.inf if t is None else t for t in times)
     final = median(curve.train_accuracy[-1] for curve in curves)
-    return sum(t is None for t in found), median(times), -final
+    return times.count(None), middle, -final
 
 
 def _new_model(task: Task, data: LabelledData, gain: float, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    model = task.new_net(data, task.new_activation)
+    model = task.options.new_net(data, task.new_activation)
     return init_by_gain(model, task.new_activation(), multiplier=gain, seed=seed)
 
 
 def _is_done(task: Task, data: LabelledData) -> Callable[[float, float], bool]:
-    settings = task.settings
     if task.choosing:
         return lambda train, test: train >= CHOOSE_BY
-    if settings.test_target is None or not len(data.test_inputs):
-        return lambda train, test: train >= settings.train_target
-    goal = settings.test_target
-    return lambda train, test: train >= settings.train_target and test >= goal
+    stop_at, test_target = task.options.stop_at, task.options.test_target
+    if test_target is None or not len(data.test_inputs):
+        return lambda train, test: train >= stop_at
+    return lambda train, test: train >= stop_at and test >= test_target
 
 
 class _GiveUp:
@@ -155,8 +152,8 @@ class _Watch:
 
     def __init__(self, task: Task, data: LabelledData, models: list[nn.Module]) -> None:
         self._models = models
-        self._batches = batches_an_epoch(len(data.inputs), task.settings.batch_size)
-        first = set(task.seeds[: task.watched])
+        self._batches = batches_an_epoch(len(data.inputs), task.options.batch_size)
+        first = set(task.seeds[: task.options.topology])
         self._monitors: dict[int, Monitor] = {}
         self._next = 0.0
         if task.scale is None:

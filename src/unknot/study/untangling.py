@@ -55,11 +55,11 @@ def untangling_rows(trials: Iterable[Trial]) -> tuple[UntanglingRow, ...]:
         if trial.reported and trial.topology:
             cells.setdefault((trial.data, trial.activation), []).append(trial)
     rows = []
-    for (data, activation), found in cells.items():
-        layers = list(dict.fromkeys(row.layer for row in found[0].topology if row.layer != "input"))
+    for (data, activation), seeds in cells.items():
+        layers = list(dict.fromkeys(row.layer for row in seeds[0].topology if row.layer != "input"))
         for layer in (ALL_LAYERS, *layers):
             for which in DIMENSIONS:
-                curves = [_totals(trial.topology, layer, which) for trial in found]
+                curves = [_totals(trial.topology, layer, which) for trial in seeds]
                 epochs = tuple(_fallen(curve) for curve in curves)
                 rows.append(
                     UntanglingRow(
@@ -100,6 +100,20 @@ def prediction(trials: Sequence[Trial], *, which: str = "b0 + b1") -> RankCorrel
     return rank_correlation(
         [min(falls[cell], last) for cell in falls],
         [last if medians[cell] is None else float(medians[cell] or 0) for cell in falls],
+    )
+
+
+def fall_text(row: UntanglingRow) -> str:
+    """The median epochs to the fall."""
+    return "did not fall" if row.median is None else f"{row.median:.3g}"
+
+
+def prediction_text(correlation: RankCorrelation, *, which: str = "b0 + b1") -> str:
+    """What `prediction` found, in a sentence without its full stop."""
+    rho = f"{correlation.rho:.2f} [{correlation.low:.2f}, {correlation.high:.2f}]"
+    return (
+        f"Epochs to the fall of {which} against epochs to 99 % train accuracy: "
+        f"Spearman's rho {rho} over {correlation.n} cells"
     )
 
 

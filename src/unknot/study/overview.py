@@ -1,0 +1,73 @@
+"""Everything that a study found, gathered for those who show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unknot.core.errors import InputError
+from unknot.study.results import TARGETS, StudyComparison, StudyRow, compare_rows, summarize_trials
+from unknot.study.study import Study
+from unknot.study.survival import RankCorrelation
+from unknot.study.untangling import ALL_LAYERS, UntanglingRow, prediction, untangling_rows
+
+USUAL_BASELINE = "relu"
+
+
+@dataclass(frozen=True)
+class StudyOverview:
+    """What the command prints and a report shows.
+
+    Attributes:
+        rows: epochs to target, on train and then on test samples.
+        comparisons: of these rows with the baseline's.
+        untangling: the fall of the Betti numbers, of each layer and of all.
+        predicts: whether a fast fall goes with fast training; None where there are too few cells.
+    """
+
+    rows: tuple[StudyRow, ...]
+    comparisons: tuple[StudyComparison, ...] = ()
+    untangling: tuple[UntanglingRow, ...] = ()
+    predicts: RankCorrelation | None = None
+
+    @property
+    def falls(self) -> tuple[UntanglingRow, ...]:
+        """The fall of the Betti numbers summed over the layers."""
+        return tuple(row for row in self.untangling if row.layer == ALL_LAYERS)
+
+
+def study_overview(
+    study: Study,
+    *,
+    baseline: str | None = None,
+    targets: Sequence[float] | None = None,
+    test_targets: Sequence[float] | None = None,
+) -> StudyOverview:
+    """Gather what a study found; no rows where nothing was run.
+
+    Args:
+        baseline: what the others are compared with; None: ReLU where it was run, else the first.
+        targets: train accuracies; None: the usual ones, and those that the trials were trained to.
+        test_targets: test accuracies; None: those that the trials were trained to.
+
+    Raises:
+        InputError: trials, but none of the baseline.
+    """
+    trials = study.trials()
+    settings = [trial.settings for trial in trials]
+    if targets is None:
+        targets = sorted({*TARGETS, *(s.train_target for s in settings)})
+    if test_targets is None:
+        test_targets = sorted({s.test_target for s in settings if s.test_target is not None})
+    on_train = summarize_trials(trials, targets)
+    rows = (*on_train, *summarize_trials(trials, test_targets, split="test"))
+    if not rows:
+        return StudyOverview(())
+    names = [row.activation for row in rows]
+    if baseline is None:
+        baseline = USUAL_BASELINE if USUAL_BASELINE in names else names[0]
+    try:
+        predicts = prediction(trials)
+    except InputError:
+        predicts = None  # too few cells, or all alike
+    return StudyOverview(rows, compare_rows(rows, baseline), untangling_rows(trials), predicts)

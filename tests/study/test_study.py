@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,59 @@ def test_nets_that_cannot_be_trained_are_refused_before_anything(tmp_path: Path)
     with pytest.raises(InputError, match=r"net headless returning \(2, 1\)"):
         Study(tmp_path / "s.sqlite").run(halves(), ["relu"], net=headless)
     assert not list(tmp_path.iterdir())
+
+
+def test_settings_are_written_as_ever() -> None:
+    """A study that an earlier version began goes on: its trials are found by this text."""
+    x, y = torch.arange(32.0).view(16, 2), torch.tensor([0, 1] * 8)
+    data = LabelledData("d", x[:12], y[:12], x[12:], y[12:])
+    one_cell = StudyOptions(epochs=1, width=4, depth=1, learning_rates=[1e-3], gains=[1.0])
+    start = '{"batch_size": 128, "data": "846831c769653e29", "epochs": 1, "grid": '
+    assert one_cell.settings(data).key() == start + (
+        '"[[0.001, 1.0]]", "net": "mlp 1 x 4", "selection_seeds": 0, "test_target": 0.99, '
+        '"train_target": 0.999}'
+    )
+    grid = replace(one_cell, learning_rates=(1e-2,), gains=(0.6, 2), selection_seeds=1)
+    assert grid.settings(data).key() == start + (
+        '"[[0.01, 0.6], [0.01, 2.0]]", "net": "mlp 1 x 4", "selection_seeds": 1, "test_target": 0.99, '
+        '"train_target": 0.999}'
+    )
+
+
+def test_every_keyword_of_run_has_the_default_of_the_options_and_is_explained() -> None:
+    keywords = {
+        name: parameter.default
+        for name, parameter in inspect.signature(Study.run).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    defaults = {field.name: field.default for field in fields(StudyOptions)}
+    assert {name: keywords.get(name) for name in defaults} == defaults
+    assert set(keywords) - set(defaults) == {"jobs", "cluster", "progress"}
+    explained = inspect.getdoc(Study.run).partition("Args:")[2]  # type: ignore[union-attr]
+    assert all(f"\n    {name}: " in explained for name in ("sets", "activations", *keywords))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"seeds": 0}, "seeds = 0"),
+        ({"epochs": 0}, "epochs = 0"),
+        ({"batch_size": -1}, "batch_size = -1"),
+        ({"topology": -1}, "topology = -1"),
+        ({"selection_seeds": 0}, "selection_seeds = 0"),
+        ({"learning_rates": []}, "at least one of each"),
+        ({"gains": [1.0, -1.0]}, "all > 0"),
+        ({"net": lambda data, activation: nn.Identity()}, "a name"),
+    ],
+)
+def test_options_that_make_no_study(change: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        StudyOptions(**change)  # type: ignore[arg-type]
+
+
+def test_one_cell_needs_no_selection_seeds() -> None:
+    options = StudyOptions(learning_rates=[1e-3], gains=[1], selection_seeds=0)
+    assert options.cells == ((1e-3, 1.0),) and not options.chooses
 
 
 def test_two_sets_of_one_name_are_not_mixed(tmp_path: Path) -> None:

@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 
 from unknot.core.errors import InputError
 from unknot.study.survival import (
+    Comparison,
     censored_median,
     compare,
     correct,
+    p_text,
     rank_correlation,
+    ratio_text,
     survival_curve,
+    times_text,
 )
 
 CAPS = (60.0, 60.0)
@@ -68,12 +72,12 @@ def test_log_rank_agrees_with_a_permutation_test() -> None:
 
     rng, both = np.random.default_rng(0), a + b
     seen = observed_minus_expected(a, b)
-    hits = 0
+    as_far = 0
     for _ in range(4000):
         order = rng.permutation(12)
         shuffled = [both[i] for i in order]
-        hits += observed_minus_expected(shuffled[:6], shuffled[6:]) >= seen - 1e-9
-    assert compare(a, b, caps=CAPS).p == pytest.approx(hits / 4000, abs=0.02)
+        as_far += observed_minus_expected(shuffled[:6], shuffled[6:]) >= seen - 1e-9
+    assert compare(a, b, caps=CAPS).p == pytest.approx(as_far / 4000, abs=0.02)
 
 
 def test_holm_by_hand() -> None:
@@ -95,6 +99,17 @@ def test_rank_correlation() -> None:
     assert mixed.low < mixed.rho < 1 and mixed.low < mixed.high
     again = rank_correlation([1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5])
     assert again == mixed
+
+
+def test_times_and_ratios_in_words() -> None:
+    assert times_text([1.25, 3, 2]) == "2 [1.25 to 3]"
+    assert times_text([1.25, None, 3]) == "3 [1.25 to not reached]"
+    assert times_text([None, 47, None]) == "not reached [47 to not reached]"
+    assert times_text([None, None]) == "not reached"
+    assert ratio_text(Comparison(2.5, 1.25, 3.125, False, 0.01, 0.02)) == "2.50 [1.25, 3.12]"
+    assert ratio_text(Comparison(30, 12, 60, True, 0.01, 0.02)) == ">= 30.00 [12.00, 60.00]"
+    assert ratio_text(Comparison(0, 0, 0, False, 1, 1)) == "not reached"
+    assert [p_text(p) for p in (0.0004, 0.001, 0.0456, 1.0)] == ["< 0.001", "0.001", "0.046", "1.000"]
 
 
 @pytest.mark.parametrize("call", [

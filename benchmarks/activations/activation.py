@@ -26,7 +26,9 @@ from unknot.core.console import print_table
 from unknot.core.errors import InputError
 from unknot.core.files import write_text
 from unknot.profiles.profile import library_versions
-from unknot.study.study import GAINS, LEARNING_RATES, Study, StudyRow
+from unknot.study.options import DEFAULTS
+from unknot.study.results import StudyRow
+from unknot.study.study import Study
 from unknot.study.survival import Comparison, compare, ratio_text, times_text
 from unknot.study.task import rank_cell
 from unknot.study.trials import Curve
@@ -53,7 +55,7 @@ def studies(quick: bool, jobs: int) -> tuple[Study, Study]:
     usual = Study(Path("runs") / f"activation-usual{suffix}.sqlite")
     seeds, epochs = (2, 5) if quick else (10, 60)
     activations = ["relu", "zfold"] if quick else [*FOLDS, *BASELINES, *CONTROLS]
-    rates, gains = ((1e-3,), (1.0, 2.0)) if quick else (LEARNING_RATES, GAINS)
+    rates, gains = ((1e-3,), (1.0, 2.0)) if quick else (DEFAULTS.learning_rates, DEFAULTS.gains)
     usual.run(
         sets, ["relu"], seeds=seeds, epochs=epochs, learning_rates=[1e-3], gains=[1.0], jobs=jobs,
         progress=True,

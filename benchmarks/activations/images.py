@@ -40,8 +40,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from usages import USAGES, PairFold, Usage, Waves
 
-from unknot.activations.folds import gain
-from unknot.activations.gains import fan_in
+from unknot.activations.gains import fan_in, gain
 from unknot.core.console import print_table
 from unknot.core.files import write_text
 from unknot.nets.images import load_images

@@ -25,22 +25,23 @@ import torch.nn.functional as F
 from joblib import Parallel, delayed
 from torch import nn
 
-from unknot.activations.folds import ACTIVATIONS, init_by_gain
+from unknot.activations.folds import ACTIVATIONS
+from unknot.activations.gains import init_by_gain
 from unknot.cli.sources import load_data
 from unknot.core.console import print_table
 from unknot.core.files import write_text
 from unknot.nets.models import mlp
 from unknot.nets.training import one_thread
 from unknot.profiles.profile import library_versions
+from unknot.study.options import DEFAULTS
 from unknot.study.stack import Stack
 from unknot.study.stacked_training import train_alone, train_stack
-from unknot.study.study import GAINS, LEARNING_RATES
 from unknot.study.task import CHOOSE_BY
 from unknot.study.trials import Curve
 
 RESULTS = Path(__file__).parents[1] / "results"
 DATA = load_data("rings").without_test()
-NETS = list(product(LEARNING_RATES, GAINS, range(3)))
+NETS = list(product(DEFAULTS.learning_rates, DEFAULTS.gains, range(3)))
 EPOCHS = 2
 ROUNDS = 5
 CORES = os.cpu_count() or 1
@@ -104,8 +105,8 @@ def steps(activation: str) -> tuple[float, float, float]:
     for _ in range(40):
         for work, taken in zip(works, times, strict=True):
             taken.append(1000 * seconds(work))
-    found = [statistics.median(taken[10:]) for taken in times]
-    return found[0], found[1], found[2]
+    one_by_one, stacked_ms, products_ms = (statistics.median(taken[10:]) for taken in times)
+    return one_by_one, stacked_ms, products_ms
 
 
 def seconds(work: object) -> float:

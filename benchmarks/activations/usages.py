@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unknot.activations.folds import CentredAbs, HeldFlat, QFold, ZFold, gain
+from unknot.activations.folds import CentredAbs, HeldFlat, QFold, ZFold
+from unknot.activations.gains import gain
 
 Factory = Callable[[int], nn.Module]
 

@@ -18,10 +18,9 @@ from unknot.activations.folds import (
     SmoothZFold,
     TriangleWave,
     ZFold,
-    gain,
-    init_by_gain,
-    replace_activations,
 )
+from unknot.activations.gains import gain, init_by_gain
+from unknot.activations.replacement import replace_activations
 from unknot.core.errors import InputError
 from unknot.nets.models import mlp
 from unknot.nets.recording import capture

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.functional import relu as imported_relu
 
-from unknot.activations.folds import QFold, ZFold, replace_activations, replacement_report
+from unknot.activations.folds import QFold, ZFold
+from unknot.activations.replacement import replace_activations, replacement_report
 from unknot.core.errors import InputError
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from unknot.activations.folds import ACTIVATIONS, ZFold, init_by_gain
+from unknot.activations.folds import ACTIVATIONS, ZFold
+from unknot.activations.gains import init_by_gain
 from unknot.core.errors import InputError
 from unknot.nets.data import LabelledData
 from unknot.nets.models import cnn, mlp

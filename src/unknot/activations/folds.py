@@ -24,26 +24,8 @@ from unknot.activations.functions import (
     triangle_wave,
     zfold,
 )
-from unknot.activations.gains import broken_line_moment, gain, init_by_gain
-from unknot.activations.replacement import ReplacementReport, replace_activations, replacement_report
+from unknot.activations.gains import broken_line_moment
 from unknot.core.errors import InputError, require_count
-
-__all__ = [
-    "ACTIVATIONS",
-    "CentredAbs",
-    "CentredReLU",
-    "HeldFlat",
-    "QFold",
-    "ReplacementReport",
-    "Sine",
-    "SmoothZFold",
-    "TriangleWave",
-    "ZFold",
-    "gain",
-    "init_by_gain",
-    "replace_activations",
-    "replacement_report",
-]
 
 
 def _require(name: str, value: float, *, positive: bool) -> float:
@@ -133,7 +115,14 @@ class ZFold(_Turning):
 class SmoothZFold(_Turning):
     """f(x) = (1 + slope) c tanh(x / c) - slope x with c = 1.25 turn: `ZFold` without kinks.
 
-    2.5 tanh(x / 1.25) - x by default. Arguments as of `ZFold`; at slope = 0 a tanh.
+    2.5 tanh(x / 1.25) - x by default; at slope = 0 a tanh.
+
+    Args:
+        slope: a >= 0, the descent far outside of the turns.
+        turn: t > 0, where a `ZFold` of like shape turns, in units of the pre-activation.
+        learnable, channels: as of `ZFold`.
+
+    Shape: any; the dtype of the input.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -155,6 +144,8 @@ class QFold(nn.Module):
     Args:
         frequency: w > 0, in radians a unit of pre-activation; 1 suits convolution nets, 2 MLPs on
             strongly entangled data.
+
+    Shape: any; the dtype of the input.
     """
 
     def __init__(self, frequency: float = 1.0) -> None:
@@ -176,7 +167,7 @@ class QFold(nn.Module):
 
 
 class Sine(nn.Module):
-    """f(x) = sin(x): the odd periodic rival of the folds (Parascandolo et al., 2016)."""
+    """f(x) = sin(x): odd and periodic, a baseline of the folds (Parascandolo et al., 2016)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.sin(x)
@@ -212,6 +203,11 @@ class TriangleWave(nn.Module):
     """The odd triangle wave of period 4 ``turn``: x inside [-turn, turn], then down, up, ... for ever.
 
     `ZFold` of slope 1 that keeps folding; its values stay in [-turn, turn].
+
+    Args:
+        turn: t > 0, where it first turns, in units of the pre-activation.
+
+    Shape: any; the dtype of the input.
     """
 
     def __init__(self, turn: float = 1.0) -> None:
@@ -242,6 +238,12 @@ class HeldFlat(nn.Module):
     """A fold's curve between its two innermost turns, held flat beyond: the control without a fold.
 
     f(clamp(x, low, high)), low and high where ``fold`` turns. Of `ZFold` it is hardtanh.
+
+    Args:
+        fold: a `ZFold`, `SmoothZFold`, `QFold` or `TriangleWave` that does not learn.
+
+    Raises:
+        InputError: another module.
     """
 
     def __init__(self, fold: nn.Module) -> None:

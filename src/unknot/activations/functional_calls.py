@@ -50,26 +50,26 @@ def functions_of(names: frozenset[str]) -> frozenset[Any]:
 def calls_in_source(module: nn.Module, names: frozenset[str]) -> tuple[str, ...]:
     """Calls of these activations that the forward reaches: "F.relu(), line 12"."""
     known = functions_of(names)
-    found = []
+    calls = []
     for function, tree in _reachable(module):
         first = function.__code__.co_firstlineno - 1
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and _is_activation(node.func, names, known, function):
-                found.append(f"{ast.unparse(node.func)}(), line {first + node.lineno}")
-    return tuple(dict.fromkeys(found))
+                calls.append(f"{ast.unparse(node.func)}(), line {first + node.lineno}")
+    return tuple(dict.fromkeys(calls))
 
 
 def discarded_in_place(module: nn.Module, kept: Callable[[nn.Module], bool]) -> frozenset[str]:
     """Children whose in-place result the forward discards, as in ``self.relu(x); return x``."""
-    found = set()
+    discarded = set()
     for _, tree in _reachable(module):
         for node in ast.walk(tree):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
                 name = ast.unparse(node.value.func).removeprefix("self.")
                 child = dict(module.named_children()).get(name)
                 if child is not None and getattr(child, "inplace", False) and kept(child):
-                    found.add(name)
-    return frozenset(found)
+                    discarded.add(name)
+    return frozenset(discarded)
 
 
 def rewrite_calls(
@@ -144,11 +144,11 @@ def _reachable(module: nn.Module) -> Iterator[tuple[FunctionType, ast.AST]]:
         yield function, tree
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
-                called = _resolve(node.func, function)
-                if called is None and isinstance(node.func, ast.Attribute) and _is_own(node.func):
-                    called = getattr(type(module), node.func.attr, None)
-                if inspect.isfunction(called):
-                    waiting.append(called)
+                callee = _resolve(node.func, function)
+                if callee is None and isinstance(node.func, ast.Attribute) and _is_own(node.func):
+                    callee = getattr(type(module), node.func.attr, None)
+                if inspect.isfunction(callee):
+                    waiting.append(callee)
 
 
 def _resolve(node: ast.expr, function: FunctionType) -> Any:
@@ -171,9 +171,9 @@ def _is_own(node: ast.expr) -> bool:
 def _is_activation(
     node: ast.expr, names: frozenset[str], known: frozenset[Any], function: FunctionType
 ) -> bool:
-    meant = _resolve(node, function)
-    if meant is not None:
-        return inspect.isroutine(meant) and meant in known
+    callee = _resolve(node, function)
+    if callee is not None:
+        return inspect.isroutine(callee) and callee in known
     return isinstance(node, ast.Attribute) and node.attr in names and not _is_own(node)
 
 
@@ -192,12 +192,12 @@ def _refuse_hidden_branches(module: nn.Module) -> None:
             if isinstance(node, (ast.With, ast.Try)):
                 raise Untraceable(f"its forward has a {type(node).__name__.lower()} block")
             if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
-                asked: ast.expr | None = node.left
+                subject = node.left
             elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "hasattr"):
-                asked = node.args[0]
+                subject = node.args[0]
             else:
                 continue
-            if asked is not None and not _is_own(asked):
+            if not _is_own(subject):
                 raise Untraceable(f"its forward asks `{ast.unparse(node)}`")
 
 
@@ -210,7 +210,7 @@ class _Tracer(fx.Tracer):
 
 def _trace(module: nn.Module) -> fx.Graph:
     """The graph of the forward, with ``self.training`` where it depends on the mode."""
-    was, before = module.training, dict(vars(module))
+    mode, before = module.training, dict(vars(module))
     graphs = []
     try:
         for training in (True, False):
@@ -220,7 +220,7 @@ def _trace(module: nn.Module) -> fx.Graph:
         line = str(error).partition("\n")[0]
         raise Untraceable(f"its forward depends on the data ({line[:80]})") from None
     finally:
-        module.training = was
+        module.training = mode
         changed = {k for k, v in vars(module).items() if k not in before or before[k] is not v}
         for name in changed:
             module.__dict__.pop(name)

@@ -52,7 +52,13 @@ def smooth_zfold(x: Tensor, slope: Parameter = 1.0, turn: Parameter = 1.0) -> Te
     """f(x) = (1 + slope) c tanh(x / c) - slope x with c = 1.25 turn: 2.5 tanh(x / 1.25) - x by default.
 
     Derivative 1 at 0 and -slope far away, as `zfold`; it turns at c artanh(1 / sqrt(1 + slope)), 1.10
-    by default. Arguments and result as of `zfold`.
+    by default.
+
+    Args:
+        x, slope, turn: as of `zfold`.
+
+    Returns:
+        Like ``x``.
     """
     if isinstance(slope, float) and isinstance(turn, float):
         wave = torch.tanh(x * (0.8 / turn)).mul((1.0 + slope) * 1.25 * turn)
@@ -64,7 +70,15 @@ def smooth_zfold(x: Tensor, slope: Parameter = 1.0, turn: Parameter = 1.0) -> Te
 
 
 def qfold(x: Tensor, frequency: float = 1.0) -> Tensor:
-    """The quarter-phase fold f(x) = (sin(w x - pi/4) + sin(pi/4)) / w, w = ``frequency``. f(0) = 0."""
+    """The quarter-phase fold f(x) = (sin(w x - pi/4) + sin(pi/4)) / w, w = ``frequency``. f(0) = 0.
+
+    Args:
+        x: floating point, any shape.
+        frequency: w > 0, in radians a unit of ``x``.
+
+    Returns:
+        Like ``x``.
+    """
     if not is_scripting():  # noqa: SIM102
         if fused.fits(x):
             return fused.qfold(frequency)(x)

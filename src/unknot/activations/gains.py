@@ -39,6 +39,9 @@ def gain(activation: Callable[[Tensor], Tensor]) -> float:
     Closed form for the folds that have one; otherwise by adaptive quadrature in float64, which finds
     kinks and jumps by itself; good to nine digits.
 
+    Args:
+        activation: a function or module that works on each number by itself, float64 ``[m] -> [m]``.
+
     Raises:
         InputError: the function is zero or not finite on normal input.
     """
@@ -84,16 +87,17 @@ def normal_mean(function: Function, *, tolerance: float = 1e-11) -> float:
         return math.nan
     for depth in range(40):
         middles = (lows + highs) / 2
-        left, right = integrals(lows, middles), integrals(middles, highs)
-        open_ = np.abs(left + right - coarse) > tolerance
+        lower, upper = integrals(lows, middles), integrals(middles, highs)
+        fine = lower + upper
+        open_ = np.abs(fine - coarse) > tolerance
         if depth == 39 or not open_.any():
-            return total + float((left + right).sum())
-        total += float((left + right)[~open_].sum())
+            return total + float(fine.sum())
+        total += float(fine[~open_].sum())
         lows, highs = (
             np.concatenate([lows[open_], middles[open_]]),
             np.concatenate([middles[open_], highs[open_]]),
         )
-        coarse = np.concatenate([left[open_], right[open_]])
+        coarse = np.concatenate([lower[open_], upper[open_]])
     raise AssertionError("the last round returns")
 
 
@@ -146,11 +150,19 @@ def init_by_gain(
     Hidden weights ~ N(0, (multiplier * gain(activation))^2 / fan_in), last layer ~ N(0, 1 / fan_in),
     biases 0. The first layer gets the gain too, as is usual for ReLU. Fan in is the number of inputs
     that an output sums: those of its group in a grouped convolution, and on average kernel / stride
-    of them in a transposed one. Changes ``model`` and returns it.
+    of them in a transposed one.
 
     Args:
+        model: changed in place; the last of its layers in ``modules()`` is taken for its output.
+        activation: whose `gain` the hidden weights get.
         multiplier: 1 keeps the second moment from layer to layer.
         seed: of the draw; None takes torch's generator.
+
+    Returns:
+        ``model``.
+
+    Raises:
+        InputError: no layers with weights, a lazy one without a shape, or a multiplier that is not > 0.
     """
     if not multiplier > 0 or not math.isfinite(multiplier):
         raise InputError(f"gain = {multiplier}", "a finite number > 0", "pass e.g. 1.0")

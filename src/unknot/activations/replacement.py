@@ -71,6 +71,9 @@ def replace_activations(
         new: called once for each place; the module it makes goes to the device and dtype of ``model``.
         where: a module class or several.
 
+    Returns:
+        The copy, in the mode of ``model``.
+
     Raises:
         InputError: nothing of that type in the model, or nothing that can be replaced.
     """
@@ -91,10 +94,13 @@ def replace_activations(
 
 
 def replacement_report(model: nn.Module) -> ReplacementReport:
-    """What the `replace_activations` that made this model did.
+    """What `replace_activations` did when it made this model.
+
+    Args:
+        model: one that `replace_activations` returned.
 
     Raises:
-        InputError: the model was not made by it.
+        InputError: another model.
     """
     report = vars(model).get(_REPORT)
     if not isinstance(report, ReplacementReport):
@@ -113,12 +119,12 @@ class _Surgery:
         self.functions: list[str] = []
         self.untouched: list[str] = []
         self.kept: set[tuple[nn.Module, str]] = set()
-        self.made: set[nn.Module] = set()
+        self.fresh: set[nn.Module] = set()
 
     def new(self) -> nn.Module:
-        made = _fitting(self.factory(), self.model)
-        self.made.add(made)
-        return made
+        activation = _fitting(self.factory(), self.model)
+        self.fresh.add(activation)
+        return activation
 
     def operate(self) -> ReplacementReport:
         names = names_of(self.where)
@@ -146,20 +152,20 @@ class _Surgery:
             return
         label = f"{path or 'the model'} ({type(parent).__name__})"
         try:
-            made = rewrite_calls(parent, names, discarded, self.new)
+            children = rewrite_calls(parent, names, discarded, self.new)
         except Untraceable as reason:
             self.untouched += [f"{label}: {call}: {reason}" for call in written]
             self.untouched += [f"{label}: self.{name}() in place: {reason}" for name in sorted(discarded)]
             self.kept |= {(parent, name) for name in discarded}
             return
-        self.functions += [_join(path, name) for name in made]
+        self.functions += [_join(path, name) for name in children]
 
     def _replace_children(
         self, path: str, parent: nn.Module, replaced: dict[nn.Module, nn.Module]
     ) -> bool:
         changed = False
         for name, child in list(parent._modules.items()):  # named_children skips a second name
-            if not isinstance(child, self.where) or child in self.made or (parent, name) in self.kept:
+            if not isinstance(child, self.where) or child in self.fresh or (parent, name) in self.kept:
                 continue
             if child not in replaced:
                 replaced[child] = self.new().train(child.training)
@@ -169,22 +175,22 @@ class _Surgery:
         return changed
 
     def _replace_attributes(self, path: str, parent: nn.Module, known: frozenset[object]) -> bool:
-        held = [k for k, v in vars(parent).items() if inspect.isroutine(v) and v in known]
-        for name in held:
+        names = [k for k, v in vars(parent).items() if inspect.isroutine(v) and v in known]
+        for name in names:
             delattr(parent, name)
             setattr(parent, name, self.new().train(parent.training))
             self.functions.append(_join(path, name))
-        return bool(held)
+        return bool(names)
 
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _fitting(made: nn.Module, model: nn.Module) -> nn.Module:
+def _fitting(activation: nn.Module, model: nn.Module) -> nn.Module:
     """A new activation on the device and in the dtype of the model's weights."""
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
-    return made if weight is None else made.to(weight.device, weight.dtype)
+    return activation if weight is None else activation.to(weight.device, weight.dtype)
 
 
 def _with_report(model: nn.Module, report: ReplacementReport) -> nn.Module:

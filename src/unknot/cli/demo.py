@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unknot.activations.folds import ACTIVATIONS, init_by_gain
+from unknot.activations.folds import ACTIVATIONS
+from unknot.activations.gains import init_by_gain
 from unknot.cli.sources import load_data
 from unknot.cli.tables import print_outcome
 from unknot.core.console import print_table, track

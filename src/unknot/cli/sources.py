@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unknot.activations.folds import ACTIVATIONS, init_by_gain
+from unknot.activations.folds import ACTIVATIONS
+from unknot.activations.gains import init_by_gain
 from unknot.core.errors import InputError
 from unknot.nets.data import LabelledData
 from unknot.nets.images import DATA_SETS, FOLDER_VARIABLE, load_images

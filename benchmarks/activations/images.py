@@ -47,6 +47,7 @@ from unknot.nets.images import load_images
 from unknot.nets.models import ResidualBlock, resnet
 from unknot.nets.training import one_thread
 from unknot.profiles.profile import library_versions
+from unknot.study.survival import Times, censored_median
 
 RESULTS = Path(__file__).parents[1] / "results"
 RUNS = Path("runs")
@@ -173,8 +174,8 @@ def draw(trial: Trial, size: Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     others = (images, labels) if trial.validation else split(trial.set, "test")
     pool = held if trial.validation else torch.arange(len(others[0]))
     other = pool[torch.randperm(len(pool), generator=generator)[: size.read]]
-    found = (images[rows], labels[rows], others[0][other], others[1][other])
-    return tuple(t.to(DEVICE) for t in found)  # type: ignore[return-value]
+    tensors = (images[rows], labels[rows], others[0][other], others[1][other])
+    return tuple(t.to(DEVICE) for t in tensors)  # type: ignore[return-value]
 
 
 def run(trial: Trial, size: Size) -> dict[str, object]:
@@ -221,9 +222,9 @@ def accuracy(model: nn.Sequential, inputs: Tensor, labels: Tensor) -> float:
     with torch.no_grad():
         size = 250 if DEVICE.type == "cpu" else 2500  # small enough for the cache
         parts = zip(inputs.split(size), labels.split(size), strict=True)
-        hits = sum(int((net(x).argmax(1) == y).sum()) for x, y in parts)
+        right = sum(int((net(x).argmax(1) == y).sum()) for x, y in parts)
     model.train()
-    return hits / len(labels)
+    return right / len(labels)
 
 
 class Trials:
@@ -231,26 +232,26 @@ class Trials:
 
     def __init__(self, path: Path, size: Size) -> None:
         self.path, self.size = path, size
-        self.found: dict[str, dict[str, object]] = {}
+        self.curves: dict[str, dict[str, object]] = {}
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:
                     record = json.loads(line)
                 except ValueError:
                     continue  # cut off while it was written
-                self.found[record["trial"]] = record["curves"]
+                self.curves[record["trial"]] = record["curves"]
 
     def __call__(self, trial: Trial) -> dict[str, list[float]]:
         key = json.dumps([asdict(trial), asdict(self.size)], sort_keys=True)
-        if key not in self.found:
-            self.found[key] = run(trial, self.size)
+        if key not in self.curves:
+            self.curves[key] = run(trial, self.size)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            line = json.dumps({"trial": key, "curves": self.found[key]})
+            line = json.dumps({"trial": key, "curves": self.curves[key]})
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(f"\n{line}")  # the break comes first: a line cut off does not spoil this one
                 file.flush()
                 os.fsync(file.fileno())
-        return self.found[key]  # type: ignore[return-value]
+        return self.curves[key]  # type: ignore[return-value]
 
 
 def reach(curve: Sequence[float], target: float) -> float | None:
@@ -280,20 +281,18 @@ def choose(trials: Trials, first: Trial, grid: Iterable[tuple[float, float]]) ->
     Each further seed runs on the better half of the cells that are left, two at least.
     """
     size = trials.size
-    left = dict.fromkeys(grid, 0.0)
+    scores = dict.fromkeys(grid, 0.0)
     for seed in range(size.selection_seeds):
-        for rate, factor in left:
+        for rate, factor in scores:
             trial = replace(
                 first, learning_rate=rate, gain=factor, seed=SELECTION_SEED + seed,
                 epochs=size.selection_epochs, validation=True,
             )  # fmt: skip
-            left[rate, factor] += learning(trials(trial))
+            scores[rate, factor] += learning(trials(trial))
         if seed < size.selection_seeds - 1:
-            left = dict(sorted(left.items(), key=lambda pair: -pair[1])[: max(2, len(left) // 2)])
-    return max(left, key=lambda cell: left[cell])
-
-
-Times = Sequence[float | None]
+            best = sorted(scores.items(), key=lambda pair: -pair[1])
+            scores = dict(best[: max(2, len(best) // 2)])
+    return max(scores, key=lambda cell: scores[cell])
 
 
 def compare(baseline: Times, other: Times, cap: float) -> dict[str, float | bool]:
@@ -315,11 +314,6 @@ def compare(baseline: Times, other: Times, cap: float) -> dict[str, float | bool
         "high": float(high),
         "bound": bound,
     }
-
-
-def censored_median(times: Times) -> float | None:
-    middle = statistics.median(math.inf if t is None else t for t in times)
-    return None if math.isinf(middle) else middle
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> dict[str, float]:

@@ -130,7 +130,7 @@ def overhead(address: str, tasks: int = 200) -> float:
 
 def study_tasks(folder: Path) -> list[float]:
     """Seconds of each task of the study, alone in this process."""
-    found = []
+    seconds = []
     for name in SETS:
         for activation in NAMES:
             path = folder / "task.sqlite"
@@ -141,8 +141,8 @@ def study_tasks(folder: Path) -> list[float]:
                 {name: data}, {activation: ACTIVATIONS[activation]}, seeds=5, epochs=EPOCHS,
                 learning_rates=[3e-3], gains=[1.0],
             )  # fmt: skip
-            found.append(time.perf_counter() - start)
-    return found
+            seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def expected(tasks: Sequence[float], workers: int, each: float) -> float:
@@ -189,16 +189,16 @@ def measure(folder: Path) -> dict[str, dict[str, list[float]]]:
 def table(record: dict) -> str:
     ways = ["one process", "2 processes", *(f"Dask, {n} worker{'s' * (n > 1)}" for n in WORKERS)]
     lines = ["| | " + " | ".join(ways) + " |", "|---|" + "---|" * len(ways)]
-    for name, found in record["seconds"].items():
-        base = found["one process"]
+    for name, seconds in record["seconds"].items():
+        base = seconds["one process"]
         cells = []
         for way in ways:
-            if way not in found:
+            if way not in seconds:
                 cells.append("")
                 continue
-            ratios = [b / s for b, s in zip(base, found[way], strict=True)]
+            ratios = [b / s for b, s in zip(base, seconds[way], strict=True)]
             cells.append(
-                f"{statistics.median(found[way]):.1f} s, {statistics.median(ratios):.2f} x "
+                f"{statistics.median(seconds[way]):.1f} s, {statistics.median(ratios):.2f} x "
                 f"[{min(ratios):.2f}, {max(ratios):.2f}]"
             )
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -225,8 +225,8 @@ def table(record: dict) -> str:
 
 def write_page(record: dict) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    found = page[: page.index(BEGIN) + len(BEGIN)] + "\n" + table(record) + "\n" + page[page.index(END) :]
-    write_text(PAGE, found)
+    before, after = page[: page.index(BEGIN) + len(BEGIN)], page[page.index(END) :]
+    write_text(PAGE, f"{before}\n{table(record)}\n{after}")
 
 
 def main() -> None:

@@ -222,8 +222,8 @@ def test_batches_an_epoch_drop_a_single_left_over() -> None:
     ],
 )
 def test_bad_stacks(models: Callable[[], list[nn.Module]], says: str) -> None:
-    made = models()
+    stack = models()
     with pytest.raises(InputError, match=says):
         train_stack(
-            made, discs(), learning_rates=[1e-3] * len(made), seeds=list(range(len(made))), epochs=1
+            stack, discs(), learning_rates=[1e-3] * len(stack), seeds=list(range(len(stack))), epochs=1
         )

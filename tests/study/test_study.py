@@ -155,11 +155,11 @@ def test_a_diverged_trial_is_a_result(tmp_path: Path) -> None:
 def test_comparisons_with_the_baseline(tmp_path: Path) -> None:
     study = Study(tmp_path / "s.sqlite")
     study.run(halves(), ["relu", "tanh", "zfold"], seeds=3, **ONE_CELL, **SMALL)  # type: ignore[arg-type]
-    found = study.compare("relu", [0.8, 0.9])
-    assert {(c.activation, c.target) for c in found} == {
+    comparisons = study.compare("relu", [0.8, 0.9])
+    assert {(c.activation, c.target) for c in comparisons} == {
         (a, t) for a in ("tanh", "zfold") for t in (0.8, 0.9)
     }
-    assert all(c.result.p <= c.result.p_holm <= 1 and c.baseline == "relu" for c in found)
+    assert all(c.result.p <= c.result.p_holm <= 1 and c.baseline == "relu" for c in comparisons)
     with pytest.raises(InputError, match="baseline 'elu'"):
         study.compare("elu")
 
@@ -200,8 +200,8 @@ def test_what_a_fast_fall_predicts() -> None:
     assert [rows[name, "b0"].epochs for name in "abc"] == [(2,), (4,), (8,)]
     assert (rows["a", "b0 + b1"].before, rows["a", "b0 + b1"].after) == (18, 2)
     assert rows["a", "b1"].median is None  # there was nothing to fall
-    found = prediction(trials)
-    assert (found.rho, found.n) == (pytest.approx(1.0), 3)
+    correlation = prediction(trials)
+    assert (correlation.rho, correlation.n) == (pytest.approx(1.0), 3)
     with pytest.raises(InputError, match="at least three"):
         prediction(trials[:2])
 

@@ -13,8 +13,7 @@ function study(index, _, width) {
   const rows = atTarget(index, everything);
   const activations = unique(everything.map((row) => row.activation));
   const cell = (row) => `${row.set}\n${row.activation}`;
-  const found = rows.flatMap((row) => row.epochs.filter((e) => e !== null));
-  const axis = countAxis(found);
+  const axis = countAxis(rows.flatMap((row) => row.epochs.filter((e) => e !== null)));
   // The rows do not know the study's cap; what was not reached has a band of its own past every number.
   const band = [axis.top * 1.07, axis.top * 1.25];
   const censored = rows.some((row) => row.epochs.includes(null));
@@ -51,22 +50,22 @@ function strip(row, y, settings, axis, band, i) {
   const seeds = row.epochs.map((epoch, seed) => ({ epoch, seed }));
   const spread = (j, n) => y + (n < 2 ? 0 : (j / (n - 1) - 0.5) * 0.66);
   const head = `<b>${esc(row.set)}, ${esc(row.activation)}</b><br>${settings}`;
-  const marks = (of, x, symbol, label) => ({
+  const marks = (some, x, symbol, label) => ({
     type: "scatter",
     mode: "markers",
-    x: of.map(x),
-    y: of.map(({ seed }) => spread(seed, seeds.length)),
-    text: of.map((s) => `${head}<br>seed ${s.seed}: ${label(s)}`),
+    x: some.map(x),
+    y: some.map(({ seed }) => spread(seed, seeds.length)),
+    text: some.map((s) => `${head}<br>seed ${s.seed}: ${label(s)}`),
     hoverinfo: "text",
     marker: { symbol, size: 9, color: colour(i), line: { width: symbol.endsWith("open") ? 2 : 0 } },
     cliponaxis: false,
   });
-  const done = seeds.filter((s) => s.epoch !== null);
-  const open = seeds.filter((s) => s.epoch === null);
-  const across = (_, j) => band[0] + ((band[1] - band[0]) * (j + 0.7)) / (open.length + 0.4);
+  const reached = seeds.filter((s) => s.epoch !== null);
+  const missed = seeds.filter((s) => s.epoch === null);
+  const across = (_, j) => band[0] + ((band[1] - band[0]) * (j + 0.7)) / (missed.length + 0.4);
   const traces = [
-    marks(done, (s) => axis.map(s.epoch), shape(i)[0], (s) => `${s.epoch} epochs`),
-    marks(open, across, "triangle-right-open", () => "not reached"),
+    marks(reached, (s) => axis.map(s.epoch), shape(i)[0], (s) => `${s.epoch} epochs`),
+    marks(missed, across, "triangle-right-open", () => "not reached"),
   ];
   if (row.median !== null)
     traces.push({

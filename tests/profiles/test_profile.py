@@ -211,3 +211,17 @@ def test_binary_logits_and_outputs_that_are_no_scores() -> None:
         assert share == pytest.approx(float(((head(points)[:, 0] > 0) == labels).float().mean()))
     wide = nn.Unflatten(1, (3, 1, 1))
     assert measure(wide, [(points, labels)], scale=SCALE).accuracy[0].probe is None
+
+
+def test_a_layer_called_output_is_a_layer_like_any_other() -> None:
+    model = nn.Sequential()
+    model.add_module("output", nn.Linear(3, 2))
+    model.add_module("last", nn.Linear(2, 2))
+    profile = measure(model, rings(), by="layer", scale=SCALE)
+    assert profile.layers() == ["input", "output", "last"]
+    with torch.no_grad():
+        hidden = model[0](rings()[0][0]).numpy()
+        answers = model(rings()[0][0]).argmax(1)
+    expected = betti_numbers(knn_graph(np.unique(hidden, axis=0), k=8, hops=2)).values
+    assert (profile.rows[1].b0, profile.rows[1].b1) == expected
+    assert profile.accuracy[0].probe == int((answers == rings()[0][1]).sum()) / 600

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -227,3 +229,41 @@ def test_bad_stacks(models: Callable[[], list[nn.Module]], says: str) -> None:
         train_stack(
             stack, discs(), learning_rates=[1e-3] * len(stack), seeds=list(range(len(stack))), epochs=1
         )
+
+
+class OneLogit(nn.Module):
+    """A net whose logit is ``[n]``, ``[n, 1]``, or the second of two scores of which the first is 0."""
+
+    def __init__(self, head: str) -> None:
+        super().__init__()
+        self.hidden, self.out, self.head = nn.Linear(3, 8), nn.Linear(8, 1), head
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.out(self.hidden(x).tanh())
+        return {"[n]": z[:, 0], "[n, 1]": z, "[n, 2]": torch.cat([torch.zeros_like(z), z], 1)}[self.head]
+
+
+def test_nets_of_one_logit_take_the_steps_of_the_same_nets_with_two_scores() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, test = torch.randn(96, 3, generator=generator), torch.randn(40, 3, generator=generator)
+    data = LabelledData("d", x, (x[:, 0] > 0).long(), test, (test[:, 0] > 0).long())
+    curves = {}
+    for head in ("[n]", "[n, 1]", "[n, 2]"):
+        nets = []
+        for seed in (0, 1, 2):
+            torch.manual_seed(seed)
+            nets.append(OneLogit(head))
+        alone = [
+            train_alone(net, data, learning_rate=0.05, seed=seed, epochs=4, batch_size=32)
+            for seed, net in enumerate(copy.deepcopy(nets[:2]))
+        ]
+        stacked = train_stack(
+            nets, data, learning_rates=[0.05] * 3, seeds=range(3), epochs=4, batch_size=32
+        )
+        assert list(stacked[:2]) == alone
+        curves[head] = stacked
+    assert curves["[n]"] == curves["[n, 1]"] == curves["[n, 2]"]
+    assert all(curve.test_accuracy[-1] > 0.8 for curve in curves["[n]"])
+    with pytest.raises(InputError, match="labels from 0 to 2 with 2 classes"):
+        train_stack(nets, replace(data, test_labels=data.test_labels * 2),
+                    learning_rates=[0.05] * 3, seeds=range(3), epochs=1)  # fmt: skip

@@ -1,56 +1,151 @@
-"""Which share of samples a model classifies rightly."""
+"""What a classifier answers, how many of its answers are right, and its loss: for everything that asks.
+
+Scores are ``[n, classes]``; a single column is the logit of class 1 against class 0.
+"""
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError
-from unknot.nets.running import first_tensor
+from unknot.nets.running import call_model, first_tensor, placed
+
+# What `class_scores` makes of one logit a sample.
+_SINGLE = 1
 
 
-def class_scores(model: nn.Module, inputs: Tensor) -> Tensor:
-    """What the model returns; of a container the first tensor with one row a sample, the logits."""
-    output = model(inputs)
-    found = output if isinstance(output, Tensor) else first_tensor(output, len(inputs))
-    if found is None:
+def class_scores(output: Any, n: int) -> Tensor:
+    """The scores ``[n, classes]`` in what a classifier returned for ``n`` samples.
+
+    Args:
+        output: scores ``[n, classes]``, or one logit of two classes a sample, ``[n]`` or ``[n, 1]``; or
+            a container (tuple, dict, dataclass) whose first floating-point tensor of ``n`` rows is such.
+
+    Raises:
+        InputError: it holds none, e.g. maps ``[n, c, h, w]`` or scores of each token ``[n, t, c]``.
+    """
+    scores = first_tensor(output, n)
+    if scores is None or scores.ndim > 2 or scores.shape[-1] == 0:
+        shaped = output if scores is None else scores
+        shape = f"shape {tuple(shaped.shape)}" if isinstance(shaped, Tensor) else type(output).__name__
         raise InputError(
-            f"an output of type {type(output).__name__} without scores",
-            "a classifier that returns [n, classes]",
+            f"an output of {shape} without scores" if scores is None else f"scores of {shape}",
+            f"a classifier that returns [n, classes], or [n] of one logit, for n = {n} samples",
             "return logits",
         )
-    return found
+    return scores[:, None] if scores.ndim == 1 else scores
+
+
+def model_scores(model: nn.Module, inputs: Tensor) -> Tensor:
+    """The scores ``[n, classes]`` that a model gives ``inputs``, on its device and in its precision."""
+    return class_scores(call_model(model, placed(inputs, model)), len(inputs))
+
+
+def fit_labels(labels: Tensor, scores: Tensor) -> Tensor:
+    """Labels as int64 ``[n]``, on the device of the scores that they are for.
+
+    Args:
+        labels: whole numbers ``[n]``, or booleans.
+        scores: ``[any, classes]``.
+
+    Raises:
+        InputError: targets that are no classes (float or ``[n, k]``, e.g. of several labels a sample),
+            negative labels, or one that has no score.
+    """
+    if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
+        raise InputError(
+            f"labels of shape {tuple(labels.shape)} and type {labels.dtype}".replace("torch.", ""),
+            "one class a sample, int64 [n]",
+            "pass class numbers 0, 1, 2, ...; several labels a sample are not supported",
+        )
+    classes = max(scores.shape[-1], 2)  # one logit tells two classes apart
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise InputError(
+            f"labels from {int(labels.min())} to {int(labels.max())} with {classes} classes",
+            f"labels in [0, {classes})",
+            "pass the labels that the model was trained on",
+        )
+    return labels.to(scores.device, torch.int64)
+
+
+def require_classifier(model: nn.Module, inputs: Tensor, labels: Tensor) -> None:
+    """Refuse, before any training, a model and labels that do not fit; the model is left in eval mode."""
+    model.eval()
+    with torch.no_grad():
+        fit_labels(labels, model_scores(model, inputs[:2]))
+
+
+def predicted(scores: Tensor) -> Tensor:
+    """The class of the highest score, the first of equals: ``[..., classes] -> [...]``, int64."""
+    if scores.shape[-1] == _SINGLE:
+        return (scores[..., 0] > 0).long()
+    if scores.shape[-1] == 2:  # argmax over so few takes longer than a layer of fifty units
+        return (scores[..., 1] > scores[..., 0]).long()
+    return scores.argmax(-1)
+
+
+def class_loss(scores: Tensor, labels: Tensor, *, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
+    """Cross entropy in nats, binary where there is one logit; half precision in float32.
+
+    Args:
+        scores: ``[n, classes]``, of `class_scores`.
+        labels: ``[n]``, of `fit_labels` or known to fit.
+    """
+    labels = labels.to(scores.device)
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()
+    if scores.shape[-1] == _SINGLE:
+        targets = labels.to(scores.dtype)
+        return F.binary_cross_entropy_with_logits(scores[..., 0], targets, reduction=reduction)
+    return F.cross_entropy(scores, labels.long(), reduction=reduction)
 
 
 def measure_accuracy(
     model: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int = 4096
 ) -> float:
-    """Share of samples classified rightly, in eval mode, where the model is left."""
+    """Share of samples classified rightly, in eval mode, where the model is left.
+
+    Args:
+        model: a classifier, see `class_scores`.
+        inputs: ``[n, ...]``; each batch is moved to the model's device and precision.
+        labels: int64 ``[n]``.
+
+    Raises:
+        InputError: no sample, an output without scores, labels that do not fit it.
+    """
+    if len(inputs) == 0:
+        raise InputError("the accuracy on 0 samples", "at least one", "pass samples with labels")
     return count_right(model, inputs, labels, batch_size=batch_size) / len(inputs)
 
 
 def count_right(model: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int = 4096) -> int:
-    """How many samples are classified rightly, in eval mode, where the model is left."""
+    """How many samples are classified rightly; arguments and errors as of `measure_accuracy`."""
+    if len(inputs) != len(labels):
+        raise InputError(f"{len(inputs)} inputs and {len(labels)} labels", "as many of both", "check")
     model.eval()
     with torch.no_grad():
         return sum(
-            int((predicted(class_scores(model, x)) == y).sum().item())
+            _count(model_scores(model, x), y)
             for x, y in zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True)
         )
 
 
-def predicted(logits: Tensor) -> Tensor:
-    """The class of the highest score, the first of equals: ``[..., classes] -> [...]``, int64."""
-    if logits.shape[-1] == 2:  # argmax over so few takes longer than a layer of fifty units
-        return (logits[..., 1] > logits[..., 0]).long()
-    return logits.argmax(-1)
+def share_right(output: Any, labels: Tensor | None) -> float | None:
+    """Share of samples classified rightly, of what a model returned for all of them.
 
-
-def share_right(output: Tensor, labels: Tensor | None) -> float | None:
-    """Accuracy of scores ``[n, classes]``, or of logits ``[n]`` or ``[n, 1]`` of two classes."""
-    if labels is None or output.ndim > 2 or int(labels.min()) < 0:
+    None where the question has no answer: no labels, no scores, or labels that do not fit them.
+    """
+    if labels is None:
         return None
-    scores = output[:, 0] if output.ndim == 2 and output.shape[1] == 1 else output
-    if scores.ndim == 1:
-        return float(((scores > 0) == labels).float().mean()) if int(labels.max()) < 2 else None
-    return float((scores.argmax(1) == labels).float().mean()) if scores.shape[1] > labels.max() else None
+    try:
+        return _count(class_scores(output, len(labels)), labels) / len(labels)
+    except InputError:
+        return None
+
+
+def _count(scores: Tensor, labels: Tensor) -> int:
+    return int((predicted(scores) == fit_labels(labels, scores)).sum())

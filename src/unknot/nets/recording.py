@@ -28,7 +28,7 @@ from unknot.nets.running import (
 )
 
 Key: TypeAlias = tuple[str, int]  # layer, call
-INPUT, OUTPUT = "input", "output"
+INPUT, OUTPUT = "input", "output of the model"  # "output" may be a layer's name
 Tokens = Literal["mean", "first", "last", "all"]
 # Layer outputs held at once; a model that returns more is run several times.
 PASS_BYTES = 1 << 30
@@ -45,7 +45,7 @@ class LayerOutput:
     """What one call of one module returned for every sample.
 
     Attributes:
-        layer: dotted module name, "input" for the samples themselves, or "output" for what the whole
+        layer: dotted module name, "input" for the samples themselves, or `OUTPUT` for what the whole
             model returned.
         call: 0 for the module's first call in a forward pass, 1 for the second, ...
         values: ``[n, ...]`` on the CPU, in the order of the samples, detached.
@@ -156,7 +156,10 @@ class Recording:
         self._groups = _grouped(self.shapes, len(probe), require_count("batch_size", batch_size))
 
     def outputs(self) -> Iterator[LayerOutput]:
-        """The input where it is floating point, every layer in order, and last the model's "output"."""
+        """The input where it is floating point, every layer in order, and last the model's `OUTPUT`.
+
+        The last only where it may be scores ``[n]`` or ``[n, classes]``.
+        """
         points = self.probe.points()
         if points is not None:
             yield LayerOutput(INPUT, 0, points.detach().cpu())
@@ -179,7 +182,7 @@ class Recording:
 
         def see(key: Key, module: nn.Module, tensor: Tensor | None) -> None:
             ran.add(key[0])
-            if tensor is None:
+            if tensor is None or (key == (OUTPUT, 0) and tensor.ndim > 2):  # no scores: no use for them
                 return
             if isinstance(module, _CHANNELS_FIRST) and tensor.ndim == 3:
                 line[0] = tensor.shape[1:]

@@ -11,12 +11,17 @@ from itertools import count, islice
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unknot.core.console import track
 from unknot.core.errors import InputError, require_count
-from unknot.nets.accuracy import class_scores, measure_accuracy
+from unknot.nets.accuracy import (
+    class_loss,
+    fit_labels,
+    measure_accuracy,
+    model_scores,
+    require_classifier,
+)
 from unknot.nets.data import LabelledData
 
 Epoch = TypeVar("Epoch", int, float)
@@ -71,7 +76,7 @@ def descend(
     while True:
         permutation = torch.randperm(len(data.inputs), generator=order)
         for batch in torch.split(permutation, batch_size)[:batches]:
-            loss = F.cross_entropy(class_scores(model, data.inputs[batch]), data.labels[batch])
+            loss = class_loss(model_scores(model, data.inputs[batch]), data.labels[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -91,11 +96,12 @@ def train(
     on_epoch: Callable[[int], object] = lambda epoch: None,
     progress: str | None = None,
 ) -> TrainingCurve:
-    """Train a classifier in place with Adam and cross entropy.
+    """Train a classifier in place with Adam and cross entropy, binary where it has one logit.
 
     Args:
-        model: ``[n, ...] -> [n, classes]``; left in eval mode.
-        inputs: float ``[n, ...]``, already on the model's device.
+        model: ``[n, ...] -> [n, classes]``, or ``[n]`` or ``[n, 1]`` of one logit, on its own or first
+            in a container; left in eval mode.
+        inputs: float ``[n, ...]``; each batch is moved to the model's device and precision.
         labels: int64 ``[n]``.
         epochs: at most.
         learning_rate: of Adam, > 0.
@@ -110,7 +116,8 @@ def train(
         Accuracy and loss after each epoch that was trained.
 
     Raises:
-        InputError: bad numbers, or a loss that is no longer finite (named with its epoch).
+        InputError: bad numbers, labels that do not fit the model's scores, or a loss that is no longer
+            finite (named with its epoch).
     """
     require_count("epochs", epochs, minimum=0)
     if not learning_rate > 0:
@@ -121,6 +128,7 @@ def train(
             "as many of both, not none",
             "pass one label for each input",
         )
+    require_classifier(model, inputs, labels)
     batches = batches_an_epoch(len(inputs), batch_size)
     data = LabelledData("", inputs, labels, inputs[:0], labels[:0])
     steps = descend(model, data, learning_rate=learning_rate, batch_size=batch_size, seed=seed)
@@ -231,5 +239,6 @@ def _mark(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, floa
     with torch.no_grad():
         accuracy = measure_accuracy(model, inputs, labels)
         batches = zip(torch.split(inputs, 4096), torch.split(labels, 4096), strict=True)
-        loss = sum(float(F.cross_entropy(class_scores(model, x), y, reduction="sum")) for x, y in batches)
+        scored = ((model_scores(model, x), y) for x, y in batches)
+        loss = sum(float(class_loss(s, fit_labels(y, s), reduction="sum")) for s, y in scored)
     return accuracy, -loss

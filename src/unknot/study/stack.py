@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.optim.adam import adam
@@ -26,7 +25,7 @@ from unknot.activations.folds import (
     ZFold,
 )
 from unknot.core.errors import InputError
-from unknot.nets.accuracy import predicted
+from unknot.nets.accuracy import class_loss, class_scores, predicted
 
 # Nets that go through one operation together: more would leave the cache, fewer leave work to Python.
 TOGETHER = 16
@@ -71,7 +70,7 @@ class Stack:
         for part in _parts(len(self.parameters)):
             leaf = self.parameters[part].detach().requires_grad_()
             logits = self._forward(leaf, inputs[part])
-            loss = F.cross_entropy(logits.flatten(0, 1), labels[part].flatten(), reduction="sum")
+            loss = class_loss(logits.flatten(0, 1), labels[part].flatten(), reduction="sum")
             gradient = torch.autograd.grad(loss / labels.shape[1], leaf)[0]
             # Torch's Adam has one learning rate: it steps from zero at rate 1, and each row is scaled.
             update = self._update[: len(leaf)].zero_()
@@ -127,8 +126,7 @@ class Stack:
         pieces = torch.split(parameters, self._sizes)
         shaped = zip(self._shapes.items(), pieces, strict=True)
         named = {name: piece.view(shape) for (name, shape), piece in shaped}
-        out: Tensor = functional_call(self._net, named, (inputs,))
-        return out
+        return class_scores(functional_call(self._net, named, (inputs,)), len(inputs))
 
 
 def _parts(nets: int) -> list[slice]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError, require_count
-from unknot.nets.accuracy import count_right
+from unknot.nets.accuracy import count_right, require_classifier
 from unknot.nets.data import LabelledData
 from unknot.nets.training import batches_an_epoch, descend
 from unknot.study.stack import Stack
@@ -100,6 +100,7 @@ def train_stack(
     stack = Stack(models, learning_rates)
     readers = _readers(data, exact_from)
     order = _Order(data, batch_size, seeds)
+    require_classifier(models[0], data.inputs, torch.cat([data.labels, data.test_labels]))
     nets = range(len(models))
     progress = Progress(
         0, 0.0, [[] for _ in nets], [[] for _ in nets], [[] for _ in nets], list(nets),
@@ -165,6 +166,7 @@ def train_alone(
         InputError: no samples.
     """
     batches = _require_batches(data, batch_size)
+    require_classifier(model, data.inputs, torch.cat([data.labels, data.test_labels]))
     steps = descend(model, data, learning_rate=learning_rate, batch_size=batch_size, seed=seed)
     readers = _readers(data, exact_from)
     times: list[float] = []

@@ -13,15 +13,15 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from unknot.core.errors import InputError
+from unknot.nets.accuracy import class_loss, class_scores, fit_labels
 from unknot.nets.follower import Follower, _identity
 from unknot.nets.probe import Inputs, Probe
 from unknot.nets.recording import PASS_BYTES, Key, LayerOutput
-from unknot.nets.running import as_it_was, call_model, first_tensor, placed
+from unknot.nets.running import as_it_was, call_model, placed
 from unknot.profiles.clouds import require_finite
 
 MOST_AT_ONCE = 32
@@ -226,26 +226,5 @@ def _differentiable(model: nn.Module) -> Iterator[None]:
 
 
 def _loss(output: Any, labels: Tensor) -> Tensor:
-    """Cross entropy of scores ``[b, classes]``, or of logits ``[b]`` or ``[b, 1]``, summed."""
-    scores = first_tensor(output, len(labels))
-    if scores is not None and scores.ndim == 2 and scores.shape[1] == 1:
-        scores = scores[:, 0]
-    if scores is None or scores.ndim > 2:
-        raise InputError(
-            "an output without scores [n, classes]"
-            if scores is None
-            else f"scores {tuple(scores.shape)}",
-            "a classifier that returns [n, classes]",
-            "take a criterion without 'taylor'",
-        )
-    classes = 2 if scores.ndim == 1 else scores.shape[1]
-    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise InputError(
-            f"labels from {int(labels.min())} to {int(labels.max())} with {classes} classes",
-            f"labels in [0, {classes})",
-            "pass the labels that the model was trained on",
-        )
-    labels = labels.to(scores.device)
-    if scores.ndim == 1:
-        return F.binary_cross_entropy_with_logits(scores, labels.to(scores.dtype), reduction="sum")
-    return F.cross_entropy(scores, labels, reduction="sum")
+    scores = class_scores(output, len(labels))
+    return class_loss(scores, fit_labels(labels, scores), reduction="sum")

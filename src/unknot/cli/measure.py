@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 import typer
 from torch import nn
@@ -26,41 +26,48 @@ from unknot.cli.options import (
     flagged_scale,
 )  # fmt: skip
 from unknot.cli.sources import load_batches, load_data, load_model
-from unknot.core.console import print_json, print_table, track
+from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
 from unknot.core.files import require_writable
 from unknot.core.workforce import Workforce
 from unknot.nets.data import LabelledData
+from unknot.nets.follower import After
 from unknot.nets.probe import probe_samples
+from unknot.nets.recording import Tokens
 from unknot.nets.training import train, train_first
+from unknot.profiles.clouds import By
 from unknot.profiles.journal import FORMATS, write_profile
-from unknot.profiles.meter import Meter
-from unknot.profiles.meter import measure as measure_model
+from unknot.profiles.meter import Meter, measure
 from unknot.profiles.monitor import Monitor
+from unknot.profiles.options import MeasureOptions
 from unknot.profiles.profile import ProfileRow, TopologyProfile
 from unknot.report.page import write_report
+
+DEFAULTS = MeasureOptions()
 
 
 def measure_command(
     model: Model,
     data: Data,
-    by: Annotated[str, typer.Option("--by", help="class, layer or filter.")] = "class",
+    by: Annotated[str, typer.Option("--by", help="class, layer or filter.")] = DEFAULTS.by,
     layers: Layers = ["*"],  # noqa: B006
     knn: K = None,
     hops: Hops = None,
     radius: Radius = None,
-    max_points: MaxPoints = 1000,
-    max_dim: Annotated[int, typer.Option("--max-dim", min=1, max=2, help="2 adds b2, voids.")] = 1,
+    max_points: MaxPoints = DEFAULTS.max_points,
+    max_dim: Annotated[
+        int, typer.Option("--max-dim", min=1, max=2, help="2 adds b2, voids.")
+    ] = DEFAULTS.max_dim,
     tokens: Annotated[
         str, typer.Option("--tokens", help="Of sequences [n, t, d]: mean, first, last or all tokens.")
-    ] = "mean",
+    ] = DEFAULTS.tokens,
     after: Annotated[
         str, typer.Option("--after", help="Convolutions after the module, the activation or pooling.")
-    ] = "module",
+    ] = DEFAULTS.after,
     repeats: Annotated[
         int,
         typer.Option("--repeats", min=0, help="Subsamples that give each number its interval, e.g. 20."),
-    ] = 0,
+    ] = DEFAULTS.repeats,
     activation: Activation = "relu",
     train_epochs: TrainEpochs = 0,
     every: Annotated[
@@ -83,20 +90,12 @@ def measure_command(
 
       unknot measure --model my_package.nets:resnet --data mine.npz --by filter --out filters.json
     """
-    settings: dict[str, Any] = {
-        "layers": "*" if layers == ["*"] else layers,
-        "by": by,
-        "scale": flagged_scale(knn, hops, radius) or "auto",
-        "tokens": tokens,
-        "after": after,
-        "max_dim": max_dim,
-        "repeats": repeats,
-        # What the page draws beside the numbers.
-        "views": 300 if report is not None or out is not None else 0,
-        "sensitivity": report is not None or out is not None,
-        "max_points": max_points,
-        "seed": seed,
-    }
+    drawn = report is not None or out is not None  # the page shows more than the numbers
+    options = MeasureOptions(
+        layers="*" if layers == ["*"] else layers, by=cast(By, by), scale=flagged_scale(knn, hops, radius) or "auto",
+        tokens=cast(Tokens, tokens), after=cast(After, after), max_points=max_points, max_dim=max_dim,
+        repeats=repeats, views=300 if drawn else 0, sensitivity=drawn, seed=seed,
+    )  # fmt: skip
     if out is not None and out.suffix not in FORMATS:
         raise InputError(f"--out {out}", f"a name that ends in {', '.join(FORMATS)}", "rename it")
     if every and not train_epochs:
@@ -113,11 +112,11 @@ def measure_command(
     loaded = load_data(data, seed=seed) if train_epochs else load_batches(data, seed=seed)
     net = load_model(model, loaded, activation=activation, seed=seed)
     if not isinstance(loaded, LabelledData):
-        profile = measure_model(net, loaded, cluster=cluster, progress=True, **settings)
+        profile = measure(net, loaded, cluster=cluster, progress=True, **vars(options))
     elif every:
-        profile = _watched(net, loaded, train_epochs, every, settings)
+        profile = _watched(net, loaded, train_epochs, every, options)
     else:
-        profile = _trained(net, loaded, train_epochs, cluster, settings)
+        profile = _trained(net, loaded, train_epochs, cluster, options)
     if out is not None:
         write_profile(out, profile)
     if report is not None:
@@ -129,32 +128,25 @@ def measure_command(
 
 
 def _trained(
-    net: nn.Module, data: LabelledData, epochs: int, cluster: str | None, settings: dict[str, Any]
+    net: nn.Module, data: LabelledData, epochs: int, cluster: str | None, options: MeasureOptions
 ) -> TopologyProfile:
     """Everything is checked before the training, and measured after it."""
-    how = {key: value for key, value in settings.items() if key != "max_points"}
     batches = [(data.inputs, data.labels)]
-    probe = probe_samples(batches, max_points=settings["max_points"], seed=settings["seed"])
-    meter = Meter(net, probe, **how)
+    probe = probe_samples(batches, max_points=options.max_points, seed=options.seed)
+    meter = Meter(net, probe, options)
     with Workforce(cluster=cluster) as workforce:
-        train_first(net, data, epochs, settings["seed"])
-        outputs = track(meter.outputs(), "Betti numbers of layers", total=meter.n_outputs)
-        return meter.profile([meter.read(outputs, epoch=None, workforce=workforce)])
+        train_first(net, data, epochs, options.seed)
+        return meter.measured(workforce, progress=True)
 
 
 def _watched(
-    net: nn.Module, data: LabelledData, epochs: int, every: int, settings: dict[str, Any]
+    net: nn.Module, data: LabelledData, epochs: int, every: int, options: MeasureOptions
 ) -> TopologyProfile:
-    with Monitor(net, [(data.inputs, data.labels)], every=every, **settings) as monitor:
+    with Monitor(net, [(data.inputs, data.labels)], every=every, **vars(options)) as monitor:
         train(
-            net,
-            data.inputs,
-            data.labels,
-            epochs=epochs,
-            seed=settings["seed"],
-            on_epoch=monitor.record,
-            progress="training",
-        )
+            net, data.inputs, data.labels, epochs=epochs, seed=options.seed,
+            on_epoch=monitor.record, progress="training",
+        )  # fmt: skip
         if epochs % every:
             monitor.record(epochs, always=True)
     return monitor.profile

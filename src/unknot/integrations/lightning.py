@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from unknot.core.errors import InputError, import_package
+from unknot.core.keywords import spelled_out
 from unknot.integrations.scalars import named_scalars
 from unknot.integrations.watching import Watch, own_loader, refuse_sharded
+from unknot.profiles.options import MonitorKeywords, MonitorOptions
 from unknot.profiles.profile import TopologyProfile
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 # A trainer takes callbacks of its own package only, and both packages may be there.
@@ -21,6 +26,7 @@ _packages = _imported or [import_package(*_PACKAGES, extra="lightning")]
 _Callback: Any = type("_Callback", tuple(package.Callback for package in _packages), {})
 
 
+@spelled_out(MonitorOptions)
 class TopologyCallback(_Callback):  # type: ignore[misc]  # not known before it runs
     """Measures the model before the first training epoch and after each one.
 
@@ -40,7 +46,7 @@ class TopologyCallback(_Callback):  # type: ignore[misc]  # not known before it 
             takes the inputs of the probe's batches.
         metric: a logged metric, kept with each epoch in which it was logged.
         log: also write the Betti numbers to the trainer's loggers.
-        settings: as of `unknot.Monitor`: every, layers, by, out, on_record, max_points, seed, ...
+        options: the fields of `MonitorOptions`, as of `unknot.Monitor`, each a keyword.
 
     Attributes:
         profile: everything recorded so far, on the process of rank 0.
@@ -53,12 +59,10 @@ class TopologyCallback(_Callback):  # type: ignore[misc]  # not known before it 
         module: str = "",
         metric: str | None = None,
         log: bool = False,
-        on_record: Iterable[Callable[[TopologyProfile], None]] = (),
-        **settings: Any,
+        **options: Unpack[MonitorKeywords],
     ) -> None:
         self._probe, self._module, self._log = probe, module, log
-        self._listeners = list(on_record)
-        self._watch = Watch(metric=metric, **settings)
+        self._watch = Watch(metric=metric, **options)
         self._latest: Any = None
         self._steps: dict[int, int] = {}
 
@@ -83,9 +87,10 @@ class TopologyCallback(_Callback):  # type: ignore[misc]  # not known before it 
         progress = trainer.fit_loop.epoch_loop.batch_progress
         if progress.current.processed and not (progress.is_last_batch and done):
             done += 0.5  # of a checkpoint within an epoch
-        changes: dict[str, Any] = {"out": None} if trainer.fast_dev_run else {}
-        listeners = [*self._listeners, *([_Logger(trainer, self._steps)] if self._log else [])]
-        self._watch.begin(model, self._samples(trainer), done, on_record=listeners, **changes)
+        changes: MonitorKeywords = {"out": None} if trainer.fast_dev_run else {}
+        if self._log:
+            changes["on_record"] = [*self._watch.options.on_record, _Logger(trainer, self._steps)]
+        self._watch.begin(model, self._samples(trainer), done, **changes)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: nn.Module) -> None:
         if not trainer.is_global_zero:

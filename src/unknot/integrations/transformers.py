@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from unknot.core.errors import InputError, import_package
+from unknot.core.keywords import spelled_out
 from unknot.integrations.watching import Watch, own_loader, refuse_sharded
+from unknot.profiles.options import MonitorKeywords, MonitorOptions
 from unknot.profiles.profile import TopologyProfile
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _Callback: Any = import_package("transformers", extra="transformers").TrainerCallback
 
 
+@spelled_out(MonitorOptions)
 class TopologyCallback(_Callback):  # type: ignore[misc]  # imported on demand
     """Measures the model before the first training epoch and after each one.
 
@@ -34,15 +40,17 @@ class TopologyCallback(_Callback):  # type: ignore[misc]  # imported on demand
             texts to one length. None takes the training samples where there is no evaluation. A Trainer
             shows its evaluation samples to a callback only once it has evaluated, so pass them.
         metric: a metric of the evaluation after an epoch, e.g. "eval_accuracy", kept with that epoch.
-        settings: as of `unknot.Monitor`: every, layers, by, out, on_record, max_points, seed, ...
+        options: the fields of `MonitorOptions`, as of `unknot.Monitor`, each a keyword.
 
     Attributes:
         profile: everything recorded so far, on the first process.
     """
 
-    def __init__(self, probe: Any = None, *, metric: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self, probe: Any = None, *, metric: str | None = None, **options: Unpack[MonitorKeywords]
+    ) -> None:
         self._probe = probe
-        self._watch = Watch(metric=metric, **settings)
+        self._watch = Watch(metric=metric, **options)
         self._due: int | None = None
         self._last = False
         self._metrics: dict[str, float] = {}

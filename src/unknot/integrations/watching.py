@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.utils.data import DataLoader
 
 from unknot.core.errors import InputError
 from unknot.profiles.monitor import Monitor
+from unknot.profiles.options import MonitorKeywords, MonitorOptions
 from unknot.profiles.profile import TopologyProfile
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Watch:
@@ -23,12 +28,17 @@ class Watch:
 
     Args:
         metric: name of the metric that is recorded beside the Betti numbers, or None.
-        settings: of the Monitor.
+        options: of the Monitor.
+
+    Attributes:
+        metric: that name.
+        options: all of them, checked.
     """
 
-    def __init__(self, *, metric: str | None = None, **settings: Any) -> None:
+    def __init__(self, *, metric: str | None = None, **options: Unpack[MonitorKeywords]) -> None:
         self.metric = metric
-        self._settings = settings
+        self.options = MonitorOptions(**options)
+        self._resume = options.get("resume")
         self._monitor: Monitor | None = None
         self._left_out: tuple[int, float | None] | None = None
 
@@ -36,16 +46,23 @@ class Watch:
     def profile(self) -> TopologyProfile:
         return self._begun().profile
 
-    def begin(self, model: nn.Module, probe: Iterable[Any], epochs_done: float, **changes: Any) -> None:
+    def begin(
+        self,
+        model: nn.Module,
+        probe: Iterable[Any],
+        epochs_done: float,
+        **changes: Unpack[MonitorKeywords],
+    ) -> None:
         """Draw the probe and measure the model as it is, unless an earlier part of the run did.
 
         Args:
             epochs_done: 0 for a new training; not whole where it goes on in the middle of an epoch.
-            changes: settings to be replaced.
+            changes: options to be replaced.
         """
-        settings = {"resume": epochs_done > 0, **self._settings, **changes}
+        resume = epochs_done > 0 if self._resume is None else self._resume
+        options = replace(self.options, **{"resume": resume, **changes})  # type: ignore[arg-type]
         self._left_out = None
-        self._monitor = Monitor(model, probe, **settings)
+        self._monitor = Monitor(model, probe, **vars(options))
         if epochs_done == int(epochs_done) and epochs_done not in self._monitor.profile.epochs():
             self._monitor.record(int(epochs_done))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from unknot.core.console import track
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError
+from unknot.core.keywords import spelled_out
 from unknot.core.workforce import Workforce
 from unknot.nets.accuracy import share_right
-from unknot.nets.follower import After
 from unknot.nets.probe import Probe, probe_samples
-from unknot.nets.recording import INPUT, OUTPUT, LayerOutput, Recording, Tokens
+from unknot.nets.recording import INPUT, OUTPUT, LayerOutput, Recording
 from unknot.profiles.clouds import (
     By,
     LayerCloud,
@@ -25,56 +25,38 @@ from unknot.profiles.clouds import (
     layer_clouds,
     require_finite,
 )
+from unknot.profiles.options import MeasureKeywords, MeasureOptions
 from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile, library_versions
 from unknot.profiles.projection import CloudView, project
 from unknot.topology.batch import CloudCount, CountSettings, count_clouds
 from unknot.topology.calibration import calibrate
 from unknot.topology.cloud import FloatArray
-from unknot.topology.scale import Scale, require_rule
+from unknot.topology.scale import Scale
 from unknot.topology.sweep import Sensitivity
 from unknot.topology.sweep import sensitivity as scan_scales
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-def measure(  # noqa: PLR0913 (each is one decision of the user's)
+
+@spelled_out(MeasureOptions)
+def measure(
     model: nn.Module,
     loader: Iterable[Any] | Tensor,
     *,
-    layers: str | Iterable[str] = "*",
-    by: By = "class",
-    scale: Scale | Literal["auto"] = "auto",
-    tokens: Tokens = "mean",
-    after: After = "module",
-    max_points: int = 1000,
-    max_dim: int = 1,
-    repeats: int = 0,
-    views: int = 0,
-    sensitivity: bool = False,
-    seed: int = 0,
     cluster: str | None = None,
     progress: bool = False,
+    **options: Unpack[MeasureKeywords],
 ) -> TopologyProfile:
     """Betti numbers of what the layers of ``model`` return, one row a cloud.
 
     Args:
         model: any module; it comes back as it was (see `Recording`).
         loader: batches of tensors, ``(inputs, labels)`` or dicts, or one tensor; see `probe_samples`.
-        layers: globs over dotted module names; "*" is every leaf module, by filter every convolution.
-            The input is always measured too, except by filter or where it is whole numbers.
-        by: "class": one cloud a label; "layer": all samples together; "filter": one cloud each output
-            channel of every convolution, of all samples together.
-        scale: "auto" calibrates on the input, class by class, and holds that scale for all layers.
-            Where the input is whole numbers (tokens), the first layer takes its place.
-        tokens: what becomes of a sequence ``[n, t, d]``: "mean" over its tokens, the "first", the "last",
-            or "all" side by side.
-        after: for convolutions: "module", or the "activation" or "pooling" that follows.
-        max_points: samples measured, stratified by class and seeded.
-        max_dim: 1, or 2 for b2 as well.
-        repeats: 0, or how many subsamples give each row an interval; see `betti_interval`.
-        views: 0, or how many samples of each layer are kept in three dimensions for the report.
-        sensitivity: also measure the input over a grid of scales, for the report.
         cluster: a Dask scheduler whose workers count the clouds; see `Workforce`. It pays where counting
             takes long: b2, intervals, thousands of samples.
         progress: a bar on stderr.
+        options: the fields of `MeasureOptions`, each a keyword.
 
     Returns:
         A profile whose rows have no epoch.
@@ -83,14 +65,11 @@ def measure(  # noqa: PLR0913 (each is one decision of the user's)
         InputError: no labels for by="class", a glob that matches nothing, NaN in a layer output (the
             layer is named), no convolution for by="filter", outputs beyond `memory_limit`.
     """
-    meter = Meter(
-        model, probe_samples(loader, max_points=max_points, seed=seed), layers=layers, by=by,
-        scale=scale, tokens=tokens, after=after, max_dim=max_dim, repeats=repeats, views=views, seed=seed,
-        sensitivity=sensitivity,
-    )  # fmt: skip
-    outputs = track(meter.outputs(), "Betti numbers of layers", show=progress, total=meter.n_outputs)
+    chosen = MeasureOptions(**options)
+    probe = probe_samples(loader, max_points=chosen.max_points, seed=chosen.seed)
+    meter = Meter(model, probe, chosen)
     with Workforce(cluster=cluster) as workforce:
-        return meter.profile([meter.read(outputs, epoch=None, workforce=workforce)])
+        return meter.measured(workforce, progress=progress)
 
 
 # Layer outputs that are measured in one call: few calls leave Python's lock to the training.
@@ -140,78 +119,56 @@ class Portion:
             require_finite(output, epoch)
 
 
-class MeterSettings(TypedDict, total=False):
-    """The arguments of `measure` that say how layer outputs become numbers."""
-
-    layers: str | Iterable[str]
-    by: By
-    scale: Scale | Literal["auto"]
-    tokens: Tokens
-    after: After
-    max_dim: int
-    repeats: int
-    views: int
-    sensitivity: bool
-
-
 class Meter:
     """Measures one model on one probe, once or again and again at the same scale.
 
-    Arguments as of `measure`, with the probe drawn already; ``threads`` are the engine's.
+    Args:
+        probe: the samples, drawn already: ``max_points`` of the options has had its say.
+        threads: of the engine; 0 takes one a core.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        probe: Probe,
-        *,
-        layers: str | Iterable[str] = "*",
-        by: By = "class",
-        scale: Scale | Literal["auto"] = "auto",
-        tokens: Tokens = "mean",
-        after: After = "module",
-        max_dim: int = 1,
-        repeats: int = 0,
-        views: int = 0,
-        sensitivity: bool = False,
-        seed: int = 0,
-        threads: int = 0,
+        self, model: nn.Module, probe: Probe, options: MeasureOptions, *, threads: int = 0
     ) -> None:
-        _check_by(by, probe)
-        if scale != "auto":
-            require_rule(scale, "'auto'")
-        require_count("repeats", repeats, minimum=0)
-        require_count("views", views, minimum=0)
-        chosen = _convolutions(model) if by == "filter" and layers == "*" else layers
+        if options.by == "class" and probe.labels is None:
+            raise InputError(
+                "a loader without class labels", "(inputs, labels [n])", "add them or pass by='layer'"
+            )
+        by_filter, layers, seed = options.by == "filter", options.layers, options.seed
+        chosen = _convolutions(model) if by_filter and layers == "*" else layers
         self.probe = probe
-        self.recording = Recording(model, probe, layers=chosen, tokens=tokens, after=after)
+        self.recording = Recording(
+            model, probe, layers=chosen, tokens=options.tokens, after=options.after
+        )
         self._labels = None if probe.labels is None else probe.labels.numpy()
-        self.scale = self._calibrated(seed) if scale == "auto" else scale
+        self.scale = self._calibrated(seed) if isinstance(options.scale, str) else options.scale
         self.sensitivity: Sensitivity | None = None
-        if sensitivity:
+        if options.sensitivity:
             reference = self._reference()
             self.sensitivity = scan_scales(reference, self._labels, scale=self.scale, seed=seed)
         self.settings = {
-            "by": by,
+            "by": options.by,
             "layers": [layers] if isinstance(layers, str) else list(layers),
-            "tokens": tokens,
-            "after": after,
+            "tokens": options.tokens,
+            "after": options.after,
             "samples": len(probe),
-            "repeats": repeats,
+            "repeats": options.repeats,
         }
-        self._by: By = by
+        self._by: By = options.by
         self._members = [] if probe.labels is None else class_members(probe.labels)
         self._seed = seed
-        self.counting = CountSettings(self.scale, max_dim, threads, repeats, seed)
-        count = min(views, len(probe)) if by != "filter" else 0
-        picks = np.random.default_rng(seed).choice(len(probe), count, replace=False)
+        self.counting = CountSettings(self.scale, options.max_dim, threads, options.repeats, seed)
+        n_views = 0 if by_filter else min(options.views, len(probe))
+        picks = np.random.default_rng(seed).choice(len(probe), n_views, replace=False)
         self._drawn = torch.from_numpy(np.sort(picks))
         self._pictures: dict[tuple[str, int], Any] = {}
         self._input_rows: list[ProfileRow] | None = None
 
-    @property
-    def n_outputs(self) -> int:
-        return len(self.recording.shapes) + (self.probe.points() is not None)
+    def measured(self, workforce: Workforce, *, progress: bool = False) -> TopologyProfile:
+        """The profile of the model as it is now, without an epoch."""
+        n_outputs = len(self.recording.shapes) + (self.probe.points() is not None)
+        outputs = track(self.outputs(), "Betti numbers of layers", show=progress, total=n_outputs)
+        return self.profile([self.read(outputs, epoch=None, workforce=workforce)])
 
     def outputs(self) -> Iterable[LayerOutput]:
         """Run the model; each layer output in order."""
@@ -347,15 +304,6 @@ class Meter:
         labels = None if self._labels is None else tuple(self._labels[self._drawn.numpy()].tolist())
         points = tuple((x, y, z) for x, y, z in picture.round(3).tolist())
         return CloudView(epoch, *key, labels, points, round(explained, 4))
-
-
-def _check_by(by: By, probe: Probe) -> None:
-    if by not in ("layer", "class", "filter"):
-        raise InputError(f"by = {by!r}", "'layer', 'class' or 'filter'", "pass by='class'")
-    if by == "class" and probe.labels is None:
-        raise InputError(
-            "a loader without class labels", "(inputs, labels [n])", "add them or pass by='layer'"
-        )
 
 
 def _convolutions(model: nn.Module) -> list[str] | str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,12 @@ from joblib.externals.loky import ProcessPoolExecutor
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError, require_count
+from unknot.core.keywords import spelled_out
 from unknot.nets.probe import probe_samples
 from unknot.nets.recording import PASS_BYTES
 from unknot.profiles.journal import joined, open_journal
-from unknot.profiles.meter import Meter, MeterSettings, Portion, Reading
+from unknot.profiles.meter import Meter, Portion, Reading
+from unknot.profiles.options import MonitorKeywords, MonitorOptions
 from unknot.profiles.profile import TopologyProfile
 from unknot.topology.batch import CloudCount, CountSettings, count_clouds, warm_up
 from unknot.topology.cloud import FloatArray
@@ -51,6 +52,7 @@ def _submitted(worker: Any, samples: list[FloatArray], settings: CountSettings) 
     return future
 
 
+@spelled_out(MonitorOptions)
 class Monitor:
     """Measures a model on a fixed probe set while it trains.
 
@@ -72,52 +74,33 @@ class Monitor:
     Args:
         model: watched; never changed.
         probe: samples, as the loader of `measure`.
-        every: record only epochs that are multiples of this.
-        out: a ``.jsonl`` or ``.parquet`` file to which every epoch is added as soon as it is measured.
-        resume: go on with an existing ``out`` at the scale that it was measured at; epoch 0 is not
-            measured again.
-        on_record: called with the profile of each measured epoch, in order, on the thread that calls
-            `record`; e.g. a writer of ``unknot.integrations``.
-        background: measure beside the training; False measures before `record` returns.
-        threads: of the engine.
-        settings: as of `measure`: layers, by, scale, tokens, after, max_dim, repeats, views, sensitivity.
+        options: the fields of `MonitorOptions`, each a keyword.
 
     Attributes:
         scale: of every row.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        probe: Iterable[Any] | Tensor,
-        *,
-        every: int = 1,
-        max_points: int = 1000,
-        seed: int = 0,
-        out: str | Path | None = None,
-        resume: bool = False,
-        on_record: Iterable[Callable[[TopologyProfile], None]] = (),
-        background: bool = True,
-        threads: int = 1,
-        **settings: Unpack[MeterSettings],
+        self, model: nn.Module, probe: Iterable[Any] | Tensor, **options: Unpack[MonitorKeywords]
     ) -> None:
-        self.every = require_count("every", every)
-        self._journal = None if out is None else open_journal(out, resume=resume)
+        chosen = MonitorOptions(**options)
+        self.every = chosen.every
+        self._journal = None if chosen.out is None else open_journal(chosen.out, resume=chosen.resume)
         earlier = self._journal.earlier if self._journal else None
-        if earlier is not None and earlier.scale is not None:
-            settings.setdefault("scale", earlier.scale)
+        if earlier is not None and earlier.scale is not None and chosen.scale == "auto":
+            chosen = replace(chosen, scale=earlier.scale)
         self._worker: Any = None
-        if background:
+        if chosen.background:
             self._started().submit(warm_up)  # the process starts while the scale is calibrated
-        drawn = probe_samples(probe, max_points=max_points, seed=seed)
-        self._meter = Meter(model, drawn, seed=seed, threads=threads, **settings)
+        samples = probe_samples(probe, max_points=chosen.max_points, seed=chosen.seed)
+        self._meter = Meter(model, samples, chosen, threads=chosen.threads)
         self.scale = self._meter.scale
         self._parts = [] if earlier is None else [earlier]
         if earlier is not None:
             joined([earlier, self._meter.profile([])])  # refuses other settings before any training
-        self._listeners = list(on_record)
-        held = sum(shape.bytes_of(len(self._meter.probe)) for shape in self._meter.recording.shapes)
-        self._background = background and held <= PASS_BYTES
+        self._listeners = list(chosen.on_record)
+        size = sum(shape.bytes_of(len(samples)) for shape in self._meter.recording.shapes)
+        self._background = chosen.background and size <= PASS_BYTES
         self._waiting: deque[_Waiting] = deque()
 
     def __enter__(self) -> Monitor:

@@ -1,0 +1,52 @@
+"""Options that are declared once, in a frozen dataclass, as plain keywords of all that take them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def spelled_out(options: type) -> Callable[[T], T]:
+    """Show the fields of ``options`` in place of ``**options``, in signature and docstring.
+
+    >>> @spelled_out(MeasureOptions)                                          # doctest: +SKIP
+    ... def measure(model, loader, **options: Unpack[MeasureKeywords]): ...
+
+    Args:
+        options: a dataclass whose docstring explains its fields under "Args:", as those that it inherits
+            from explain theirs.
+
+    Returns:
+        what mends a function, or a class by its ``__init__``. Where its docstring explains "options", the
+        explanations of the fields stand afterwards.
+    """
+
+    def mend(thing: T) -> T:
+        function: Any = thing.__init__ if isinstance(thing, type) else thing  # type: ignore[misc]
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        new = [
+            inspect.Parameter(field.name, keyword, default=field.default, annotation=field.type)
+            for field in fields(options)
+        ]
+        function.__signature__ = signature.replace(parameters=[*own, *new])
+        if thing.__doc__:  # there is none with python -OO
+            explained = "".join(_arguments(kind) for kind in reversed(options.__mro__))
+            entry = re.compile(r"^    options:.*\n(?: {5,}.*\n)*", re.MULTILINE)
+            thing.__doc__ = entry.sub(lambda _: explained, inspect.cleandoc(thing.__doc__) + "\n")
+        return thing
+
+    return mend
+
+
+def _arguments(kind: type) -> str:
+    """The lines under "Args:" of a class's own docstring."""
+    text = inspect.cleandoc(vars(kind).get("__doc__") or "") + "\n"
+    section = re.search(r"^Args:\n((?: {4}.*\n)+)", text, flags=re.MULTILINE)
+    return section[1] if section else ""

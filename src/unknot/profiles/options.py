@@ -1,0 +1,120 @@
+"""The options of measuring: declared, explained and checked here, for the library, callbacks and command.
+
+Each dataclass has a twin for type checkers, which know keywords by a TypedDict only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from unknot.core.errors import InputError, require_count
+from unknot.nets.follower import After
+from unknot.nets.recording import Tokens
+from unknot.profiles.clouds import By
+from unknot.profiles.profile import TopologyProfile
+from unknot.topology.scale import Scale, require_rule
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """Which layer outputs are measured, and how they become numbers.
+
+    Args:
+        layers: glob or globs over dotted module names; "*" is every leaf module, by filter every
+            convolution. The input is always measured too, except by filter or where it is whole numbers.
+        by: "class": one cloud a label; "layer": all samples together; "filter": one cloud each output
+            channel of every convolution, of all samples together.
+        scale: "auto" calibrates on the input, class by class, and holds that scale for all layers.
+            Where the input is whole numbers (tokens), the first layer takes its place.
+        tokens: what becomes of a sequence ``[n, t, d]``: "mean" over its tokens, the "first", the "last",
+            or "all" side by side.
+        after: for convolutions: "module", or the "activation" or "pooling" that follows.
+        max_points: samples measured at most, stratified by class and seeded.
+        max_dim: 1, or 2 for b2 as well.
+        repeats: 0, or how many subsamples give each row an interval; see `betti_interval`.
+        views: 0, or how many samples of each layer are kept in three dimensions for the report.
+        sensitivity: also measure the input over a grid of scales, for the report.
+        seed: of everything random: the samples, the scale, subsamples and views.
+    """
+
+    layers: str | Iterable[str] = "*"
+    by: By = "class"
+    scale: Scale | Literal["auto"] = "auto"
+    tokens: Tokens = "mean"
+    after: After = "module"
+    max_points: int = 1000
+    max_dim: int = 1
+    repeats: int = 0
+    views: int = 0
+    sensitivity: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layers, str):
+            object.__setattr__(self, "layers", tuple(self.layers))  # a generator could be read once only
+        if self.by not in ("layer", "class", "filter"):
+            raise InputError(f"by = {self.by!r}", "'layer', 'class' or 'filter'", "pass by='class'")
+        if self.scale != "auto":
+            require_rule(self.scale, "'auto'")
+        if self.max_dim not in (1, 2):
+            raise InputError(f"max_dim = {self.max_dim!r}", "1 or 2", "pass 2 for b2 as well")
+        for name in ("repeats", "views", "seed"):
+            require_count(name, getattr(self, name), minimum=0)
+
+
+class MeasureKeywords(TypedDict, total=False):
+    """The fields of `MeasureOptions`."""
+
+    layers: str | Iterable[str]
+    by: By
+    scale: Scale | Literal["auto"]
+    tokens: Tokens
+    after: After
+    max_points: int
+    max_dim: int
+    repeats: int
+    views: int
+    sensitivity: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class MonitorOptions(MeasureOptions):
+    """What is measured while a model trains, how often, and what becomes of it.
+
+    Args:
+        every: record only epochs that are multiples of this.
+        out: a ``.jsonl`` or ``.parquet`` file to which every epoch is added as soon as it is measured.
+        resume: go on with an existing ``out`` at the scale that it was measured at; epoch 0 is not
+            measured again. A callback does so by itself where its training goes on from a checkpoint.
+        on_record: functions that are called with the profile of each measured epoch, in order, on the
+            thread that trains; e.g. a writer of ``unknot.integrations``.
+        background: measure in a process beside the training; False measures while the training waits.
+        threads: of the engine; 0 takes one a core.
+    """
+
+    every: int = 1
+    out: str | Path | None = None
+    resume: bool = False
+    on_record: Iterable[Callable[[TopologyProfile], None]] = ()
+    background: bool = True
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("every", self.every)
+        object.__setattr__(self, "on_record", tuple(self.on_record))
+
+
+class MonitorKeywords(MeasureKeywords, total=False):
+    """The fields of `MonitorOptions`."""
+
+    every: int
+    out: str | Path | None
+    resume: bool
+    on_record: Iterable[Callable[[TopologyProfile], None]]
+    background: bool
+    threads: int

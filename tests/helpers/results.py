@@ -55,7 +55,7 @@ def full_profile(layers: tuple[str, ...] = ("input", "act1", "out"), epochs: int
         base,
         rows=(*base.rows[:-1], last),
         accuracy=tuple(EpochAccuracy(e, 0.5 + e / 10, None if e % 2 else e / 10) for e in range(epochs)),
-        settings={"by": "class", "layers": ("act*",), "tokens": "mean", "max_points": 1000},
+        settings={"by": "class", "layers": ("act*",), "tokens": "mean", "samples": 600},
         notes=("norm2 never ran",),
         views=tuple(views),
         sensitivity=Sensitivity((*knn, *rips), uk.Scale(k=14, hops=2)),

@@ -142,6 +142,7 @@ def test_outputs_that_are_no_scores_are_refused(head: str) -> None:
         uk.nets.train(model, inputs, labels)
     with pytest.raises(uk.InputError, match="a classifier that returns"):
         uk.score_filters(model, [(inputs, labels)], criterion="taylor")
+    assert uk.nets.train(model, inputs, labels, epochs=0).loss == ()  # nothing is asked of it
     (measured,) = uk.measure(model, [(inputs, labels)], layers="conv", by="layer").accuracy
     assert measured.probe is None
 

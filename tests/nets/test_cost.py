@@ -9,6 +9,7 @@ from torch import nn
 
 from unknot.activations.folds import ZFold
 from unknot.core.errors import InputError
+from unknot.core.files import typed
 from unknot.nets import timing
 from unknot.nets.cost import (
     Cost,
@@ -50,9 +51,9 @@ def test_the_latency_of_the_example_is_that_of_its_batch_size() -> None:
 
 def test_a_cost_comes_back_from_its_record() -> None:
     cost = measure_cost(nn.Linear(4, 4), torch.randn(3, 4), repeats=1)
-    assert Cost.from_record(asdict(cost)) == cost
+    assert typed(Cost, asdict(cost)) == cost
     old = {k: v for k, v in asdict(cost).items() if k not in ("latencies", "activation_bytes")}
-    assert Cost.from_record(old).macs == cost.macs  # written by an earlier version
+    assert typed(Cost, old).macs == cost.macs  # written by an earlier version
 
 
 class Steps(nn.Module):
@@ -76,6 +77,23 @@ def test_activation_memory_by_hand() -> None:
         # Parameters and input are no activations.
         assert peak_activation_bytes(nn.Linear(1000, 10), x) == 4 * 10
         assert peak_activation_bytes(nn.Sequential(*[nn.Linear(1000, 1000)] * 3), x) == 4 * 2000
+
+
+def test_counting_takes_any_precision_and_needs_no_preparation() -> None:
+    """A net in training mode, with gradients, and an example of another type than its weights."""
+    model = nn.Sequential(nn.Linear(10, 20), nn.Dropout(0.5), nn.Linear(20, 5)).train()
+    x = torch.randn(3, 10)
+    with torch.no_grad():
+        expected = peak_activation_bytes(model.eval(), x)
+    assert expected == 4 * 3 * (20 + 5)
+    for example in (x, x.double(), x.half()):
+        assert peak_activation_bytes(model.train(), example) == expected
+        assert count_macs(model, example) == 3 * (10 * 20 + 20 * 5) == 3 * count_macs(model, example[:1])
+    assert model.training
+    assert count_macs(model.bfloat16(), x) == 3 * (10 * 20 + 20 * 5)
+    assert peak_activation_bytes(model, x) == expected // 2
+    with pytest.raises(InputError, match=r"a batch of shape \(3, 11\)"):
+        count_macs(model, torch.randn(3, 11))
 
 
 def test_activation_memory_is_the_same_every_time_and_halves_with_the_batch() -> None:

@@ -105,7 +105,7 @@ def test_intervals_are_drawn_and_explained(tmp_path: Path) -> None:
 def test_how_it_was_measured_is_on_the_page(tmp_path: Path) -> None:
     text = " ".join(page(tmp_path, full_profile()).text.split())
     for shown in (
-        "One cloud for eachclass", "Layersact*", "Tokensmean", "Points at most1000", "Seed4711",
+        "One cloud for eachclass", "Layersact*", "Tokensmean", "Samples600", "Seed4711",
         "norm2 never ran", "constant (out)", "inputk = 14 nearest neighbours, hops = 2 determined",
         "before training", "accuracy on the measured samples", "accuracy given by the caller",
     ):  # fmt: skip
@@ -293,3 +293,14 @@ def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="missing"):
         load_result(tmp_path / "missing.sqlite")
     assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "folder.jsonl").mkdir()
+    for read in (load_result, uk.profiles.read_profile):
+        for folder in (tmp_path, tmp_path / "folder.jsonl"):
+            with pytest.raises(
+                uk.InputError, match="which is a folder: expected a file; name one"
+            ) as caught:
+                read(folder)
+            assert str(folder) in str(caught.value) and "\n" not in str(caught.value)

@@ -91,16 +91,16 @@ def doctor_command(seed: Seed = 0, as_json: Json = False, debug: Debug = False) 
     """Versions, and a self-test against known answers."""
     from unknot.cli.doctor import examine
 
-    found = examine(seed)
+    examination = examine(seed)
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(examination))
     else:
         print_table(
             "unknot doctor",
             ["", ""],
-            [*found.versions.items(), *found.engine.items(), *found.checks.items()],
+            [*examination.versions.items(), *examination.engine.items(), *examination.checks.items()],
         )
-    if not found.healthy:
+    if not examination.healthy:
         raise typer.Exit(1)
 
 

@@ -63,8 +63,8 @@ def examine(seed: int = 0) -> Examination:
             0,
         )
     checks = {
-        what: "ok" if found == expected else f"{found}, expected {expected}"
-        for what, (found, expected) in answers.items()
+        what: "ok" if answer == expected else f"{answer}, expected {expected}"
+        for what, (answer, expected) in answers.items()
     }
     engine = {name: str(value) for name, value in info.items()}
     return Examination(versions, engine, checks)
@@ -74,8 +74,8 @@ def _edge_differences(seed: int) -> int:
     points = np.random.default_rng(seed).normal(size=(200, 3))
     distances = np.sqrt(((points[:, None] - points[None]) ** 2).sum(axis=2))
     expected = {(int(i), int(j)) for i, j in np.argwhere(distances <= 0.7) if i < j}
-    found = {(int(i), int(j)) for i, j in rips_graph(points, radius=0.7).edges()}
-    return len(expected ^ found)
+    edges = {(int(i), int(j)) for i, j in rips_graph(points, radius=0.7).edges()}
+    return len(expected ^ edges)
 
 
 def _disagreements(variant: str, seed: int) -> int:
@@ -89,8 +89,8 @@ def _disagreements(variant: str, seed: int) -> int:
             max_dim = 1 + i % 2
             points = rng.normal(size=(120 // max_dim, 2 + i % 5))
             radius = float(rng.uniform(0.3, 1.2))
-            found = betti_numbers(rips_graph(points, radius=radius), max_dim=max_dim).values
-            wrong += found != persistence(points, max_dim=max_dim, max_radius=2.0).betti_at(radius)
+            betti = betti_numbers(rips_graph(points, radius=radius), max_dim=max_dim).values
+            wrong += betti != persistence(points, max_dim=max_dim, max_radius=2.0).betti_at(radius)
     finally:
         _native.use_variant(before)
     return wrong

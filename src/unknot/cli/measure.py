@@ -92,7 +92,8 @@ def measure_command(
     """
     drawn = report is not None or out is not None  # the page shows more than the numbers
     options = MeasureOptions(
-        layers="*" if layers == ["*"] else layers, by=cast(By, by), scale=flagged_scale(knn, hops, radius) or "auto",
+        layers="*" if layers == ["*"] else layers, by=cast(By, by),
+        scale=flagged_scale(knn, hops, radius) or "auto",
         tokens=cast(Tokens, tokens), after=cast(After, after), max_points=max_points, max_dim=max_dim,
         repeats=repeats, views=300 if drawn else 0, sensitivity=drawn, seed=seed,
     )  # fmt: skip
@@ -136,7 +137,7 @@ def _trained(
     meter = Meter(net, probe, options)
     with Workforce(cluster=cluster) as workforce:
         train_first(net, data, epochs, options.seed)
-        return meter.measured(workforce, progress=True)
+        return meter.measure_once(workforce, progress=True)
 
 
 def _watched(
@@ -159,12 +160,13 @@ def _print_profile(what: str, profile: TopologyProfile) -> None:
         _print_filters(title, profile)
     else:
         epochs = _shown(profile.epochs())
-        at = {(r.epoch, r.layer, r.call, r.label): r for r in profile.rows}
+        row_of = {(r.epoch, r.layer, r.call, r.label): r for r in profile.rows}
         keys = list(dict.fromkeys((r.layer, r.call, r.label) for r in profile.rows))
         columns = ["(b0, b1)"] if epochs == [None] else [f"epoch {epoch}" for epoch in epochs]
         rows = [
-            (layer, call, "all" if label is None else label, at[epochs[-1], layer, call, label].n_points,
-             *(_cell(at.get((epoch, layer, call, label))) for epoch in epochs))
+            (layer, call, "all" if label is None else label,
+             row_of[epochs[-1], layer, call, label].n_points,
+             *(_cell(row_of.get((epoch, layer, call, label))) for epoch in epochs))
             for layer, call, label in keys
         ]  # fmt: skip
         print_table(title, ["layer", "call", "class", "n", *columns], rows)
@@ -182,12 +184,12 @@ def _print_filters(title: str, profile: TopologyProfile) -> None:
     for row in profile.rows:
         layers.setdefault((row.layer, row.call), []).append(row)
     rows = []
-    for (layer, call), found in layers.items():
-        b0, b1 = sorted(r.b0 for r in found), sorted(r.b1 for r in found)
-        dead = sum(r.n_points == 1 for r in found)
-        middle = len(found) // 2
+    for (layer, call), filters in layers.items():
+        b0, b1 = sorted(r.b0 for r in filters), sorted(r.b1 for r in filters)
+        dead = sum(r.n_points == 1 for r in filters)
+        middle = len(filters) // 2
         rows.append((
-            layer, call, len(found), dead, f"{b0[middle]} [{b0[0]} to {b0[-1]}]",
+            layer, call, len(filters), dead, f"{b0[middle]} [{b0[0]} to {b0[-1]}]",
             f"{b1[middle]} [{b1[0]} to {b1[-1]}]",
         ))  # fmt: skip
     columns = ["layer", "call", "filters", "constant", "b0, median [range]", "b1, median [range]"]

@@ -60,21 +60,21 @@ def betti_command(
     cloud = load_points(file)
     everything = make_cloud(cloud.points)  # a point that occurs in two classes counts once here
     clouds = {"all": everything.points} | {str(c): cloud.of_class(c).points for c in cloud.classes()}
-    found = {
+    betti = {
         name: betti_numbers(scale_graph(points, scale), max_dim=max_dim, time_budget=time_budget)
         for name, points in clouds.items()
     }
     if as_json:
         print_json(
             {
-                "betti": {name: list(b.values) for name, b in found.items()},
-                "n": {name: b.n_points for name, b in found.items()},
+                "betti": {name: list(numbers.values) for name, numbers in betti.items()},
+                "n": {name: numbers.n_points for name, numbers in betti.items()},
                 "scale": asdict(scale),
             }
         )
         return
     columns = ["cloud", "n", *(f"b{d}" for d in range(max_dim + 1))]
-    rows = [[name, b.n_points, *b.values] for name, b in found.items()]
+    rows = [[name, numbers.n_points, *numbers.values] for name, numbers in betti.items()]
     print_table(f"Betti numbers of {file.name} at {scale}", columns, rows)
 
 
@@ -106,14 +106,14 @@ def shape_command(
     if out.suffix != ".npz":
         raise InputError(f"--out {out}", "a file that ends in .npz", f"pass {out.with_suffix('.npz')}")
     require_writable(out, "--out")
-    made = make_shape(name, noise=noise, seed=seed, **sizes)
-    arrays: dict[str, Any] = {f"betti_{label}": values for label, values in made.betti.items()}
-    write_file(out, lambda path: np.savez(path, points=made.points, labels=made.labels, **arrays))
+    shape = make_shape(name, noise=noise, seed=seed, **sizes)
+    arrays: dict[str, Any] = {f"betti_{label}": values for label, values in shape.betti.items()}
+    write_file(out, lambda path: np.savez(path, points=shape.points, labels=shape.labels, **arrays))
     if as_json:
-        betti_of = {str(label): list(values) for label, values in made.betti.items()}
-        print_json({"shape": name, "n": len(made.points), "betti": betti_of, "file": str(out)})
+        betti_of = {str(label): list(values) for label, values in shape.betti.items()}
+        print_json({"shape": name, "n": len(shape.points), "betti": betti_of, "file": str(out)})
         return
-    rows = [(label, int((made.labels == label).sum()), str(b)) for label, b in made.betti.items()]
+    rows = [(label, int((shape.labels == label).sum()), str(b)) for label, b in shape.betti.items()]
     print_table(f"{out}: {name}, seed {seed}", ["class", "n", "true Betti numbers"], rows)
 
 

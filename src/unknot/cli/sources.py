@@ -68,14 +68,14 @@ def load_batches(spec: str, *, seed: int = 0) -> LabelledData | Iterable[Any]:
     """
     if ":" not in spec:
         return load_data(spec, seed=seed)
-    made = _call(spec, "--data")
-    if _is_pair(made):
-        return _hold_out(spec, made[0], made[1], seed)
-    if not isinstance(made, Iterable) or isinstance(made, (str, bytes)):
+    data = _call(spec, "--data")
+    if _is_pair(data):
+        return _hold_out(spec, data[0], data[1], seed)
+    if not isinstance(data, Iterable) or isinstance(data, (str, bytes)):
         raise InputError(
-            f"--data {spec} returning {type(made).__name__}", "(inputs, labels) or a loader", "return one"
+            f"--data {spec} returning {type(data).__name__}", "(inputs, labels) or a loader", "return one"
         )
-    return made
+    return data
 
 
 def load_model(
@@ -137,8 +137,8 @@ class StudyNet:
 
     def __call__(self, data: LabelledData, activation: Callable[[], nn.Module]) -> nn.Module:
         if ":" in self.name:
-            made: nn.Module = load_factory(self.name, "--net")(data, activation)
-            return made
+            model: nn.Module = load_factory(self.name, "--net")(data, activation)
+            return model
         if data.inputs.ndim != 4:
             raise InputError(
                 f"--net {self.name} with samples of shape {tuple(data.inputs.shape[1:])}",
@@ -172,17 +172,17 @@ class OwnActivation:
     name: str
 
     def __call__(self) -> nn.Module:
-        found = load_factory(self.name, "--activations")
-        if not isinstance(found, type) and _takes_a_tensor(found):
-            return _Function(found)
-        made = found()
-        if not isinstance(made, nn.Module):
+        factory = load_factory(self.name, "--activations")
+        if not isinstance(factory, type) and _takes_a_tensor(factory):
+            return _Function(factory)
+        activation = factory()
+        if not isinstance(activation, nn.Module):
             raise InputError(
-                f"--activations {self.name} making a {type(made).__name__}",
+                f"--activations {self.name} making a {type(activation).__name__}",
                 "a torch.nn.Module",
                 "name a module class, its factory or a function of a tensor",
             )
-        return made
+        return activation
 
 
 def study_activation(name: str) -> Callable[[], nn.Module]:
@@ -227,16 +227,16 @@ def load_factory(spec: str, flag: str) -> Callable[..., Any]:
     module_name, _, name = spec.partition(":")
     sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(importlib.import_module(module_name), name)
+        factory = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"{flag} {spec} ({error})", "an importable package.module:factory", "check both names"
         ) from None
     finally:
         sys.path.pop(0)
-    if not callable(found):
-        raise InputError(f"{flag} {spec}", "a function or class", f"got {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
+    if not callable(factory):
+        raise InputError(f"{flag} {spec}", "a function or class", f"got {type(factory).__name__}")
+    return factory  # type: ignore[no-any-return]
 
 
 def _call(spec: str, flag: str) -> Any:
@@ -258,22 +258,22 @@ def _names_images(spec: str) -> bool:
     return "/" in spec and ":" not in spec and not Path(spec).suffix
 
 
-def _is_pair(made: Any) -> bool:
+def _is_pair(returned: Any) -> bool:
     """(inputs, labels), and no list of two batches."""
     return (
-        isinstance(made, (tuple, list))
-        and len(made) == 2
-        and all(hasattr(part, "__len__") and not isinstance(part, (dict, tuple)) for part in made)
+        isinstance(returned, (tuple, list))
+        and len(returned) == 2
+        and all(hasattr(part, "__len__") and not isinstance(part, (dict, tuple)) for part in returned)
     )
 
 
 def _hold_out(name: str, inputs: Any, labels: Any, seed: int) -> LabelledData:
-    found, classes = np.asarray(inputs), np.asarray(labels)
-    if found.dtype.kind not in "fiub" or classes.dtype.kind not in "fiub":
-        raise InputError(f"data {name} of types {found.dtype} and {classes.dtype}",
+    values, classes = np.asarray(inputs), np.asarray(labels)
+    if values.dtype.kind not in "fiub" or classes.dtype.kind not in "fiub":
+        raise InputError(f"data {name} of types {values.dtype} and {classes.dtype}",
                          "numbers, and labels 0, 1, 2, ...", "encode them")  # fmt: skip
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused below
-        x = torch.from_numpy(found.astype(np.float32))
+        x = torch.from_numpy(values.astype(np.float32))
         y = torch.from_numpy(classes.astype(np.int64))
     if x.ndim < 2 or y.shape != x.shape[:1] or len(x) < 10:
         raise InputError(

@@ -211,3 +211,16 @@ def record_kind(path: str | Path) -> str:
         return str(record.get("unknot", ""))
     except DAMAGED:
         return ""
+
+
+def require_file(path: str | Path) -> None:
+    """Refuse what is no file to read.
+
+    Raises:
+        InputError: it is a folder.
+        FileNotFoundError: there is nothing.
+    """
+    if Path(path).is_dir():
+        raise InputError(f"{path}, which is a folder", "a file", "name one of those in it")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"file {path}: expected a readable file; check the path")

@@ -82,15 +82,15 @@ class TopologyCallback(_Callback):  # type: ignore[misc]  # not known before it 
         if not trainer.is_global_zero:
             return
         self._latest = trainer.callback_metrics.get(self._watch.metric)
-        done = trainer.current_epoch
-        self._steps = {done: trainer.global_step}
+        epochs_done = trainer.current_epoch
+        self._steps = {epochs_done: trainer.global_step}
         progress = trainer.fit_loop.epoch_loop.batch_progress
-        if progress.current.processed and not (progress.is_last_batch and done):
-            done += 0.5  # of a checkpoint within an epoch
+        if progress.current.processed and not (progress.is_last_batch and epochs_done):
+            epochs_done += 0.5  # of a checkpoint within an epoch
         changes: MonitorKeywords = {"out": None} if trainer.fast_dev_run else {}
         if self._log:
             changes["on_record"] = [*self._watch.options.on_record, _Logger(trainer, self._steps)]
-        self._watch.begin(model, self._samples(trainer), done, **changes)
+        self._watch.begin(model, self._samples(trainer), epochs_done, **changes)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: nn.Module) -> None:
         if not trainer.is_global_zero:

@@ -32,7 +32,7 @@ class MlflowWriter:
 
     Args:
         run_id: of the run; None takes the one that is active at the first call.
-        artifact: also log everything as ``profile.json``, for `unknot.read_profile`, when closed.
+        artifact: also log everything as ``profile.json``, for `read_profile`, when closed.
     """
 
     def __init__(self, run_id: str | None = None, *, artifact: bool = False) -> None:

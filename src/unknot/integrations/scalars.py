@@ -18,9 +18,9 @@ def named_scalars(profile: TopologyProfile) -> dict[int, dict[str, float]]:
     >>> named_scalars(profile)[3]["topology/act1/b0/1"]                    # doctest: +SKIP
     9.0
     """
-    found: defaultdict[int, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+    epochs: defaultdict[int, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     for row in profile.rows:
-        numbers = found[row.epoch or 0]
+        numbers = epochs[row.epoch or 0]
         name = f"topology/{row.layer}" + (f"-{row.call}" if row.call else "")
         part = "filters" if row.filter is not None else "all" if row.label is None else str(row.label)
         for dimension, betti in enumerate((row.b0, row.b1, row.b2)):
@@ -30,5 +30,5 @@ def named_scalars(profile: TopologyProfile) -> dict[int, dict[str, float]]:
     for accuracy in profile.accuracy:
         for key, value in (("probe", accuracy.probe), ("given", accuracy.given)):
             if value is not None:
-                found[accuracy.epoch or 0][f"topology/{key}_accuracy"] = value
-    return {epoch: dict(numbers) for epoch, numbers in found.items()}
+                epochs[accuracy.epoch or 0][f"topology/{key}_accuracy"] = value
+    return {epoch: dict(numbers) for epoch, numbers in epochs.items()}

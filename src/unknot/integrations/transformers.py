@@ -32,7 +32,7 @@ class TopologyCallback(_Callback):  # type: ignore[misc]  # imported on demand
     were. An epoch's number is how many epochs were trained; the last one, which ``max_steps`` may cut
     short, is recorded whatever ``every`` is. Only the first process measures. A training that goes on
     from a checkpoint goes on with its ``out`` file. A Trainer tells its callbacks nothing of an error:
-    `close` then ends the thread that measures.
+    `close` then ends the process that measures.
 
     Args:
         probe: a data set of the kind that the Trainer takes, batched by the Trainer's collator; or a

@@ -16,9 +16,8 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
 from unknot.core.errors import InputError, require_count
-from unknot.core.files import typed
 from unknot.nets.probe import tensors_of
-from unknot.nets.running import as_it_was, placed
+from unknot.nets.running import as_it_was, call_model, placed
 from unknot.nets.timing import Latency, Speed, latency_of, speed_of, time_in_turns
 
 BATCH_SIZES = (1, 64)
@@ -54,11 +53,6 @@ class Cost:
     activation_bytes: int | None = None
     latencies: tuple[Latency, ...] = ()
 
-    @classmethod
-    def from_record(cls, record: dict[str, Any]) -> Cost:
-        """From what `dataclasses.asdict` gave, by way of JSON."""
-        return typed(cls, record)
-
 
 @dataclass(frozen=True)
 class CostComparison:
@@ -79,7 +73,7 @@ class CostComparison:
         where = f"on {self.after.device}"
         if self.after.device == "cpu":
             where += f", {self.after.threads} thread" + "s" * (self.after.threads != 1)
-        parts = [
+        sentences = [
             f"at batch {speed.batch_size} it takes {speed}"
             if speed.faster
             else f"at batch {speed.batch_size} the timings scatter too much to tell: {speed}"
@@ -87,12 +81,12 @@ class CostComparison:
             else f"at batch {speed.batch_size} it is not faster: {speed}"
             for speed in self.speeds
         ]
-        told = f"Against the original, {where}: {'; '.join(parts)}."
+        timings = f"Against the original, {where}: {'; '.join(sentences)}."
         if all(speed.faster or speed.undecided for speed in self.speeds):
-            return told
+            return timings
         share = self.after.macs / self.before.macs if self.before.macs else 1.0
         return (
-            f"{told} It has {share:.0%} of the multiply-accumulates, but where the time goes into "
+            f"{timings} It has {share:.0%} of the multiply-accumulates, but where the time goes into "
             "calling many small operations or moving data, fewer of them save none."
         )
 
@@ -136,9 +130,13 @@ def compare_cost(
 
 
 def count_macs(model: nn.Module, example: Tensor) -> int:
-    """Multiply-accumulates of convolutions and matrix products in one forward pass in eval mode."""
+    """Multiply-accumulates of convolutions and matrix products in one forward pass in eval mode.
+
+    Of the whole batch ``example`` ``[n, ...]``: pass one sample for those of one. It is moved to the
+    model's device and precision.
+    """
     with as_it_was(model), FlopCounterMode(display=False) as counter:
-        model(example)
+        call_model(model, placed(example, model))
     return int(counter.get_total_flops()) // 2
 
 
@@ -187,18 +185,27 @@ def batch_of(example: Tensor, size: int) -> Tensor:
 
 
 def peak_activation_bytes(model: nn.Module, example: Tensor) -> int:
-    """The most that the tensors made during ``model(example)`` hold at one time, without gradients.
+    """The most bytes that the tensors of one forward pass hold at one time, in eval mode, no gradients.
 
     On a GPU what the allocator reports, workspaces included. On the CPU every operation's results are
     followed until they are freed: the same number on every machine, but without what a kernel takes for
     itself, and with the fused folds counted as the operations that they stand for.
+
+    Args:
+        example: a batch ``[n, ...]``; it is moved to the model's device and precision, which counts not.
     """
+    (example,) = tensors_of(placed(example, model))
+    with as_it_was(model):
+        return _peak_bytes(model, example)
+
+
+def _peak_bytes(model: nn.Module, example: Tensor) -> int:
     if example.is_cuda:
         torch.cuda.synchronize(example.device)
         torch.cuda.reset_peak_memory_stats(example.device)
-        held = torch.cuda.memory_allocated(example.device)
+        before = torch.cuda.memory_allocated(example.device)
         result = model(example)
-        peak = int(torch.cuda.max_memory_allocated(example.device)) - held
+        peak = int(torch.cuda.max_memory_allocated(example.device)) - before
         del result
         return peak
     known = [example, *model.parameters(), *model.buffers()]

@@ -64,13 +64,13 @@ def keep_apart(data: LabelledData, *, share: float = SHARE, seed: int = 0) -> La
     labels = data.labels.cpu()[order]
     apart = torch.zeros(len(labels), dtype=torch.bool)
     for label in set(labels.tolist()):
-        at = (labels == label).nonzero().flatten()
-        apart[at[: round(share * len(at))]] = True
-    left, kept = (order[mask].sort().values.to(data.labels.device) for mask in (~apart, apart))
+        members = (labels == label).nonzero().flatten()
+        apart[members[: round(share * len(members))]] = True
+    training, held_out = (order[mask].sort().values.to(data.labels.device) for mask in (~apart, apart))
     return replace(
         data,
-        inputs=data.inputs[left],
-        labels=data.labels[left],
-        test_inputs=data.inputs[kept],
-        test_labels=data.labels[kept],
+        inputs=data.inputs[training],
+        labels=data.labels[training],
+        test_inputs=data.inputs[held_out],
+        test_labels=data.labels[held_out],
     )

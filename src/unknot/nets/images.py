@@ -97,9 +97,9 @@ def _digits(split: str) -> Decoded:
 
 def _cached(name: str, split: str) -> Decoded:
     """Pixels mapped from the cache; filled first where it lacks them or the source has changed."""
-    source, mark = _source(name, split)
+    source, version = _source(name, split)
     home = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "unknot")
-    key = hashlib.sha256(f"{source} {split} {mark}".encode()).hexdigest()[:20]
+    key = hashlib.sha256(f"{source} {split} {version}".encode()).hexdigest()[:20]
     folder = home / "images" / f"{Path(name).name}-{split}-{key}"
     if not folder.is_dir():
         table = _table(name, source, split)
@@ -134,8 +134,8 @@ def _source(name: str, split: str) -> tuple[str, str]:
     for folder in ([Path(data) / name] if data else []) + [Path(name)]:
         for path in (folder / f"{split}.parquet", folder / split):
             if path.exists():
-                found = path.stat()
-                return str(path.resolve()), f"{found.st_size} {found.st_mtime_ns}"
+                status = path.stat()
+                return str(path.resolve()), f"{status.st_size} {status.st_mtime_ns}"
     if "/" in name and not Path(name).is_absolute():
         return f"hub:{name}", ""
     raise InputError(
@@ -192,13 +192,13 @@ def _keep(folder: Path, decoded: Decoded) -> None:
     pixels, labels, classes = decoded
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".decoding-") as temporary:
-        made = Path(temporary) / "set"
-        made.mkdir()
-        _save(made / "pixels.npy", pixels)
-        _save(made / "labels.npy", labels)
-        (made / "classes.json").write_text(json.dumps(classes), encoding="utf-8")
+        unfinished = Path(temporary) / "set"
+        unfinished.mkdir()
+        _save(unfinished / "pixels.npy", pixels)
+        _save(unfinished / "labels.npy", labels)
+        (unfinished / "classes.json").write_text(json.dumps(classes), encoding="utf-8")
         try:
-            made.rename(folder)
+            unfinished.rename(folder)
         except OSError:
             if not folder.is_dir():  # else another process was first
                 raise

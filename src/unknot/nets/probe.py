@@ -90,8 +90,8 @@ def _rows(tensor: Tensor, start: int, end: int) -> Tensor:
     return tensor[start:end]
 
 
-def _row(tensor: Tensor, at: int) -> Tensor:
-    return tensor[at].clone()  # a view would keep its whole batch in memory
+def _row(tensor: Tensor, number: int) -> Tensor:
+    return tensor[number].clone()  # a view would keep its whole batch in memory
 
 
 class _Sieve:
@@ -118,7 +118,7 @@ class _Sieve:
             self.seen[label] += 1
             rows = self.kept[label]
             if key < self.threshold or not rows or key < rows[0][0]:
-                rows.append((key, self.position, map_tensors(inputs, partial(_row, at=i))))
+                rows.append((key, self.position, map_tensors(inputs, partial(_row, number=i))))
             self.position += 1
         if sum(map(len, self.kept.values())) > 4 * self.max_points:
             keys = sorted(key for rows in self.kept.values() for key, *_ in rows)
@@ -217,8 +217,8 @@ def _checked(inputs: Any, batch: Any) -> Inputs:
 
 def _class_labels(labels: Any, n: int) -> Tensor | None:
     """int64 ``[n]``; None for targets that are no classes (regression, masks, one-hot rows)."""
-    found = labels if isinstance(labels, Tensor) else torch.as_tensor(np.asarray(labels))
-    if found.shape == (n, 1):
-        found = found[:, 0]
-    whole = not found.is_floating_point() or bool((found == found.round()).all())
-    return found.long().cpu() if found.shape == (n,) and whole else None
+    classes = labels if isinstance(labels, Tensor) else torch.as_tensor(np.asarray(labels))
+    if classes.shape == (n, 1):
+        classes = classes[:, 0]
+    whole = not classes.is_floating_point() or bool((classes == classes.round()).all())
+    return classes.long().cpu() if classes.shape == (n,) and whole else None

@@ -69,16 +69,16 @@ def time_in_turns(
         cuda: the calls queue work on a GPU, to be timed by its own events.
     """
     timed = _timed_on_gpu if cuda else _timed
-    taken: list[list[float]] = [[] for _ in calls]
+    milliseconds: list[list[float]] = [[] for _ in calls]
     start = time.perf_counter()
-    for done in range(-(repeats // 10) - 1, repeats):
-        if done >= 10 and time.perf_counter() - start > LIMIT_S:
+    for turn in range(-(repeats // 10) - 1, repeats):
+        if turn >= 10 and time.perf_counter() - start > LIMIT_S:
             break
-        for call, times in zip(calls, taken, strict=True):
+        for call, times in zip(calls, milliseconds, strict=True):
             elapsed = timed(call)
-            if done >= 0:
+            if turn >= 0:
                 times.append(elapsed)
-    return taken
+    return milliseconds
 
 
 def latency_of(batch_size: int, times: Sequence[float]) -> Latency:

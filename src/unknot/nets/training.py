@@ -128,7 +128,8 @@ def train(
             "as many of both, not none",
             "pass one label for each input",
         )
-    require_classifier(model, inputs, labels)
+    if epochs:
+        require_classifier(model, inputs, labels)
     batches = batches_an_epoch(len(inputs), batch_size)
     data = LabelledData("", inputs, labels, inputs[:0], labels[:0])
     steps = descend(model, data, learning_rate=learning_rate, batch_size=batch_size, seed=seed)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unknot.core.errors import InputError, import_package
-from unknot.core.files import DAMAGED, read_record, write_file, write_record, write_text
+from unknot.core.files import DAMAGED, read_record, require_file, write_file, write_record, write_text
 from unknot.core.memory import require_memory
 from unknot.profiles.profile import TopologyProfile, parse_profile
 
@@ -33,8 +33,8 @@ class Journal:
         resume: go on with an existing file, whose scale has to be the same.
 
     Raises:
-        InputError: the file exists, or is none that can be gone on with.
-        InputError: another process has made the file since.
+        InputError: the file exists, is none that can be gone on with, or was made by another process
+            since.
         OSError: it cannot be written, e.g. a full disk; what was written before stays as it was.
     """
 
@@ -102,10 +102,11 @@ def read_profile(path: str | Path) -> TopologyProfile:
     """Read a profile in any of the formats.
 
     Raises:
-        InputError: damaged, foreign, or of another suffix.
+        InputError: damaged, foreign, a folder, or of another suffix.
         FileNotFoundError: there is no such file.
     """
     path = Path(path)
+    require_file(path)
     if path.suffix == ".json":
         return read_record(path, "profile", parse_profile)
     readers: dict[str, Callable[[Path], TopologyProfile]] = {
@@ -113,8 +114,6 @@ def read_profile(path: str | Path) -> TopologyProfile:
     }  # fmt: skip
     if path.suffix not in readers:
         raise InputError(f"file {path}", f"one of {', '.join(FORMATS)}", "pass a profile's file")
-    if not path.is_file():
-        raise FileNotFoundError(f"file {path}: expected a readable file; check the path")
     try:
         return readers[path.suffix](path)
     except InputError:
@@ -198,7 +197,7 @@ def _append(path: Path, text: str) -> None:
 def _read_lines(path: Path) -> TopologyProfile:
     header: dict[str, Any] | None = None
     parts: list[dict[str, Any]] = []
-    held: dict[str, list[Any]] = {"row": [], "view": []}
+    pending: dict[str, list[Any]] = {"row": [], "view": []}
     for text in path.read_text(encoding="utf-8").splitlines():
         try:
             line = json.loads(text)
@@ -209,14 +208,15 @@ def _read_lines(path: Path) -> TopologyProfile:
             if line.pop("unknot") != JOURNAL:
                 raise KeyError("unknot")
             header = line
-        elif kind in held:
-            held[kind].append(line)
+        elif kind in pending:
+            pending[kind].append(line)
         else:
             if kind == "epoch":
-                if line.pop("rows") != len(held["row"]):
+                if line.pop("rows") != len(pending["row"]):
                     raise ValueError(f"epoch {line['epoch']} lacks rows")
-                parts.append({**header, "rows": held["row"], "views": held["view"], "accuracy": [line]})
-            held = {"row": [], "view": []}
+                rows, views = pending["row"], pending["view"]
+                parts.append({**header, "rows": rows, "views": views, "accuracy": [line]})
+            pending = {"row": [], "view": []}
     if header is None:
         raise ValueError("no header")
     return joined(parse_profile(part) for part in parts or [{**header, "rows": []}])

@@ -1,4 +1,4 @@
-"""measure: the Betti numbers of what the layers of a model return."""
+"""The Betti numbers of what the layers of a model return, once or again and again."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def measure(
     probe = probe_samples(loader, max_points=chosen.max_points, seed=chosen.seed)
     meter = Meter(model, probe, chosen)
     with Workforce(cluster=cluster) as workforce:
-        return meter.measured(workforce, progress=progress)
+        return meter.measure_once(workforce, progress=progress)
 
 
 # Layer outputs that are measured in one call: few calls leave Python's lock to the training.
@@ -164,7 +164,7 @@ class Meter:
         self._pictures: dict[tuple[str, int], Any] = {}
         self._input_rows: list[ProfileRow] | None = None
 
-    def measured(self, workforce: Workforce, *, progress: bool = False) -> TopologyProfile:
+    def measure_once(self, workforce: Workforce, *, progress: bool = False) -> TopologyProfile:
         """The profile of the model as it is now, without an epoch."""
         n_outputs = len(self.recording.shapes) + (self.probe.points() is not None)
         outputs = track(self.outputs(), "Betti numbers of layers", show=progress, total=n_outputs)
@@ -185,14 +185,14 @@ class Meter:
         """Measure what the model returned, a portion at a time; needs the model no more."""
         reading = Reading(epoch, given)
         counted = [
-            self.rows(part, self.count(part, epoch, workforce), epoch)
-            for part in self.portions(outputs, reading)
+            self.rows(portion, self.count(portion, epoch, workforce), epoch)
+            for portion in self.portions(outputs, reading)
         ]
         return self.snapshot(reading, counted)
 
     def portions(self, outputs: Iterable[LayerOutput], reading: Reading) -> Iterator[Portion]:
         """Clouds to be counted together; what needs no counting goes into ``reading``."""
-        held: list[LayerOutput] = []
+        together: list[LayerOutput] = []
         for output in outputs:
             if output.layer == OUTPUT:
                 reading.share = share_right(output.values, self.probe.labels)
@@ -204,12 +204,12 @@ class Meter:
                 # The probe stays the same: its own rows are measured once.
                 reading.rows += [replace(row, epoch=reading.epoch) for row in self._input_rows]
                 continue
-            held.append(output)
-            if sum(o.values.nbytes for o in held) > TOGETHER_BYTES:
-                yield self._portion(held)
-                held = []
-        if held:
-            yield self._portion(held)
+            together.append(output)
+            if sum(o.values.nbytes for o in together) > TOGETHER_BYTES:
+                yield self._portion(together)
+                together = []
+        if together:
+            yield self._portion(together)
 
     def count(
         self, portion: Portion, epoch: int | None, workforce: Workforce | None = None
@@ -228,7 +228,7 @@ class Meter:
 
     def snapshot(self, reading: Reading, counted: Iterable[list[ProfileRow]]) -> Snapshot:
         """What `portions` has read, with the rows of each portion in order."""
-        rows = [*reading.rows, *(row for part in counted for row in part)]
+        rows = [*reading.rows, *(row for portion_rows in counted for row in portion_rows)]
         if self._input_rows is None:
             self._input_rows = [row for row in rows if row.layer == INPUT]
         if self._by == "filter" and not rows:

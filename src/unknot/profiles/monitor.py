@@ -1,4 +1,4 @@
-"""Monitor: the Betti numbers of a model's layers while it trains."""
+"""The Betti numbers of a model's layers while it trains."""
 
 from __future__ import annotations
 

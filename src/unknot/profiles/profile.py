@@ -55,8 +55,8 @@ class EpochAccuracy:
 
     Attributes:
         epoch: as in the rows.
-        probe: share of the measured samples that the model classifies rightly; None where it has no
-            labels or returns no scores ``[n, classes]``.
+        probe: share of the measured samples that the model classifies rightly; None where there are no
+            labels, or none that fit what the model returns.
         given: what the caller passed to `Monitor.record`, e.g. the test accuracy; or None.
     """
 

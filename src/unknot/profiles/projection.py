@@ -58,15 +58,15 @@ def project(samples: FloatArray, before: FloatArray | None = None) -> tuple[Floa
     # The n x n Gram matrix has the same components as the d x d covariance, and n is small here.
     if centred.shape[1] > centred.shape[0]:
         values, vectors = np.linalg.eigh(centred @ centred.T)
-        found = vectors * np.sqrt(values.clip(0))
+        components = vectors * np.sqrt(values.clip(0))
     else:
         values, vectors = np.linalg.eigh(centred.T @ centred)
-        found = centred @ vectors
-    found = found[:, ::-1][:, :3]
+        components = centred @ vectors
+    components = components[:, ::-1][:, :3]
     total = float(values.clip(0).sum())
     explained = float(values[::-1][:3].clip(0).sum() / total) if total > 0 else 1.0
     picture = np.zeros((len(centred), 3))
-    picture[:, : found.shape[1]] = found
+    picture[:, : components.shape[1]] = components
     radius = float(np.sqrt((picture**2).sum(axis=1).mean()))
     if radius > 0:
         picture /= radius

@@ -18,13 +18,13 @@ def filter_views(named: list[tuple[str, Any]]) -> list[View]:
     for name, plan in named:
         if not isinstance(plan, PruningPlan):
             continue
-        fits = [i for i, (_, found) in enumerate(scores) if _fits(plan, found)]
+        fits = [i for i, (_, result) in enumerate(scores) if _fits(plan, result)]
         # Two nets of one shape have plans that fit the scores of both: take them in the order given.
         i = next((i for i in fits if i not in used), fits[0] if fits else None)
         used.add(i)
         views.append(_filter_view(name, None if i is None else scores[i][1], plan))
     rest = [pair for i, pair in enumerate(scores) if i not in used]
-    return views + [_filter_view(name, found, None) for name, found in rest]
+    return views + [_filter_view(name, result, None) for name, result in rest]
 
 
 def _fits(plan: PruningPlan, scores: FilterScores) -> bool:
@@ -67,8 +67,8 @@ def _filter_view(name: str, scores: FilterScores | None, plan: PruningPlan | Non
 def _reasons(plan: PruningPlan) -> dict[str, dict[int, str]]:
     """{layer: {removed filter: reason}}; a plan edited by hand may lack some."""
     return {
-        layer: dict.fromkeys(gone, "") | dict(zip(gone, plan.reasons.get(layer, ()), strict=False))
-        for layer, gone in plan.removed.items()
+        layer: dict.fromkeys(removed, "") | dict(zip(removed, plan.reasons.get(layer, ()), strict=False))
+        for layer, removed in plan.removed.items()
     }
 
 
@@ -85,5 +85,5 @@ def _layer_marks(layer: str, rows: tuple[FilterScore, ...], reasons: dict[int, s
 def _threshold(reasons: dict[str, dict[int, str]]) -> float | None:
     """The one threshold that the reasons name; None where they name ranks, or several."""
     texts = [text for of_layer in reasons.values() for text in of_layer.values()]
-    found = {m[1] for text in texts if (m := re.fullmatch(r"Betti number .* > ([\d.e+]+)", text))}
-    return float(found.pop()) if len(found) == 1 else None
+    thresholds = {m[1] for text in texts if (m := re.fullmatch(r"Betti number .* > ([\d.e+]+)", text))}
+    return float(thresholds.pop()) if len(thresholds) == 1 else None

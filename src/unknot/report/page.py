@@ -1,4 +1,4 @@
-"""write_report: results as one HTML page that works offline; load_result: a result from its file."""
+"""Results as one HTML page that works offline."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _named(given: object) -> tuple[str, Any]:
     raise InputError(
         f"a result of type {type(result).__name__}",
         "a TopologyProfile, Study, FilterScores, PruningPlan or PruningOutcome, or (name, result)",
-        "read a saved one with unknot.report.page.load_result",
+        "read a saved one with unknot.report.load_result",
     )
 
 

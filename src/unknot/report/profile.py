@@ -23,7 +23,6 @@ _SETTINGS = {
     "layers": "Layers",
     "tokens": "Tokens",
     "after": "Taken after",
-    "max_points": "Points at most",
     "samples": "Samples",
     "repeats": "Repeated subsamples",
 }
@@ -65,8 +64,8 @@ def layer_name(layer: str, call: int) -> str:
 
 def span(values: Iterable[float]) -> str:
     """ "3" or "3 to 7"; empty for no values."""
-    found = sorted(values)
-    ends = [f"{end:.4g}" if end % 1 else f"{end:.0f}" for end in (*found[:1], *found[-1:])]
+    ordered = sorted(values)
+    ends = [f"{end:.4g}" if end % 1 else f"{end:.0f}" for end in (*ordered[:1], *ordered[-1:])]
     return " to ".join(dict.fromkeys(ends))
 
 
@@ -87,14 +86,14 @@ def _grid(
     tracks = sorted({track_of(row) for row in rows}, key=_none_last)
     scales = list(dict.fromkeys(row.scale for row in rows))
     notes = list(dict.fromkeys(row.note for row in rows))
-    at = {(row.epoch, row.layer, row.call, track_of(row)): row for row in rows}
+    row_of = {(row.epoch, row.layer, row.call, track_of(row)): row for row in rows}
 
     def values(field: Callable[[ProfileRow], int | None]) -> list[list[list[int | None]]]:
         def of_layer(epoch: int | None, layer: tuple[str, int]) -> list[int | None]:
-            found = [at.get((epoch, *layer, track)) for track in tracks]
-            while found and found[-1] is None:
-                found.pop()
-            return [None if row is None else field(row) for row in found]
+            of_tracks = [row_of.get((epoch, *layer, track)) for track in tracks]
+            while of_tracks and of_tracks[-1] is None:
+                of_tracks.pop()
+            return [None if row is None else field(row) for row in of_tracks]
 
         return [[of_layer(epoch, layer) for layer in layers] for epoch in epochs]
 
@@ -137,11 +136,13 @@ def _table(grid: View, epochs: Sequence[int | None]) -> View:
     """The numbers of the first and the last epoch, one row a layer and class."""
     ends = sorted({0, len(epochs) - 1})
     points = {e: next(p for p in grid["points"][e::-1] if p is not None) for e in ends}
-    columns = [of for e in ends for of in (*(values[e] for values in grid["betti"].values()), points[e])]
+    columns = [
+        column for e in ends for column in (*(values[e] for values in grid["betti"].values()), points[e])
+    ]
     return {
         "columns": [(name, epochs[e]) for e in ends for name in (*grid["betti"], "n")],
         "rows": [
-            (layer, track, [of[i][t] if t < len(of[i]) else None for of in columns])
+            (layer, track, [values[i][t] if t < len(values[i]) else None for values in columns])
             for i, layer in enumerate(grid["layers"])
             for t, track in enumerate(grid["tracks"])
         ],
@@ -159,9 +160,9 @@ def _some(names: list[str]) -> str:
 
 def _doubtful(rows: Sequence[ProfileRow]) -> list[View]:
     """{rule, why, where} of every undetermined scale; one that all clouds share is said to be so."""
-    found = list(dict.fromkeys(row.scale for row in rows if not row.scale.determined))
+    scales = list(dict.fromkeys(row.scale for row in rows if not row.scale.determined))
     views = []
-    for scale in found:
+    for scale in scales:
         measured = [row for row in rows if row.scale == scale]
         everywhere = len(measured) == len(rows)
         where = "every layer output" if everywhere else _some(_places(measured))
@@ -176,10 +177,10 @@ def _scales_by_layer(rows: Sequence[ProfileRow]) -> list[View]:
     return [
         {
             "layer": layer,
-            "scales": list(dict.fromkeys(row.scale for row in found)),
-            "points": span(row.n_points for row in found),
+            "scales": list(dict.fromkeys(row.scale for row in layer_rows)),
+            "points": span(row.n_points for row in layer_rows),
         }
-        for layer, found in of_layer.items()
+        for layer, layer_rows in of_layer.items()
     ]
 
 
@@ -227,7 +228,7 @@ def _clouds(views: Sequence[CloudView]) -> View:
         )
     return {
         "labels": labels,
-        "layers": [{"name": name, "views": found} for name, found in layers.items()],
+        "layers": [{"name": name, "views": of_layer} for name, of_layer in layers.items()],
     }
 
 

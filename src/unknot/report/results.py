@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from unknot.core.errors import InputError
-from unknot.core.files import record_kind
+from unknot.core.files import record_kind, require_file
 from unknot.profiles.journal import read_profile
 from unknot.profiles.profile import TopologyProfile
 from unknot.pruning.outcome import PruningOutcome
@@ -34,8 +34,9 @@ def load_result(path: str | Path) -> Result:
 
     Raises:
         FileNotFoundError: there is no such file, and none is made.
-        InputError: it is none of unknot's.
+        InputError: it is a folder, or none of unknot's.
     """
+    require_file(path)
     with open(path, "rb") as file:
         start = file.read(16)
     if start == b"SQLite format 3\0":

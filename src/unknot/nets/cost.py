@@ -121,7 +121,12 @@ def compare_cost(
     """The cost of two models on one example, their timed passes taking turns.
 
     Taking turns spreads whatever else the machine does evenly over both, and lets each round be
-    compared with itself. Arguments as of `measure_cost`.
+    compared with itself.
+
+    Args:
+        before, after: measured in eval mode on copies, where ``before`` is.
+        example: a batch ``[n, ...]`` that both take.
+        repeats, batch_sizes: as of `measure_cost`.
     """
     costs, times = _measure((before, after), example, repeats, batch_sizes)
     sizes = sorted(set(batch_sizes)) or sorted(times)

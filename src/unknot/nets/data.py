@@ -34,7 +34,7 @@ class LabelledData:
         return replace(self, test_inputs=self.test_inputs[:0], test_labels=self.test_labels[:0])
 
     def limited(self, most: int, seed: int = 0) -> LabelledData:
-        """At most so many samples for training and as many for testing, drawn at random."""
+        """At most ``most`` samples for training and as many for testing, drawn at random by ``seed``."""
         require_count("most", most)
         generator = torch.Generator().manual_seed(seed)
         train = torch.randperm(len(self.inputs), generator=generator)[:most]
@@ -50,10 +50,10 @@ SHARE = 0.1  # of the training samples, kept apart
 
 def keep_apart(data: LabelledData, *, share: float = SHARE, seed: int = 0) -> LabelledData:
     """The training samples in two, stratified by class: what is left to train on, and as ``test_*`` the
-    share kept apart, empty where a class has too few samples to spare one. The test samples are not
-    touched.
+    share kept apart, empty where a class has too few samples to spare one.
 
     Args:
+        data: whose own test samples are left aside.
         share: of the training samples, in (0, 1).
         seed: of the choice.
     """

@@ -68,7 +68,9 @@ def load_images(
 
     Args:
         name: of the set.
-        limit: a seeded random subset of this many images.
+        split: "train" or "test".
+        limit: a random subset of this many images.
+        seed: of the subset.
 
     Raises:
         InputError: nothing of that name, no network for the hub, images of several sizes, or the extra

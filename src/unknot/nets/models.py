@@ -22,6 +22,12 @@ def mlp(
     """``depth`` hidden layers of ``width`` units and a linear read-out: ``[n, inputs] -> [n, classes]``.
 
     Modules are named ``linear1``, ``act1``, ..., ``out``; the input is flattened.
+
+    Args:
+        inputs: numbers a sample.
+        classes: scores that it returns.
+        width, depth: units a hidden layer, and hidden layers; 0 layers are a linear classifier.
+        activation: what makes each activation function, e.g. ``uk.ZFold``.
     """
     for name, value in (("inputs", inputs), ("classes", classes), ("width", width)):
         require_count(name, value)
@@ -49,6 +55,13 @@ def cnn(
     ``[n, channels, h, w] -> [n, classes]``; h and w at least 2 ** len(widths). The pooling comes before
     the activation: for a monotone activation the order does not matter, a fold then sees a quarter of
     the elements. Modules are named ``conv1``, ``norm1``, ``pool1``, ``act1``, ..., ``out``.
+
+    Args:
+        channels: of the images.
+        classes: scores that it returns.
+        widths: filters of each convolution.
+        activation: what makes each activation function.
+        batch_norm: whether batch normalisation follows each convolution.
     """
     for name, value in (("channels", channels), ("classes", classes)):
         require_count(name, value)
@@ -119,6 +132,14 @@ def resnet(
     A 3 x 3 stem, then ``blocks`` residual blocks a width, each width after the first at half the size.
     Modules are named ``conv1``, ``norm1``, ``act1``, ``block1``, ..., ``mean``, ``flatten``, ``out``.
     ``widths=(64, 128, 256, 512), blocks=2`` is ResNet-18 with a stem for small images.
+
+    Args:
+        channels: of the images.
+        classes: scores that it returns.
+        widths: filters of each convolution of a stage.
+        blocks: residual blocks a stage.
+        activation: what makes each activation function.
+        batch_norm: batch normalisation; without it see `ResidualBlock`.
     """
     for name, value in (("channels", channels), ("classes", classes), ("blocks", blocks)):
         require_count(name, value)

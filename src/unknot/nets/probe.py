@@ -57,6 +57,7 @@ def probe_samples(loader: Iterable[Any] | Tensor, *, max_points: int = 1000, see
             ``inputs`` may itself be a tuple (positional arguments) or a dict (keyword arguments).
             Labels are whole numbers ``[n]``; other targets are left aside.
         max_points: at most this many samples in all; every class keeps its share, and at least one.
+        seed: of the choice.
 
     Returns:
         A Probe in the loader's order. At most four times ``max_points`` samples are held on the way, and

@@ -87,7 +87,10 @@ def open_journal(path: str | Path, *, resume: bool = False) -> Journal | Table:
 def write_profile(path: str | Path, profile: TopologyProfile) -> None:
     """Write a profile, whole or not at all; the suffix decides the format.
 
-    ``.parquet`` holds the rows as a flat table, the rest as JSON in the table's metadata under "unknot".
+    Args:
+        path: ``.jsonl`` for JSON lines; ``.parquet`` for the rows as a flat table, with the rest as JSON
+            in the table's metadata under "unknot"; any other suffix for one JSON record.
+        profile: of `measure` or a Monitor.
     """
     path = Path(path)
     if path.suffix == ".parquet":
@@ -100,6 +103,9 @@ def write_profile(path: str | Path, profile: TopologyProfile) -> None:
 
 def read_profile(path: str | Path) -> TopologyProfile:
     """Read a profile in any of the formats.
+
+    Args:
+        path: ``.json``, ``.jsonl`` or ``.parquet``, as `write_profile` or a Monitor wrote it.
 
     Raises:
         InputError: damaged, foreign, a folder, or of another suffix.

@@ -30,7 +30,8 @@ _READERS: dict[str, Callable[[str | Path], Result]] = {
 def load_result(path: str | Path) -> Result:
     """A saved profile, scores, plan or outcome, or a study; the file decides which.
 
-    All but the study are JSON; a profile may also be .jsonl or .parquet.
+    Args:
+        path: JSON; of a profile also .jsonl or .parquet; of a study SQLite.
 
     Raises:
         FileNotFoundError: there is no such file, and none is made.

@@ -16,11 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unknot.cli.options import (
-    Debug,
-    Json,
-    Seed,
-)  # fmt: skip
+from unknot.cli.options import Debug, Json, Seed
 from unknot.cli.points import betti_command, shape_command
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError, missing_package

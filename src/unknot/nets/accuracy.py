@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from unknot.core.errors import InputError
 from unknot.nets.running import call_model, first_tensor, placed
 
-# What `class_scores` makes of one logit a sample.
-_SINGLE = 1
-
 
 def class_scores(output: Any, n: int) -> Tensor:
     """The scores ``[n, classes]`` in what a classifier returned for ``n`` samples.
@@ -81,7 +78,7 @@ def require_classifier(model: nn.Module, inputs: Tensor, labels: Tensor) -> None
 
 def predicted(scores: Tensor) -> Tensor:
     """The class of the highest score, the first of equals: ``[..., classes] -> [...]``, int64."""
-    if scores.shape[-1] == _SINGLE:
+    if scores.shape[-1] == 1:
         return (scores[..., 0] > 0).long()
     if scores.shape[-1] == 2:  # argmax over so few takes longer than a layer of fifty units
         return (scores[..., 1] > scores[..., 0]).long()
@@ -98,7 +95,7 @@ def class_loss(scores: Tensor, labels: Tensor, *, reduction: Literal["mean", "su
     labels = labels.to(scores.device)
     if scores.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()
-    if scores.shape[-1] == _SINGLE:
+    if scores.shape[-1] == 1:
         targets = labels.to(scores.dtype)
         return F.binary_cross_entropy_with_logits(scores[..., 0], targets, reduction=reduction)
     return F.cross_entropy(scores, labels.long(), reduction=reduction)

@@ -32,7 +32,6 @@ from unknot.topology.batch import CloudCount, CountSettings, count_clouds
 from unknot.topology.calibration import calibrate
 from unknot.topology.cloud import FloatArray
 from unknot.topology.scale import Scale
-from unknot.topology.sweep import Sensitivity
 from unknot.topology.sweep import sensitivity as scan_scales
 
 if TYPE_CHECKING:
@@ -76,15 +75,6 @@ def measure(
 TOGETHER_BYTES = 1 << 26
 
 
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """One model at one moment: a part of a TopologyProfile."""
-
-    rows: tuple[ProfileRow, ...]
-    accuracy: EpochAccuracy
-    views: tuple[CloudView, ...]
-
-
 @dataclass
 class Reading:
     """What is known of one moment before anything is counted.
@@ -125,6 +115,11 @@ class Meter:
     Args:
         probe: the samples, drawn already: ``max_points`` of the options has had its say.
         threads: of the engine; 0 takes one a core.
+
+    Attributes:
+        scale: of every row.
+        empty: a profile without rows, and with all that its profiles have in common.
+        counting: how the engine counts the clouds.
     """
 
     def __init__(
@@ -142,11 +137,10 @@ class Meter:
         )
         self._labels = None if probe.labels is None else probe.labels.numpy()
         self.scale = self._calibrated(seed) if isinstance(options.scale, str) else options.scale
-        self.sensitivity: Sensitivity | None = None
+        sensitivity = None
         if options.sensitivity:
-            reference = self._reference()
-            self.sensitivity = scan_scales(reference, self._labels, scale=self.scale, seed=seed)
-        self.settings = {
+            sensitivity = scan_scales(self._reference(), self._labels, scale=self.scale, seed=seed)
+        settings = {
             "by": options.by,
             "layers": [layers] if isinstance(layers, str) else list(layers),
             "tokens": options.tokens,
@@ -154,9 +148,12 @@ class Meter:
             "samples": len(probe),
             "repeats": options.repeats,
         }
+        self.empty = TopologyProfile(
+            (), seed, library_versions(), scale=self.scale, settings=settings,
+            notes=self.recording.notes, sensitivity=sensitivity,
+        )  # fmt: skip
         self._by: By = options.by
         self._members = [] if probe.labels is None else class_members(probe.labels)
-        self._seed = seed
         self.counting = CountSettings(self.scale, options.max_dim, threads, options.repeats, seed)
         n_views = 0 if by_filter else min(options.views, len(probe))
         picks = np.random.default_rng(seed).choice(len(probe), n_views, replace=False)
@@ -168,27 +165,22 @@ class Meter:
         """The profile of the model as it is now, without an epoch."""
         n_outputs = len(self.recording.shapes) + (self.probe.points() is not None)
         outputs = track(self.outputs(), "Betti numbers of layers", show=progress, total=n_outputs)
-        return self.profile([self.read(outputs, epoch=None, workforce=workforce)])
+        return self.read(outputs, Reading(None), workforce)
 
     def outputs(self) -> Iterable[LayerOutput]:
         """Run the model; each layer output in order."""
         return self.recording.outputs()
 
     def read(
-        self,
-        outputs: Iterable[LayerOutput],
-        *,
-        epoch: int | None,
-        given: float | None = None,
-        workforce: Workforce | None = None,
-    ) -> Snapshot:
+        self, outputs: Iterable[LayerOutput], reading: Reading, workforce: Workforce | None = None
+    ) -> TopologyProfile:
         """Measure what the model returned, a portion at a time; needs the model no more."""
-        reading = Reading(epoch, given)
+        epoch = reading.epoch
         counted = [
             self.rows(portion, self.count(portion, epoch, workforce), epoch)
             for portion in self.portions(outputs, reading)
         ]
-        return self.snapshot(reading, counted)
+        return self.profile(reading, counted)
 
     def portions(self, outputs: Iterable[LayerOutput], reading: Reading) -> Iterator[Portion]:
         """Clouds to be counted together; what needs no counting goes into ``reading``."""
@@ -226,7 +218,7 @@ class Meter:
             self._row(*pair, count, epoch) for pair, count in zip(portion.clouds, counts, strict=True)
         ]
 
-    def snapshot(self, reading: Reading, counted: Iterable[list[ProfileRow]]) -> Snapshot:
+    def profile(self, reading: Reading, counted: Iterable[list[ProfileRow]]) -> TopologyProfile:
         """What `portions` has read, with the rows of each portion in order."""
         rows = [*reading.rows, *(row for portion_rows in counted for row in portion_rows)]
         if self._input_rows is None:
@@ -238,22 +230,7 @@ class Meter:
                 "name one by its glob, or pass by='layer'",
             )
         accuracy = EpochAccuracy(reading.epoch, reading.share, reading.given)
-        return Snapshot(tuple(rows), accuracy, tuple(reading.views))
-
-    def profile(self, snapshots: Iterable[Snapshot]) -> TopologyProfile:
-        """Snapshots, in order, as one result."""
-        snapshots = list(snapshots)
-        return TopologyProfile(
-            rows=tuple(row for s in snapshots for row in s.rows),
-            seed=self._seed,
-            versions=library_versions(),
-            accuracy=tuple(s.accuracy for s in snapshots),
-            scale=self.scale,
-            settings=self.settings,
-            notes=self.recording.notes,
-            views=tuple(view for s in snapshots for view in s.views),
-            sensitivity=self.sensitivity,
-        )
+        return replace(self.empty, rows=tuple(rows), accuracy=(accuracy,), views=tuple(reading.views))
 
     def _reference(self) -> Any:
         """What the scale is calibrated on: the input, or the first layer where that is tokens."""

@@ -97,7 +97,7 @@ class Monitor:
         self.scale = self._meter.scale
         self._parts = [] if earlier is None else [earlier]
         if earlier is not None:
-            joined([earlier, self._meter.profile([])])  # refuses other settings before any training
+            joined([earlier, self._meter.empty])  # refuses other settings before any training
         self._listeners = list(chosen.on_record)
         size = sum(shape.bytes_of(len(samples)) for shape in self._meter.recording.shapes)
         self._background = chosen.background and size <= PASS_BYTES
@@ -137,8 +137,7 @@ class Monitor:
         reading = Reading(epoch, accuracy)
         outputs = self._meter.outputs()
         if not self._background:
-            snapshot = self._meter.read(outputs, epoch=epoch, given=accuracy)
-            self._keep(self._meter.profile([snapshot]))
+            self._keep(self._meter.read(outputs, reading))
             return
         self._collect(MAX_WAITING - 1)
         worker = self._started()
@@ -161,7 +160,7 @@ class Monitor:
     def profile(self) -> TopologyProfile:
         """Everything recorded so far; waits for what is being measured."""
         self._collect(0)
-        return joined(self._parts) if self._parts else self._meter.profile([])
+        return joined(self._parts) if self._parts else self._meter.empty
 
     def _started(self) -> Any:
         if self._worker is None:
@@ -177,7 +176,7 @@ class Monitor:
                 self._meter.rows(portion, self._counted(portion, future, epoch), epoch)
                 for portion, future in waited.portions
             ]
-            self._keep(self._meter.profile([self._meter.snapshot(waited.reading, counted)]))
+            self._keep(self._meter.profile(waited.reading, counted))
 
     def _counted(
         self, portion: Portion, future: Future[list[CloudCount]], epoch: int | None

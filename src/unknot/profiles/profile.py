@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -112,12 +111,7 @@ class TopologyProfile:
 
 def library_versions() -> dict[str, str]:
     """Versions that a result depends on."""
-    return {"unknot": _own_version(), "torch": torch.__version__, "numpy": np.__version__}
-
-
-@cache
-def _own_version() -> str:
-    return version("unknot")  # reads a file, which every epoch of a Monitor would wait for
+    return {"unknot": version("unknot"), "torch": torch.__version__, "numpy": np.__version__}
 
 
 def parse_profile(record: dict[str, Any]) -> TopologyProfile:

@@ -1,3 +1,4 @@
+from .accuracy import measure_accuracy as measure_accuracy
 from .cost import Cost as Cost
 from .cost import CostComparison as CostComparison
 from .cost import compare_cost as compare_cost

@@ -204,8 +204,8 @@ def test_work_goes_to_every_worker(cluster: Cluster) -> None:
         return os.getpid()
 
     with Workforce(cluster=str(cluster.file)) as workforce:  # the scheduler file in place of the address
-        found = set(workforce.run(where, [(x,) for x in range(9)]))
-    assert found == {worker.pid for worker in cluster.workers}
+        processes = set(workforce.run(where, [(x,) for x in range(9)]))
+    assert processes == {worker.pid for worker in cluster.workers}
 
 
 def test_a_study_on_a_cluster_is_the_study_of_one_machine(

@@ -25,7 +25,9 @@ from unknot.topology.shapes import SHAPES, Shape, make_shape
 RULES: tuple[Literal["knn", "radius"], ...] = ("knn", "radius")
 
 
-def found(shape: Shape, scale: Scale, points: NDArray[np.float64] | None = None) -> dict[int, object]:
+def betti_of_classes(
+    shape: Shape, scale: Scale, points: NDArray[np.float64] | None = None
+) -> dict[int, object]:
     points = shape.points if points is None else points
     return {
         label: betti_numbers(
@@ -42,7 +44,7 @@ def test_finds_the_true_numbers_of_every_shape(name: str, rule: Literal["knn", "
     scale = calibrate(shape.points, shape.labels, rule=rule)
     assert scale.determined
     assert (scale.k is None) == (rule == "radius")
-    assert found(shape, scale) == dict(shape.betti)
+    assert betti_of_classes(shape, scale) == dict(shape.betti)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -51,7 +53,7 @@ def test_finds_the_true_numbers_of_noisy_random_rings(seed: int) -> None:
     shape = make_shape("rings", pairs=3, n=1500, noise=0.05 * radius, sampling="random", seed=seed)
     scale = calibrate(shape.points, shape.labels)
     assert scale.determined
-    assert found(shape, scale) == dict(shape.betti)
+    assert betti_of_classes(shape, scale) == dict(shape.betti)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -62,7 +64,7 @@ def test_an_embedding_in_fifty_dimensions_changes_nothing(rule: Literal["knn", "
     points = shape.points @ axes + 0.02 * shape.radius * rng.normal(size=(len(shape.points), 50))
     scale = calibrate(points, shape.labels, rule=rule)
     assert scale.determined
-    assert found(shape, scale, points) == dict(shape.betti)
+    assert betti_of_classes(shape, scale, points) == dict(shape.betti)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -111,7 +113,7 @@ def test_max_dim_counts_voids() -> None:
     shape = make_shape("spheres", units=1, n=800, seed=0)
     scale = calibrate(shape.points, shape.labels, max_dim=2)
     assert scale.determined
-    assert found(shape, scale) == dict(shape.betti)
+    assert betti_of_classes(shape, scale) == dict(shape.betti)
 
 
 def test_the_unit_of_the_points_does_not_matter() -> None:
@@ -343,11 +345,11 @@ def test_agrees_with_a_search_without_short_cuts(seed: int) -> None:
     points, labels = small_clouds(seed)
     clouds = [points[labels == label] for label in np.unique(labels)]
     assert calibrate(points, labels) == by_k(clouds)
-    found, expected = calibrate(points, labels, rule="radius"), by_radius(clouds)
-    assert (found.note, found.determined) == (expected.note, expected.determined)
-    assert (found.k, found.hops) == (expected.k, expected.hops)
+    scale, expected = calibrate(points, labels, rule="radius"), by_radius(clouds)
+    assert (scale.note, scale.determined) == (expected.note, expected.determined)
+    assert (scale.k, scale.hops) == (expected.k, expected.hops)
     # Of two rungs as near to the middle rounding decides; a rung is nine per cent.
-    assert (found.radius or 0.0) == pytest.approx(expected.radius or 0.0, rel=0.1)
+    assert (scale.radius or 0.0) == pytest.approx(expected.radius or 0.0, rel=0.1)
 
 
 def test_the_sample_and_the_dimensions_are_those_asked_for() -> None:

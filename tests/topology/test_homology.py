@@ -85,9 +85,9 @@ def test_agrees_with_gudhi_on_random_graphs(n: int, density: float, seed: int) -
 def test_agrees_with_gudhi_and_persistence_on_clouds(n: int, d: int, radius: float, seed: int) -> None:
     points = np.random.default_rng(seed).normal(size=(n, d))
     graph = rips_graph(points, radius=radius)
-    found = betti_numbers(graph, max_dim=1).values
-    assert found == gudhi_betti(graph, 1)
-    assert found == persistence(points).betti_at(radius)
+    betti = betti_numbers(graph, max_dim=1).values
+    assert betti == gudhi_betti(graph, 1)
+    assert betti == persistence(points).betti_at(radius)
 
 
 @given(st.integers(1, 30), st.floats(0, 0.5), st.integers(0, 10_000))
@@ -98,10 +98,10 @@ def test_components_agree_with_scipy_and_relabelling_changes_nothing(
     graph = random_graph(n, density, seed)
     edges = graph.edges()
     adjacency = sparse.coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n))
-    found = betti_numbers(graph).values
-    assert found[0] == sparse.csgraph.connected_components(adjacency, directed=False)[0]
+    betti = betti_numbers(graph).values
+    assert betti[0] == sparse.csgraph.connected_components(adjacency, directed=False)[0]
     order = np.random.default_rng(seed).permutation(n)
-    assert betti_numbers(NeighborGraph.from_edges(n, order[edges])).values == found
+    assert betti_numbers(NeighborGraph.from_edges(n, order[edges])).values == betti
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000))
@@ -141,9 +141,9 @@ def test_a_spent_budget_is_an_error_and_not_a_hang() -> None:
 
 
 def test_results_carry_scale_and_size() -> None:
-    found = betti_numbers(knn_graph(np.random.default_rng(0).normal(size=(30, 2)), k=5, hops=2))
-    assert (found.n_points, found.scale.k, found.scale.hops, found.scale.radius) == (30, 5, 2, None)
-    assert found.total == sum(found.values)
+    betti = betti_numbers(knn_graph(np.random.default_rng(0).normal(size=(30, 2)), k=5, hops=2))
+    assert (betti.n_points, betti.scale.k, betti.scale.hops, betti.scale.radius) == (30, 5, 2, None)
+    assert betti.total == sum(betti.values)
 
 
 def test_persistence_of_a_circle() -> None:
@@ -166,9 +166,9 @@ def test_results_of_a_batch_carry_scale_and_size() -> None:
     assert [b.values for b in by_radius] == [(5, 0), (1, 1)]
     one, two = (betti_numbers_batch(clouds, k=2, hops=hops, max_dim=2) for hops in (1, 2))
     assert [b.scale for b in one + two] == [Scale(k=2, hops=1)] * 2 + [Scale(k=2, hops=2)] * 2
-    for found, hops in ((one, 1), (two, 2)):
+    for counted, hops in ((one, 1), (two, 2)):
         alone = [betti_numbers(knn_graph(c, k=2, hops=hops), max_dim=2).values for c in clouds]
-        assert [b.values for b in found] == alone
+        assert [b.values for b in counted] == alone
     assert [b.values for b in two] != [b.values for b in one]
     assert betti_numbers_batch(clouds, k=2)[0].scale.hops == 1
 

@@ -22,11 +22,11 @@ FIRST = RINGS.points[RINGS.labels == 0]
 
 
 def test_measures_every_class_over_k_and_hops() -> None:
-    found = sensitivity(RINGS.points, RINGS.labels)
-    assert found.chosen == calibrate(RINGS.points, RINGS.labels)
-    assert found.labels() == [0, 1]
-    assert len(found.rows) == 2 * 3 * len(K_LADDER)
-    for row in found.rows[::7]:
+    scan = sensitivity(RINGS.points, RINGS.labels)
+    assert scan.chosen == calibrate(RINGS.points, RINGS.labels)
+    assert scan.labels() == [0, 1]
+    assert len(scan.rows) == 2 * 3 * len(K_LADDER)
+    for row in scan.rows[::7]:
         assert row.scale.k is not None and row.scale.hops is not None
         cloud = RINGS.points[RINGS.labels == row.label]
         graph = knn_graph(cloud, k=row.scale.k, hops=row.scale.hops)
@@ -35,21 +35,21 @@ def test_measures_every_class_over_k_and_hops() -> None:
 
 
 def test_the_grid_is_ready_to_draw() -> None:
-    found = sensitivity(RINGS.points, RINGS.labels, scale=Scale(k=13, hops=4))
-    grid = found.as_grid(1, "b1")
+    scan = sensitivity(RINGS.points, RINGS.labels, scale=Scale(k=13, hops=4))
+    grid = scan.as_grid(1, "b1")
     assert grid.x == tuple(sorted({*K_LADDER, 13}))
     assert grid.y == (1, 2, 3, 4)
     assert (grid.x_name, grid.y_name, grid.chosen) == ("k", "hops", (13, 4))
     assert grid.values.shape == (4, len(K_LADDER) + 1)
-    row = next(r for r in found.rows if r.label == 1 and r.scale == Scale(k=20, hops=2))
+    row = next(r for r in scan.rows if r.label == 1 and r.scale == Scale(k=20, hops=2))
     assert grid.values[1, grid.x.index(20)] == row.b1
 
 
 def test_a_radius_is_measured_over_radii() -> None:
     scale = calibrate(RINGS.points, RINGS.labels, rule="radius")
     assert scale.radius is not None
-    found = sensitivity(RINGS.points, RINGS.labels, scale=scale)
-    grid = found.as_grid(0, "b0")
+    scan = sensitivity(RINGS.points, RINGS.labels, scale=scale)
+    grid = scan.as_grid(0, "b0")
     assert grid.values.shape == (1, 17)
     assert (grid.x_name, grid.y_name, grid.chosen) == ("radius", "", (scale.radius, ""))
     assert (grid.x[0], grid.x[-1]) == (scale.radius / 4, scale.radius * 4)
@@ -58,18 +58,18 @@ def test_a_radius_is_measured_over_radii() -> None:
 
 def test_cells_without_enough_points_are_empty() -> None:
     points = np.random.default_rng(0).normal(size=(30, 2))
-    found = sensitivity(points, [0] * 10 + [1] * 19 + [2])
-    values = found.as_grid(0, "b0").values
+    scan = sensitivity(points, [0] * 10 + [1] * 19 + [2])
+    values = scan.as_grid(0, "b0").values
     assert values.shape == (3, 9)  # k = 4 to 17 of the class of 19
     np.testing.assert_array_equal(np.isnan(values), [[False] * 5 + [True] * 4] * 3)
-    assert not found.chosen.determined
-    assert found.labels() == [0, 1]
+    assert not scan.chosen.determined
+    assert scan.labels() == [0, 1]
 
 
 def test_survives_a_journey_through_json() -> None:
-    found = sensitivity(RINGS.points)
-    assert found.labels() == [None]
-    assert typed(Sensitivity, json.loads(json.dumps(asdict(found)))) == found
+    scan = sensitivity(RINGS.points)
+    assert scan.labels() == [None]
+    assert typed(Sensitivity, json.loads(json.dumps(asdict(scan)))) == scan
 
 
 def test_ten_hops_stand_after_two() -> None:
@@ -107,14 +107,15 @@ def test_an_interval_is_a_point_where_nothing_moves(scale: Scale) -> None:
 def test_an_interval_holds_the_number_of_the_whole_cloud_and_of_its_subsamples() -> None:
     cloud = np.random.default_rng(0).normal(size=(300, 3))
     scale = Scale(k=5, hops=1)
-    found = betti_interval(cloud, scale, repeats=20, seed=3)
+    interval = betti_interval(cloud, scale, repeats=20, seed=3)
     whole = betti_numbers(scale_graph(cloud, scale)).values
-    assert all(low <= value <= high for (low, high), value in zip(found, whole, strict=True))
-    assert found[1][0] < found[1][1]
+    assert all(low <= value <= high for (low, high), value in zip(interval, whole, strict=True))
+    assert interval[1][0] < interval[1][1]
     rng = np.random.default_rng(99)
     fresh = [cloud[rng.choice(300, 240, replace=False)] for _ in range(100)]
     outside = sum(
-        not found[1][0] <= betti.values[1] <= found[1][1] for betti in betti_numbers_batch(fresh, k=5)
+        not interval[1][0] <= betti.values[1] <= interval[1][1]
+        for betti in betti_numbers_batch(fresh, k=5)
     )
     assert outside <= 25  # 2 of 21 are expected at most; the whole cloud makes it fewer
 

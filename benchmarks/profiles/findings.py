@@ -6,6 +6,7 @@ positions from 0 to 1 of the net. Where b2 took too long omega counts as larger 
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,7 @@ PAIRS = (
     ("zfold", "tanh"), ("zfold", "relu"),
 )  # fmt: skip
 RESAMPLES, ALPHA, FEWEST = 2000, 0.05, 3
+SHOWN = (30, 6)  # width and depth of the nets that the documentation shows layer by layer
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,60 @@ def findings(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "later": later(rows),
         "cells": [cell(row) for row in rows],
     }
+
+
+def quoted(record: dict[str, Any]) -> dict[str, Any]:
+    """What the documentation quotes of a run: findings and layers instead of every net."""
+    rows = record["configurations"]
+    plain = [row for row in rows if not row["longer"] and row["gain"] == 1]
+    nets = [net for row in plain for net in row["nets"]]
+    clouds = [betti for net in nets for pair in net[MAIN.stage][MAIN.k] for betti in pair]
+    kept = without(record, "configurations")
+    too_costly = sum(betti[-1] is None for betti in clouds)
+    kept["measured"] = {"nets": len(nets), "clouds": len(clouds), "too_costly": too_costly}
+    findings = record["findings"]
+    kept["findings"] = {
+        "simpler": findings["simpler"],
+        "faster": [without(row, "by_stratum") for row in findings["faster"]],
+        "faster_by_set": [without(row, "by_stratum") for row in findings["faster_by_set"]],
+        "later": [
+            without(row, "by_stratum", "last_layer")
+            | {"last_third": {d: without(s, "mean", "sd") for d, s in row["last_third"].items()}}
+            for row in findings["later"]
+        ],
+        "cells": [
+            without(cell, "late", "test_accuracy", "longer", "gain", "learning_rate")
+            | {"half": without(cell["half"], "median", "low", "high")}
+            for cell in findings["cells"] if not cell["longer"] and cell["gain"] == 1
+        ],
+    }  # fmt: skip
+    kept["layers"] = [layers(row) for row in plain if (row["width"], row["depth"]) == SHOWN]
+    return dict(json.loads(json.dumps(kept), parse_float=lambda text: round(float(text), 5)))
+
+
+def without(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in names}
+
+
+def layers(row: dict[str, Any]) -> dict[str, Any]:
+    """Betti numbers of both classes together and quartiles of omega, from the input to the logits."""
+    start = row["input"][MAIN.k]
+    nets = [[start, *outputs] for outputs in measured(row, MAIN)]
+    betti = [
+        [over_nets([[betti[q] for betti in net[i]] for net in nets]) for i in range(len(nets[0]))]
+        for q in range(len(start[0]))
+    ] if nets else []  # fmt: skip
+    omega = np.minimum(np.array(curves(row, MAIN)), 1e9)
+    quartiles = np.percentile(omega, [25, 50, 75], axis=0).tolist() if nets else []
+    return {"set": row["set"], "activation": row["activation"], "betti": betti, "quartiles": quartiles}
+
+
+def over_nets(pairs: list[list[int | None]]) -> dict[str, float | int]:
+    """Mean and spread of the sums of pairs; how many of them are not known."""
+    sums = [sum(b or 0 for b in pair) for pair in pairs if None not in pair]
+    if len(sums) < len(pairs):
+        return {"nets": len(pairs), "too_costly": len(pairs) - len(sums)}
+    return {"nets": len(pairs), "mean": float(np.mean(sums)), "sd": float(np.std(sums, ddof=1))}
 
 
 def activations(rows: Iterable[dict[str, Any]]) -> list[str]:

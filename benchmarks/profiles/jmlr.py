@@ -12,6 +12,8 @@ layer; half and twice that k show the true numbers of the inputs too and are mea
     python benchmarks/profiles/jmlr.py --quick     # seconds, to see that it works
     python benchmarks/profiles/jmlr.py --full      # 30 nets each and one width more
     python benchmarks/profiles/jmlr_docs.py        # the tables of docs/jmlr.md
+
+Every net goes to benchmarks/raw/, what the documentation quotes to benchmarks/results/jmlr.json.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from findings import findings, print_findings
+from findings import findings, print_findings, quoted
 from joblib import Parallel, delayed
 from mlp_stack import Net, Trained, layers, train_to_best
 from numpy.typing import NDArray
@@ -129,10 +131,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--jobs", type=int, default=1, help="configurations at once")
     parser.add_argument("--runs", type=Path, help="folder of the configurations, done ones are kept")
-    parser.add_argument("--out", type=Path, help="the result file")
+    parser.add_argument("--out", type=Path, help="the result file, with every net")
     given = parser.parse_args(arguments)
     settings, kind = (QUICK, "quick") if given.quick else (FULL, "full") if given.full else (RUN, "run")
-    folder = given.runs or ROOT / "runs" / f"jmlr-{kind}"
+    folder = given.runs or ROOT / "benchmarks/raw" / f"jmlr-{kind}"
     cells = configurations(settings)
     Parallel(n_jobs=given.jobs)(delayed(complete)(cell, settings, folder) for cell in cells)
     rows = [json.loads((folder / f"{cell.name}.json").read_text()) for cell in cells]
@@ -149,8 +151,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "findings": found,
         "configurations": [{k: v for k, v in row.items() if k != "settings"} for row in rows],
     }
-    out = given.out or (folder / "jmlr.json" if kind != "run" else ROOT / "benchmarks/results/jmlr.json")
-    write_text(out, json.dumps(record, separators=(",", ":")))
+    write_text(given.out or folder / "jmlr.json", json.dumps(record, separators=(",", ":")))
+    if kind == "run" and not given.out:
+        write_text(
+            ROOT / "benchmarks/results/jmlr.json", json.dumps(quoted(record), separators=(",", ":"))
+        )
 
 
 def configurations(settings: Settings) -> list[Configuration]:

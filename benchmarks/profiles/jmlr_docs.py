@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from findings import MAIN, PAIRS, curves, measured
+from findings import MAIN, PAIRS, SHOWN
 
 from unknot.core.files import write_text
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-SHOWN = (30, 6)  # width and depth of the table of layers and of the picture
 NAMES = {"tanh": "tanh", "leaky_relu": "leaky ReLU", "relu": "ReLU", "zfold": "ZFold"}
 SETS = {"discs": "D-I discs", "rings": "D-II rings", "spheres": "D-III spheres"}
 # The rest is in the JSON file.
@@ -30,47 +29,38 @@ COLOURS = {"tanh": "#d62728", "leaky_relu": "#2ca02c", "relu": "#1f77b4", "zfold
 
 def main() -> None:
     record = json.loads((ROOT / "benchmarks/results/jmlr.json").read_text())
-    rows, found = record["configurations"], record["findings"]
+    findings, shown = record["findings"], record["layers"]
     parts = [
         note(record),
         "### 1. Simpler, layer by layer?",
-        simpler(found["simpler"]),
-        layers(rows),
+        simpler(findings["simpler"]),
+        layers(shown),
         "![omega per layer, by activation and set](assets/jmlr.svg)",
         "The same nets: omega, medians and quartiles, cut off at 1.5 times the input's.",
         "### 2. Faster with ReLU than with tanh?",
-        faster(found["faster"]),
-        cells(found["cells"]),
+        faster(findings["faster"]),
+        cells(findings["cells"]),
         "### 3. Shallow late, deep evenly?",
-        later(found["later"]),
+        later(findings["later"]),
     ]
     page = ROOT / "docs/jmlr.md"
     text = page.read_text()
     before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
     write_text(page, before + "\n" + "\n\n".join(parts) + "\n" + after)
-    write_text(ROOT / "docs/assets/jmlr.svg", picture(rows))
+    write_text(ROOT / "docs/assets/jmlr.svg", picture(shown))
 
 
 def note(record: dict[str, Any]) -> str:
-    cells = [row for row in record["configurations"] if plain(row)]
-    trained, reached = (sum(row[name] for row in cells) for name in ("trained", "reached"))
-    nets = sum(len(row["nets"]) for row in cells)
+    cells = record["findings"]["cells"]
+    trained, reached = (sum(cell[name] for cell in cells) for name in ("trained", "reached"))
+    measured = record["measured"]
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    layers = [
-        betti for row in cells for net in row["nets"] for pair in net["trained"]["14"] for betti in pair
-    ]
-    missing = sum(betti[-1] is None for betti in layers)
     return (
         f"`{record['command']}`, {record['date']}, {versions}, {record['machine']}; "
         f"`benchmarks/results/jmlr.json`. {reached} of {trained} nets of {len(cells)} "
-        f"configurations reached the target, {nets} of them were measured; b2 of {missing} of "
-        f"{len(layers)} clouds took too long and counts as large."
+        f"configurations reached the target, {measured['nets']} of them were measured; b2 of "
+        f"{measured['too_costly']} of {measured['clouds']} clouds took too long and counts as large."
     )
-
-
-def plain(row: dict[str, Any]) -> bool:
-    """Not one of the controls."""
-    return not row["longer"] and row["gain"] == 1
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -98,28 +88,22 @@ def simpler(found: list[dict[str, Any]]) -> str:
     )  # fmt: skip
 
 
-def layers(rows: list[dict[str, Any]]) -> str:
-    shown = [row for row in rows if (row["width"], row["depth"]) == SHOWN and plain(row)]
+def layers(shown: list[dict[str, Any]]) -> str:
     steps = ["input", *(str(i + 1) for i in range(SHOWN[1])), "logits"]
     body = []
     for row in shown:
-        start = row["input"]["14"]
-        nets = [[start, *found] for found in measured(row, MAIN)]
-        for q in range(len(start[0])) if nets else ():
-            sums = [[[c[q] for c in pair] for pair in net] for net in nets]
-            cols = [mean_sd([pair for net in sums for pair in [net[i]]]) for i in range(len(steps))]
+        for q, over_layers in enumerate(row["betti"]):
             head = [SETS[row["set"]], NAMES[row["activation"]]] if q == 0 else ["", ""]
-            body.append([*head, f"b{q}", *cols])
+            body.append([*head, f"b{q}", *(mean_sd(cell) for cell in over_layers)])
     width, depth = SHOWN
     title = f"Betti numbers of both classes together, width {width}, depth {depth}, k = 14: mean ± sd"
     return title + "\n\n" + table(["set", "activation", "", *steps], body)
 
 
-def mean_sd(pairs: list[list[int | None]]) -> str:
-    kept = [sum(b or 0 for b in pair) for pair in pairs if None not in pair]
-    if len(kept) < len(pairs):
-        return f"too many in {len(pairs) - len(kept)} of {len(pairs)}"
-    return f"{np.mean(kept):.3g} ± {np.std(kept, ddof=1):.2g}"
+def mean_sd(cell: dict[str, Any]) -> str:
+    if "too_costly" in cell:
+        return f"too many in {cell['too_costly']} of {cell['nets']}"
+    return f"{cell['mean']:.3g} ± {cell['sd']:.2g}"
 
 
 def faster(found: list[dict[str, Any]]) -> str:
@@ -145,7 +129,7 @@ def later(found: list[dict[str, Any]]) -> str:
 
 
 def cells(found: list[dict[str, Any]]) -> str:
-    by = {(c["set"], c["width"], c["depth"], c["activation"]): c for c in found if plain(c)}
+    by = {(c["set"], c["width"], c["depth"], c["activation"]): c for c in found}
     keys = list(dict.fromkeys(key[:3] for key in by))
     body = [
         [SETS[name], f"{width} x {depth}", *(one(by[name, width, depth, a]) for a in NAMES)]
@@ -183,7 +167,7 @@ def number(value: float | None, digits: int = 0) -> str:
     return "too many" if value is None else f"{value:.{digits}f}"
 
 
-def picture(rows: list[dict[str, Any]]) -> str:
+def picture(shown: list[dict[str, Any]]) -> str:
     """omega of the nets of one width and depth: medians and quartiles by layer, a panel a set."""
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 780 270" font-family="sans-serif" '
@@ -196,18 +180,13 @@ def picture(rows: list[dict[str, Any]]) -> str:
             f'<path d="M{left} {bottom - height}V{bottom}H{left + width}" stroke="#888" fill="none"/>'
         )
         start = 0.0
-        for row in rows:
-            if (
-                row["set"] != name
-                or (row["width"], row["depth"]) != SHOWN
-                or row["longer"]
-                or not row["nets"]
-            ):
+        for row in shown:
+            if row["set"] != name or not row["quartiles"]:
                 continue
-            found = np.minimum(np.array(curves(row, MAIN)), 1e9)
-            start = found[0, 0]
-            quartiles = np.percentile(found, [25, 50, 75], axis=0) / (1.5 * start)
-            xs = left + width * np.linspace(0, 1, found.shape[1])
+            quartiles = np.array(row["quartiles"])
+            start = quartiles[1, 0]  # of all nets the same
+            quartiles = quartiles / (1.5 * start)
+            xs = left + width * np.linspace(0, 1, quartiles.shape[1])
             ys = bottom - height * np.minimum(quartiles, 1)
             band = points(xs, ys[0]) + " " + points(xs[::-1], ys[2][::-1])
             colour = COLOURS[row["activation"]]

@@ -181,3 +181,25 @@ def test_compare_finds_a_shift_and_holm_is_monotone(jmlr: ModuleType) -> None:
     assert -0.26 < found["low"] < found["difference"] < found["high"] < -0.14
     assert compare(strata, "a", "c", "k = 14") == {"way": "k = 14", "one": "a", "other": "c", "strata": 0}
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_what_is_quoted_is_small_and_agrees_with_every_net(jmlr: ModuleType, quick: Path) -> None:
+    import findings
+
+    record = json.loads((quick / "jmlr.json").read_text())
+    slim = findings.quoted(record)
+    assert "configurations" not in slim
+    nets = [net for row in record["configurations"] for net in row["nets"]]
+    assert slim["measured"]["nets"] == len(nets) > 0
+    assert slim["measured"]["clouds"] == 2 * sum(len(net["trained"]["14"]) for net in nets)
+    (row,) = [
+        row for row in record["configurations"]
+        if (row["set"], row["activation"], row["depth"]) == ("rings", "tanh", 2)
+    ]  # fmt: skip
+    layers = findings.layers(row)
+    logits = [sum(betti[0] for betti in net["trained"]["14"][-1]) for net in row["nets"]]
+    assert layers["betti"][0][0]["mean"] == 4.0  # two rings a class go in
+    assert layers["betti"][0][-1]["mean"] == pytest.approx(np.mean(logits))
+    assert layers["quartiles"][1][0] == 8.0
+    assert findings.over_nets([[1, 2], [3, 4]]) == {"nets": 2, "mean": 5.0, "sd": pytest.approx(8**0.5)}
+    assert findings.over_nets([[1, None], [3, 4]]) == {"nets": 2, "too_costly": 1}

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from unknot.cli.sources import load_data
 from unknot.core.console import print_table
@@ -36,6 +37,7 @@ from unknot.study.untangling import UntanglingRow, prediction, untangling_rows
 from unknot.topology.shapes import SHAPES, make_shape
 
 RESULTS = Path(__file__).parents[1] / "results"
+RAW = Path(__file__).parents[1] / "raw"
 TARGET = 0.99
 SHAPES_TOTAL = {name: make_shape(name).total for name in SHAPES}
 Rows = Sequence[StudyRow]
@@ -51,8 +53,8 @@ def studies(quick: bool, jobs: int) -> tuple[Study, Study]:
     names = ["rings", "checker"] if quick else list(SHAPES)
     sets = {name: load_data(name) for name in names}
     suffix = "-quick" if quick else ""
-    tuned = Study(Path("runs") / f"activation{suffix}.sqlite")
-    usual = Study(Path("runs") / f"activation-usual{suffix}.sqlite")
+    tuned = Study(RAW / f"activation{suffix}.sqlite")
+    usual = Study(RAW / f"activation-usual{suffix}.sqlite")
     seeds, epochs = (2, 5) if quick else (10, 60)
     activations = ["relu", "zfold"] if quick else [*FOLDS, *BASELINES, *CONTROLS]
     rates, gains = ((1e-3,), (1.0, 2.0)) if quick else (DEFAULTS.learning_rates, DEFAULTS.gains)
@@ -76,7 +78,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     given = parser.parse_args()
     tuned, usual = studies(given.quick, given.jobs)
-    record: dict[str, object] = {
+    record: dict[str, Any] = {
         "command": "python benchmarks/activations/activation.py",
         "date": date.today().isoformat(),
         "machine": platform.processor() or platform.machine(),
@@ -104,13 +106,33 @@ def main() -> None:
         except InputError as error:  # in --quick nothing may fall
             print(error)
             continue
-        record["prediction"][which] = asdict(found)  # type: ignore[index]
+        record["prediction"][which] = asdict(found)
         print(
             f"epochs to the fall of {which} against epochs to 99 %: Spearman's rho {found.rho:.2f} "
             f"[{found.low:.2f}, {found.high:.2f}] over {found.n} cells"
         )
     if not given.quick:
-        write_text(RESULTS / "activation.json", json.dumps(record, indent=1))
+        write_text(RAW / "activation.json", json.dumps(record, indent=1))
+        write_text(RESULTS / "activation.json", json.dumps(quoted(record), separators=(",", ":")))
+
+
+def quoted(record: dict[str, Any]) -> dict[str, Any]:
+    """What the documentation quotes: rows of one target, Betti numbers over all layers."""
+    same = ("split", "target", "net", "cap")  # for all rows that are kept
+    kept = record | {"untangling": [row for row in record["untangling"] if row["layer"] == "all"]}
+    for split in ("train", "test"):
+        rows = [row for row in record[split]["rows"] if row["target"] == TARGET]
+        kept[split] = record[split] | {
+            "rows": [{name: row[name] for name in row if name not in same} for row in rows]
+        }
+    return dict(json.loads(json.dumps(kept), parse_float=lambda text: short(float(text))))
+
+
+def short(value: float) -> float:
+    """To three decimals, unless the documentation, which prints fewer, would then round otherwise."""
+    cut = round(value, 3)
+    formats = ("{:.1f}", "{:.2f}", "{:.2g}", "{:.3g}")
+    return cut if all(f.format(cut) == f.format(value) for f in formats) else value
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ from unknot.profiles.profile import library_versions
 from unknot.study.survival import Times, censored_median
 
 RESULTS = Path(__file__).parents[1] / "results"
-RUNS = Path("runs")
+RAW = Path(__file__).parents[1] / "raw"
 SETS = ("fashion_mnist", "cifar10", "cats_vs_dogs")
 VALIDATION = 2_000  # images of the training split that no seed trains on
 SELECTION_SEED, SEARCH_SEED = 1_000_000, 2_000_000  # reported seeds start at 0
@@ -446,7 +446,7 @@ def main() -> None:
     parser.add_argument("--resnet", action="store_true", help="the ResNet on CIFAR-10 too")
     asked = parser.parse_args()
     if asked.search:
-        search(Trials(RUNS / "images-search.jsonl", Size(read=800, epochs=10)))
+        search(Trials(RAW / "images-search.jsonl", Size(read=800, epochs=10)))
         return
     name, size = "images", Size()
     if asked.quick:
@@ -454,7 +454,7 @@ def main() -> None:
     elif asked.full:
         name = "images-full"
         size = Size(10**9, 10_000, 30, 128, (64, 128, 128), 256, selection_epochs=8)
-    trials = Trials(RUNS / f"{name}.jsonl", size)
+    trials = Trials(RAW / f"{name}.jsonl", size)
     rows: list[dict[str, object]] = []
     for data in SETS[:1] if asked.quick else SETS:
         for batch_norm in (False, True):
@@ -475,7 +475,7 @@ def main() -> None:
         "versions": library_versions(),
         "rows": rows,
     }
-    write_text(RESULTS / f"{name}.json", json.dumps(record, indent=1))
+    write_text(RESULTS / f"{name}.json", json.dumps(record, separators=(",", ":")))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ machine that does other work too.
 
     UNKNOT_DATA=... python benchmarks/pruning/against_torch_pruning.py    # about 20 minutes on one core
 
-Nets that are done are kept in runs/against_torch_pruning.jsonl: run it again to go on, delete it to
-start anew. With --done no more nets are trained: the tables of those that are.
+Nets that are done are kept in benchmarks/raw/against_torch_pruning.jsonl: run it again to go on, delete
+it to start anew. With --done no more nets are trained: the tables of those that are.
 (Not named torch_pruning.py: scripts in this folder would import it in place of the library.)
 """
 
@@ -53,7 +53,7 @@ from unknot.pruning.removal import prune
 from unknot.pruning.scoring.scores import score_filters
 
 RESULTS = Path(__file__).parents[1] / "results"
-PARTS = Path("runs/against_torch_pruning.jsonl")
+PARTS = Path(__file__).parents[1] / "raw/against_torch_pruning.jsonl"
 SETS = {"fashion_mnist": 1, "cifar10": 3}
 NETS: dict[str, Callable[[int], nn.Module]] = {
     "cnn": lambda channels: cnn(channels, 10, widths=(32, 64, 64), batch_norm=True),
@@ -96,7 +96,7 @@ def main() -> None:
         "rows": rows,
         "cases": cases,
     }
-    write_text(RESULTS / "torch_pruning.json", json.dumps(record, indent=1))
+    write_text(RESULTS / "torch_pruning.json", json.dumps(record, separators=(",", ":")))
     found = list(tables(rows, cases))
     for table in found:
         print_table(*table)
@@ -253,11 +253,11 @@ def tables(rows: list[Row], cases: list[dict[str, str]]) -> Iterator[Table]:
         "elder-surgeon and refit minus torch-pruning, in points: pairs of the same net, mean ± sd",
         ["set", "net", "MACs", "against", "refitted - recalibrated", "both + 1 epoch", "pairs"],
         [
-            (SHOWN[name], SHOWN[net], f"{share:.0%}", rival,
-             *(difference(rows, name, net, share, rival, mended) for mended in (True, False)),
+            (SHOWN[name], SHOWN[net], f"{share:.0%}", baseline,
+             *(difference(rows, name, net, share, baseline, mended) for mended in (True, False)),
              str(len(seeds_of(rows, name, net))))
             for name, net in nets for share in SHARES
-            for rival in ("group L1", "group Taylor", "the best of the four")
+            for baseline in ("group L1", "group Taylor", "the best of the four")
         ],
     )  # fmt: skip
     yield (
@@ -300,7 +300,7 @@ def cell(rows: list[Row], share: float, by: str, criterion: str) -> tuple[str, .
     return (f"{share:.0%}", by, criterion, removed, *lost, *times)
 
 
-def difference(rows: list[Row], name: str, net: str, share: float, rival: str, mended: bool) -> str:
+def difference(rows: list[Row], name: str, net: str, share: float, baseline: str, mended: bool) -> str:
     """Ours minus theirs on the same trained net; the best of theirs is chosen on the test images."""
     points = []
     for seed in seeds_of(rows, name, net):
@@ -310,7 +310,7 @@ def difference(rows: list[Row], name: str, net: str, share: float, rival: str, m
         ours = next(r for r in of_net if r["criterion"] == OURS[0])["refitted" if mended else "tuned"]
         key = "recalibrated" if mended else "tuned"
         others = {r["criterion"]: r[key] for r in of_net if r["by"] == "torch-pruning"}
-        points.append(100 * (ours - (others[rival] if rival in others else max(others.values()))))
+        points.append(100 * (ours - (others[baseline] if baseline in others else max(others.values()))))
     return spread(points)
 
 

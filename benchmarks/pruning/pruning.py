@@ -19,6 +19,8 @@ their sum; one cloud or one a class; all layers or the last ones), at half of th
     UNKNOT_DATA=... python benchmarks/pruning/pruning.py --quick
         # one set, one seed, to see that it works
     UNKNOT_DATA=... python benchmarks/pruning/pruning.py --full  # whole sets and ResNet-18; wants a GPU
+
+Every trial goes to benchmarks/raw/, what the documentation quotes to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from typing import Any
 
 import torch
 from nets import NETS, SETS, Size, Split, fit, recalibrated, split, test_accuracy, trained, untrained
-from tables import show, summary
+from tables import quoted, show, summary
 from torch import nn
 
 from unknot.core.files import write_text
@@ -48,7 +50,7 @@ from unknot.pruning.removal import prune
 from unknot.pruning.scoring.scores import FilterScores, score_filters
 
 RESULTS = Path(__file__).parents[1] / "results"
-RUNS = Path("runs")
+RAW = Path(__file__).parents[1] / "raw"
 SEEDS = range(5)
 SHARES = (0.3, 0.5, 0.75)
 CRITERIA = (
@@ -108,7 +110,7 @@ class Net:
         self.name, self.net, self.seed, self.size, self.log = name, net, seed, size, log
         self.here = {"set": name, "net": net, "seed": seed}
         self.data: Split = split(name, seed, size)
-        self.model: nn.Module = trained(RUNS / f"pruning-{size.images}", name, net, seed, size, self.data)
+        self.model: nn.Module = trained(RAW / f"pruning-{size.images}", name, net, seed, size, self.data)
         self.example = self.data.images[:2]
         self.macs = count_macs(self.model, self.example[:1])
         self.scores: dict[str, FilterScores] = {}
@@ -182,12 +184,12 @@ class Net:
             "refit": test_accuracy(slim, self.data),
             **_cost(cost),
         }  # fmt: skip
-        for rival in ("l1", "random", BEST):
+        for baseline in ("l1", "random", BEST):
             if removed > 0.005:
-                other = plan_pruning(self.model, self.score(rival), self.example, macs=removed)
-                found[rival] = test_accuracy(self.refitted(other), self.data)
+                other = plan_pruning(self.model, self.score(baseline), self.example, macs=removed)
+                found[baseline] = test_accuracy(self.refitted(other), self.data)
             else:
-                found[rival] = found["refit"]
+                found[baseline] = found["refit"]
         return found
 
     def variant(self, criterion: str, layers: str) -> Record:
@@ -269,7 +271,7 @@ def main() -> None:
     elif asked.full:
         name = "pruning-full"
         size = Size(10**9, 30, 10**9, (64, 128, 128), (64, 128, 256, 512), 2, 128)
-    log = Log(RUNS / f"{name}.jsonl")
+    log = Log(RAW / f"{name}.jsonl")
     with one_thread():
         if not asked.tables:
             for net in nets(asked, size, log):
@@ -289,9 +291,9 @@ def main() -> None:
         "date": date.today().isoformat(),
         "machine": platform.processor() or platform.machine(),
         "versions": library_versions(),
-        "rows": rows,
+        "nets": quoted(rows),
     }
-    write_text(RESULTS / f"{name}.json", json.dumps(record, indent=1))
+    write_text(RESULTS / f"{name}.json", json.dumps(record, separators=(",", ":")))
 
 
 if __name__ == "__main__":

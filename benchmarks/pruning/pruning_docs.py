@@ -15,10 +15,11 @@ from typing import Any
 
 from tables import (
     STAGES,
+    baseline_table,
     latency_table,
     nets_of,
     of_cell,
-    rival_table,
+    rows_of,
     stage_table,
     threshold_table,
     variant_table,
@@ -34,10 +35,10 @@ NETS = {"cnn": "CNN", "resnet": "ResNet"}
 
 def main() -> None:
     record = json.loads((ROOT / "benchmarks/results/pruning.json").read_text())
-    rows = record["rows"]
+    rows = rows_of(record)
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     parts = [
-        f"`{record['command']}`, {record['date']}, {versions}; seed by seed in the JSON file.",
+        f"`{record['command']}`, {record['date']}, {versions}.",
         "### The originals",
         table(["", *titles(rows)], originals(rows)),
     ]
@@ -48,9 +49,9 @@ def main() -> None:
                   criteria(rows, share, "tuned_3")]  # fmt: skip
     for criterion in ("elder-surgeon", "l1"):
         parts += [f"### What mends the net: 75 % removed by {criterion}", mending(rows, 0.75, criterion)]
-    for rival in ("taylor", "l1"):
-        over = rival_table(rows, 0.75, rival, "refit")
-        parts += [f"### Points over {rival}, 75 % removed, refitted",
+    for baseline in ("taylor", "l1"):
+        over = baseline_table(rows, 0.75, baseline, "refit")
+        parts += [f"### Points over {baseline}, 75 % removed, refitted",
                   table(["criterion", *titles(rows)], over)]  # fmt: skip
     parts += [
         "### Betti number above 300",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -12,11 +13,13 @@ from scipy import stats
 from unknot.core.console import print_table
 
 Record = dict[str, Any]
+Interval = list[float]  # mean, low, high, in percentage points
 STAGES = {
     "raw": "as pruned", "recalibrated": "batch norm recalibrated", "refit": "refitted",
     "tuned_1": "refitted, 1 epoch", "tuned_3": "refitted, 3 epochs",
 }  # fmt: skip
-RIVALS = ("l1", "taylor")
+BASELINES = ("l1", "taylor")
+MENDED_SHARE = 0.75  # of the MACs removed: where the documentation shows every way of mending
 
 
 def summary(records: Iterable[Record]) -> list[Record]:
@@ -68,10 +71,10 @@ def _pruned(base: dict[int, Record], found: list[Record]) -> list[Record]:
         for stage in STAGES:
             if len([r for r in trials if stage in r]) == len(base):
                 row[stage] = _points(base, trials, stage)
-        for rival in RIVALS:
-            against = {r["seed"]: r for r in cells[share, rival]}
+        for baseline in BASELINES:
+            against = {r["seed"]: r for r in cells[share, baseline]}
             gaps = {s: [r for r in trials if s in r and s in against.get(r["seed"], {})] for s in STAGES}
-            row[f"against_{rival}"] = {
+            row[f"against_{baseline}"] = {
                 s: _interval([100 * (r[s] - against[r["seed"]][s]) for r in of_stage])
                 for s, of_stage in gaps.items()
                 if len(of_stage) == len(base)
@@ -83,7 +86,7 @@ def _pruned(base: dict[int, Record], found: list[Record]) -> list[Record]:
 def _threshold(base: dict[int, Record], found: list[Record]) -> list[Record]:
     if not found:
         return []
-    rivals = [k for k in ("l1", "random", "elder-surgeon") if k in found[0]]
+    baselines = [k for k in ("l1", "random", "elder-surgeon") if k in found[0]]
     return [{
         "kind": "threshold",
         "filters_removed": [r["filters_removed"] / r["filters"] for r in found],
@@ -92,7 +95,7 @@ def _threshold(base: dict[int, Record], found: list[Record]) -> list[Record]:
             layer: statistics.mean(r["exceeding_by_layer"][layer] for r in found)
             for layer in found[0]["exceeding_by_layer"]
         },
-        **{k: _points(base, found, k) for k in ("raw", "refit", *rivals)},
+        **{k: _points(base, found, k) for k in ("raw", "refit", *baselines)},
         "latency": {b: [r["latency"][b][0] for r in found] for b in found[0]["latency"]},
         "bytes": [r["bytes"] for r in found],
         "activation_bytes": [r["activation_bytes"] for r in found],
@@ -108,6 +111,42 @@ def _latency(found: list[Record]) -> Record:
     }  # fmt: skip
 
 
+def quoted(rows: Sequence[Record]) -> list[Record]:
+    """What the documentation quotes, a net each: at MENDED_SHARE every way of mending."""
+    rounded = json.loads(json.dumps(rows), parse_float=lambda text: short(float(text)))
+    return [
+        {"set": s, "net": n, "rows": [_quoted(r) for r in rounded if (r["set"], r["net"]) == (s, n)]}
+        for s, n in nets_of(rows)
+    ]
+
+
+def short(value: float) -> float:
+    """To three decimals, unless the documentation, which prints fewer, would then round otherwise."""
+    cut = round(value, 3)
+    formats = ("{:.1f}", "{:.2f}", "{:.3f}", "{:.0%}")
+    return cut if all(f.format(cut) == f.format(value) for f in formats) else value
+
+
+def _quoted(row: Record) -> Record:
+    against = [f"against_{baseline}" for baseline in BASELINES]
+    unquoted = {"set", "net"}
+    if row["kind"] == "variant":
+        unquoted |= {"raw"}
+    elif row["kind"] == "pruned" and row["share"] != MENDED_SHARE:
+        unquoted |= {"raw", "recalibrated", "tuned_1", *against}
+    kept = {name: value for name, value in row.items() if name not in unquoted}
+    for name in kept.keys() & set(against):
+        kept[name] = {stage: value for stage, value in kept[name].items() if stage == "refit"}
+    return kept
+
+
+def rows_of(record: Record) -> list[Record]:
+    """The rows of a file of quoted ones, each with its set and net."""
+    return [
+        {"set": net["set"], "net": net["net"], **row} for net in record["nets"] for row in net["rows"]
+    ]
+
+
 def _grouped(records: Iterable[Record], *names: str) -> dict[Any, list[Record]]:
     found: defaultdict[Any, list[Record]] = defaultdict(list)
     for record in records:
@@ -116,25 +155,26 @@ def _grouped(records: Iterable[Record], *names: str) -> dict[Any, list[Record]]:
     return found
 
 
-def _points(base: dict[int, Record], found: Sequence[Record], what: str) -> Record:
+def _points(base: dict[int, Record], found: Sequence[Record], what: str) -> Interval:
     return _interval([100 * (r[what] - base[r["seed"]]["accuracy"]) for r in found])
 
 
-def _interval(values: Sequence[float]) -> Record:
+def _interval(values: Sequence[float]) -> Interval:
     """Mean of paired differences with the 95 % interval of Student's t over the seeds."""
     mean = statistics.mean(values)
     half = 0.0
     if len(values) > 1:
         error = statistics.stdev(values) / len(values) ** 0.5
         half = float(stats.t.ppf(0.975, len(values) - 1)) * error
-    return {"mean": mean, "low": mean - half, "high": mean + half, "values": list(values)}
+    return [mean, mean - half, mean + half]
 
 
-def told(found: Record | None) -> str:
+def interval_text(interval: Interval | None) -> str:
     """``-1.2 [-1.9, -0.5]``"""
-    if found is None:
+    if interval is None:
         return ""
-    return f"{found['mean']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]"
+    mean, low, high = interval
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def nets_of(rows: Sequence[Record]) -> list[tuple[str, str]]:
@@ -154,10 +194,10 @@ def show(rows: Sequence[Record]) -> None:
             table = stage_table(rows, share, stage)
             if len(table) > 1:
                 print_table(f"{share:.0%} of MACs, {words}: points", ["criterion", *titles], table)
-        for rival in RIVALS:
+        for baseline in BASELINES:
             print_table(
-                f"{share:.0%} of MACs, refitted: points over {rival}", ["criterion", *titles],
-                rival_table(rows, share, rival, "refit"),
+                f"{share:.0%} of MACs, refitted: points over {baseline}", ["criterion", *titles],
+                baseline_table(rows, share, baseline, "refit"),
             )  # fmt: skip
     print_table("Betti number above 300", ["", *titles], threshold_table(rows))
     for layers in ("all", "last"):
@@ -179,32 +219,34 @@ def stage_table(rows: Sequence[Record], share: float, stage: str) -> list[tuple[
             for s, n in nets_of(rows)
         ]
         if any(stage in cell for cell in cells):
-            table.append((criterion, *(told(cell.get(stage)) for cell in cells)))
+            table.append((criterion, *(interval_text(cell.get(stage)) for cell in cells)))
     if stage.startswith("tuned"):
         table.append((
             "the original, as long",
-            *(told(of_cell(rows, "original", set=s, net=n)[0][stage]) for s, n in nets_of(rows)),
+            *(interval_text(of_cell(rows, "original", set=s, net=n)[0][stage]) for s, n in nets_of(rows)),
         ))  # fmt: skip
     scratch = of_cell(rows, "scratch", share=share)
     if stage == "tuned_3" and len(scratch) == len(nets_of(rows)):
         table.append((
             "the small net from scratch",
-            *(told(of_cell(rows, "scratch", share=share, set=s, net=n)[0]["accuracy"])
+            *(interval_text(of_cell(rows, "scratch", share=share, set=s, net=n)[0]["accuracy"])
               for s, n in nets_of(rows)),
         ))  # fmt: skip
     return table
 
 
-def rival_table(rows: Sequence[Record], share: float, rival: str, stage: str) -> list[tuple[str, ...]]:
+def baseline_table(
+    rows: Sequence[Record], share: float, baseline: str, stage: str
+) -> list[tuple[str, ...]]:
     """Paired differences: a row a criterion, a column a net."""
     criteria = list(dict.fromkeys(r["criterion"] for r in of_cell(rows, "pruned", share=share)))
     return [
         (criterion, *(
-            told(of_cell(rows, "pruned", share=share, criterion=criterion, set=s, net=n)[0]
-                 [f"against_{rival}"].get(stage))
+            interval_text(of_cell(rows, "pruned", share=share, criterion=criterion, set=s, net=n)[0]
+                 [f"against_{baseline}"].get(stage))
             for s, n in nets_of(rows)
         ))
-        for criterion in criteria if criterion != rival
+        for criterion in criteria if criterion != baseline
     ]  # fmt: skip
 
 
@@ -213,11 +255,11 @@ def threshold_table(rows: Sequence[Record]) -> list[tuple[str, ...]]:
     lines = [
         ("filters removed, %", lambda r: spread([100 * v for v in r["filters_removed"]], 0)),
         ("MACs removed, %", lambda r: spread([100 * v for v in r["removed"]], 0)),
-        ("as pruned, points", lambda r: told(r["raw"])),
-        ("refitted", lambda r: told(r["refit"])),
-        ("L1, same MACs, refitted", lambda r: told(r["l1"])),
-        ("random, same MACs, refitted", lambda r: told(r["random"])),
-        ("elder-surgeon, same MACs, refitted", lambda r: told(r["elder-surgeon"])),
+        ("as pruned, points", lambda r: interval_text(r["raw"])),
+        ("refitted", lambda r: interval_text(r["refit"])),
+        ("L1, same MACs, refitted", lambda r: interval_text(r["l1"])),
+        ("random, same MACs, refitted", lambda r: interval_text(r["random"])),
+        ("elder-surgeon, same MACs, refitted", lambda r: interval_text(r["elder-surgeon"])),
         ("time at batch 1, of the original's", lambda r: spread(r["latency"]["1"], 2)),
         ("time at batch 64", lambda r: spread(r["latency"]["64"], 2)),
         ("bytes of the weights", lambda r: spread(r["bytes"], 2)),
@@ -230,8 +272,9 @@ def variant_table(rows: Sequence[Record], layers: str) -> list[tuple[str, ...]]:
     criteria = list(dict.fromkeys(r["criterion"] for r in of_cell(rows, "variant", layers=layers)))
     return [
         (criterion, *(
-            told(of_cell(rows, "variant", layers=layers, criterion=criterion, set=s, net=n)[0]["refit"])
+            interval_text(row["refit"])
             for s, n in nets_of(rows)
+            for row in of_cell(rows, "variant", layers=layers, criterion=criterion, set=s, net=n)
         ))
         for criterion in criteria
     ]  # fmt: skip

@@ -67,7 +67,7 @@ def main() -> None:
         cells = [[_cell(row[column]) for column in columns] for row in shown]
         print_table(f"{name} ({time.perf_counter() - start:.0f} s)", columns, cells)
     if not sys.argv[1:]:
-        write_text(RESULTS / "scale.json", json.dumps(record, indent=1))
+        write_text(RESULTS / "scale.json", json.dumps(record, separators=(",", ":")))
 
 
 def shapes() -> list[Row]:

@@ -159,6 +159,37 @@ def test_every_result_of_a_benchmark_is_listed() -> None:
 
 
 @needs_checkout
+def test_results_that_are_tracked_are_small() -> None:
+    """Every trial goes to benchmarks/raw, which git ignores."""
+    sizes = {path.name: path.stat().st_size for path in (ROOT / "benchmarks/results").iterdir()}
+    assert len(sizes) > 10
+    assert {name: size for name, size in sizes.items() if size > 60_000} == {}
+    assert "/benchmarks/raw/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+@needs_checkout
+@pytest.mark.parametrize(
+    ("script", "page"),
+    [
+        ("activations/activation_docs.py", "convergence.md"),
+        ("profiles/jmlr_docs.py", "jmlr.md"),
+        ("pruning/pruning_docs.py", "pruning.md"),
+    ],
+)
+def test_the_tables_of_a_page_are_those_of_its_results(script: str, page: str, tmp_path: Path) -> None:
+    for folder in ("benchmarks", "docs"):
+        ignored = shutil.ignore_patterns("raw", "tutorials", "__pycache__")
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
+    copy = tmp_path / "docs" / page
+    text = re.sub(
+        r"(figures: begin -->).*(<!-- figures: end)", r"\1\2", copy.read_text(), flags=re.DOTALL
+    )
+    copy.write_text(text)
+    run([str(tmp_path / "benchmarks" / script)], tmp_path)
+    assert copy.read_text() == (ROOT / "docs" / page).read_text() != text
+
+
+@needs_checkout
 def test_the_pictures_of_the_engine_show_what_the_page_says(tmp_path: Path) -> None:
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler) is None:

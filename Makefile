@@ -107,7 +107,7 @@ fuzz-readers: $(INSTALLED)
 	$(BIN)/python fuzz/readers.py build/corpus -runs=$(RUNS)
 
 # Without -S the editable install would stand in for the mutants. One after the other, as time is a verdict.
-# What was run stays as it is, except for the MODULES that are named: MODULES="scale plan".
+# What was run stays as it is, except for the MODULES that are named: MODULES="calibration plan".
 MODULES ?=
 MUTMUT = PYTHONPATH="$(abspath $(SITE))" OMP_NUM_THREADS=1 $(BIN)/python -S
 mutants: $(INSTALLED)

@@ -1,6 +1,6 @@
 """Agreement of the engine with ripser and GUDHI on random cases.
 
-    python fuzz/fuzz.py --cases 20000 --state fuzz/state.json
+    python fuzz/fuzz.py --cases 20000 --state build/fuzz.json
 
 Case i depends on the seed and i alone. The state file holds the next case and the counts, so a
 stopped run goes on where it was; a mismatch is printed with its number and ends the run with 1.

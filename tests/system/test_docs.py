@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 from conftest import missing, needs_checkout
 from install import readme
+
+import unknot
 
 ROOT = Path(__file__).parents[2]
 
@@ -149,6 +152,80 @@ def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text()
     for page in [*PAGES, *(path.with_suffix(".md") for path in (ROOT / "docs").rglob("*.ipynb"))]:
         assert f": {page.relative_to(ROOT / 'docs')}\n" in navigation
+
+
+@needs_checkout
+def test_the_reference_has_every_public_name_and_no_other() -> None:
+    pytest.importorskip("mkdocs")
+    hooks = runpy.run_path(str(ROOT / "docs/_hooks.py"))
+    page = hooks["with_names"]((ROOT / "docs/reference.md").read_text())
+    documented = re.findall(r"^::: (\S+)$", page, re.MULTILINE)
+    doors = [path.parent for path in (ROOT / "src/unknot").glob("*/__init__.pyi")]
+    for door in doors:
+        room = importlib.import_module(f"unknot.{door.name}")
+        paths = [path for path in documented if path.startswith(f"unknot.{door.name}.")]
+        assert sorted(path.rpartition(".")[2] for path in paths) == sorted(room.__all__)
+        assert all(resolve(path) is getattr(room, path.rpartition(".")[2]) for path in paths)
+    top = set(unknot.__all__) - {door.name for door in doors} - {"__version__"}
+    assert top <= {path.rpartition(".")[2] for path in documented}
+    assert all(f"[`{name}`][unknot." in page for name in top)
+
+
+def resolve(path: str) -> object:
+    """What a dotted name that begins with ``unknot`` stands for; modules are imported on the way."""
+    value: Any = unknot
+    parts = path.split(".")
+    for i, part in enumerate(parts[1:], start=2):
+        if part in getattr(value, "__dataclass_fields__", ()):
+            return value.__dataclass_fields__[part]
+        try:
+            value = getattr(value, part)
+        except AttributeError:
+            value = importlib.import_module(".".join(parts[:i]))
+    return value
+
+
+def texts() -> list[Path]:
+    """The pages, the tutorials and the examples."""
+    sources = [path for folder in ("docs/tutorials", "examples") for path in (ROOT / folder).glob("*.py")]
+    return sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES, *sources])
+
+
+@pytest.mark.parametrize("path", texts(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_name_of_the_docs_resolves(path: Path) -> None:
+    text = path.read_text()
+    skip_without_extras(text)
+    for name in sorted(set(re.findall(r"(?<![\w./])(?:uk|unknot)((?:\.[A-Za-z_]\w*)+)", text))):
+        resolve(f"unknot{name}")
+
+
+def test_a_name_that_is_gone_does_not_resolve() -> None:
+    assert resolve("unknot.topology.Scale.k") is not None
+    for name in ("unknot.rival", "unknot.topology.Scale.radii", "unknot.nets.zfold"):
+        with pytest.raises(ImportError):
+            resolve(name)
+
+
+# A folder or file of this project, as text: no link to elsewhere, nothing that is made.
+PATH = re.compile(
+    r"(?<![\w/.-])(?:\.\./)?((?:benchmarks|conda|docs|examples|fuzz|src|tests|\.github)/[\w./*-]*[\w*/])"
+)
+MADE = "benchmarks/raw"
+
+
+SETTINGS = ("Makefile", "pyproject.toml", "mkdocs.yml", ".ci/run", ".github/workflows/*", "conda/*")
+SCRIPTS = ("fuzz/README.md", "fuzz/*.py", "benchmarks/**/*.py")
+
+
+@needs_checkout
+@pytest.mark.parametrize(
+    "path",
+    [*texts(), *sorted(path for pattern in (*SETTINGS, *SCRIPTS) for path in ROOT.glob(pattern))],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_every_path_that_is_named_exists(path: Path) -> None:
+    for named in sorted(set(PATH.findall(path.read_text()))):
+        assert named.startswith(MADE) or any(ROOT.glob(named.rstrip("/"))), named
 
 
 @needs_checkout

@@ -137,20 +137,20 @@ def short(value: float) -> float:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The fold that the selection seeds chose, against the rivals, on one set.
+    """The fold that the selection seeds chose, against the baselines, on one set.
 
     Attributes:
         fold: its name; chosen among `FOLDS` on seeds that are not reported.
-        rival: the baseline that was best on the reported seeds: chosen in hindsight, in its favour.
-        against_rival, against_usual: ratios of medians of the epochs to the target, the latter against
+        baseline: the one that was best on the reported seeds: chosen in hindsight, in its favour.
+        against_baseline, against_usual: ratios of medians of the epochs to the target, the latter against
             ReLU at its usual initialisation and learning rate.
         reached: of the fold's seeds.
     """
 
     set: str
     fold: str
-    rival: str
-    against_rival: Comparison
+    baseline: str
+    against_baseline: Comparison
     against_usual: Comparison
     reached: int
     seeds: int
@@ -159,12 +159,12 @@ class Verdict:
 def verdict(name: str, study: Study, rows: Rows, usual: Rows) -> Verdict:
     found = {row.activation: row for row in rows if row.set == name}
     fold = min((f for f in FOLDS if f in found), key=lambda f: rank_cell(_selected(study, name, f)))
-    rival = min((b for b in BASELINES if b in found), key=lambda b: _order(found[b]))
+    baseline = min((b for b in BASELINES if b in found), key=lambda b: _order(found[b]))
     (plain,) = [row for row in usual if row.set == name]
-    mine, best = found[fold], found[rival]
+    mine, best = found[fold], found[baseline]
     caps = (float(mine.cap or 0), float(mine.cap or 0))
     return Verdict(
-        name, fold, rival, compare(best.epochs, mine.epochs, caps=caps),
+        name, fold, baseline, compare(best.epochs, mine.epochs, caps=caps),
         compare(plain.epochs, mine.epochs, caps=caps), mine.reached, mine.seeds,
     )  # fmt: skip
 
@@ -205,10 +205,10 @@ def print_rows(rows: Rows, usual: Rows, split: str) -> None:
 def print_verdicts(verdicts: list[Verdict], split: str) -> None:
     print_table(
         f"The chosen fold, epochs to 99 % {split}: ratio of medians [95 % interval]",
-        ["set", "total Betti", "fold", "best rival", "x fewer than it", "x fewer than ReLU as usual",
+        ["set", "total Betti", "fold", "best baseline", "x fewer than it", "x fewer than ReLU as usual",
          "reached"],
         [
-            (v.set, SHAPES_TOTAL[v.set], v.fold, v.rival, ratio_text(v.against_rival),
+            (v.set, SHAPES_TOTAL[v.set], v.fold, v.baseline, ratio_text(v.against_baseline),
              ratio_text(v.against_usual), f"{v.reached}/{v.seeds}")
             for v in verdicts
         ],

@@ -28,7 +28,7 @@ def main() -> None:
     record = json.loads((ROOT / "benchmarks/results/activation.json").read_text())
     parts = [
         note(record),
-        "### The chosen fold against the best rival",
+        "### The chosen fold against the best baseline",
         verdicts(record),
         "### Epochs to 99 % train accuracy",
         matrix(record, "train"),
@@ -56,13 +56,13 @@ def verdicts(record: dict[str, Any]) -> str:
         test = on_test[v["set"]]
         rows.append(
             (v["set"], record["total_betti"][v["set"]], NAMES[v["fold"]].strip("*"),
-             NAMES[v["rival"]], ratio(v["against_rival"]), ratio(v["against_usual"]),
-             f"{v['reached']}/{v['seeds']}", NAMES[test["rival"]], ratio(test["against_rival"]),
+             NAMES[v["baseline"]], ratio(v["against_baseline"]), ratio(v["against_usual"]),
+             f"{v['reached']}/{v['seeds']}", NAMES[test["baseline"]], ratio(test["against_baseline"]),
              f"{test['reached']}/{test['seeds']}")
         )  # fmt: skip
     return table(
-        ["set", "total Betti number", "fold", "best rival, train", "x fewer than it",
-         "x fewer than ReLU as usual", "reached 99 % train", "best rival, test", "x fewer than it",
+        ["set", "total Betti number", "fold", "best baseline, train", "x fewer than it",
+         "x fewer than ReLU as usual", "reached 99 % train", "best baseline, test", "x fewer than it",
          "reached 99 % test"],
         rows,
     )  # fmt: skip

@@ -85,13 +85,13 @@ class Trial:
     net: str = "cnn"
 
 
-RIVALS = ("relu", "gelu", "silu")
+BASELINES = ("relu", "gelu", "silu")
 BOTH = ("qfold early and head", "qfold early and head, held")
 COMPARED = {  # by batch normalisation
-    False: (*RIVALS, *BOTH, "qfold", "qfold held"),
-    True: (*RIVALS, *BOTH, "waves learnt .7", "waves learnt .7, held"),
+    False: (*BASELINES, *BOTH, "qfold", "qfold held"),
+    True: (*BASELINES, *BOTH, "waves learnt .7", "waves learnt .7, held"),
 }
-RESNET = (*RIVALS, "qfold early and head", "qfold in the branches", "qfold in the branches, held")
+RESNET = (*BASELINES, "qfold early and head", "qfold in the branches", "qfold in the branches, held")
 GRID = [(rate, factor) for rate in (2e-3, 4e-3) for factor in (0.6, 1.0)]
 
 
@@ -355,12 +355,12 @@ def block(
         for target in ("train", "test"):
             mine = times[name][target]
             middles = {r: censored_median(times[r][target]) for r in ("gelu", "silu") if r in times}
-            rival = min(middles, key=lambda r: math.inf if middles[r] is None else middles[r] or 0)
+            baseline = min(middles, key=lambda r: math.inf if middles[r] is None else middles[r] or 0)
             row |= {
                 f"epochs_{target}": mine,
                 f"{target}_against_relu": compare(times["relu"][target], mine, first.epochs),
-                f"{target}_against_rival":
-                    {"rival": rival, **compare(times[rival][target], mine, first.epochs)},
+                f"{target}_against_baseline":
+                    {"baseline": baseline, **compare(times[baseline][target], mine, first.epochs)},
             }  # fmt: skip
         rows.append(row)
     return rows
@@ -388,7 +388,7 @@ def table_row(row: dict[str, object]) -> tuple[object, ...]:
         *(cell for target in ("train", "test") for cell in (
             spread(row[f"epochs_{target}"]),  # type: ignore[arg-type]
             ratio(row[f"{target}_against_relu"]),
-            ratio(row[f"{target}_against_rival"]),
+            ratio(row[f"{target}_against_baseline"]),
         )),
         f"{statistics.mean(tests):.3f}",  # type: ignore[call-overload]
         f"{gap['mean']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]",  # type: ignore[index]

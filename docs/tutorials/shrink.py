@@ -110,7 +110,7 @@ print(cost.verdict)
 
 # %% alt="Test accuracy against the share of MACs left for elder-surgeon, taylor, l1 and random, each refitted."
 data = LabelledData("digits", digits.images, digits.labels, test.images, test.labels)
-rivals = compare_criteria(
+baselines = compare_criteria(
     model, data, Recipe(Budget(macs=0.5), criterion="elder-surgeon"), shares=(0.5, 0.75, 0.9, 0.95), seconds=600,
 )  # fmt: skip
 figure, axes = plt.subplots(figsize=(4.8, 2.9), layout="constrained")
@@ -118,7 +118,7 @@ axes.axhline(before, color="0.5", linestyle=":", linewidth=1)
 for name, colour, mark in (
     ("elder-surgeon", "#d55e00", "o"), ("taylor", "#009e73", "s"), ("l1", "#0072b2", "^"), ("random", "0.45", "x"),
 ):  # fmt: skip
-    found = sorted((1 - r.removed, r.accuracy) for r in rivals if r.criterion == name)
+    found = sorted((1 - r.removed, r.accuracy) for r in baselines if r.criterion == name)
     axes.plot(*zip(*found, strict=True), color=colour, marker=mark, markersize=5, label=name)
 axes.set(xlabel="share of the multiply-accumulates left", ylabel="test accuracy, refitted", xscale="log")
 axes.set_xticks([0.05, 0.1, 0.25, 0.5], ["5 %", "10 %", "25 %", "50 %"])

@@ -123,8 +123,8 @@ for baseline in ("relu", "hardtanh"):
             )
 
 # %% [markdown]
-# Five seeds and one selection seed are few; ten seeds on eight sets, with nine rivals, are in
-# [epochs to target](../convergence.md). There the best rival of every set is the sine, itself a fold.
+# Five seeds and one selection seed are few; ten seeds on eight sets, with nine baselines, are in
+# [epochs to target](../convergence.md). There the best baseline of every set is the sine, itself a fold.
 #
 # ## Into a model that you have
 #

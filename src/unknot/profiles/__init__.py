@@ -1,7 +1,8 @@
 """What the layers of a model do to the topology of its data: once, or while it trains.
 
 `clouds` cuts a layer's output into clouds, `meter` counts them (`measure`), `monitor` does it every
-few epochs, `profile` is the result, and `journal` keeps it on disk, epoch by epoch.
+few epochs, and `options` is how. `profile` is the result, with pictures by `projection`; `journal`
+keeps it on disk, epoch by epoch.
 """
 
 from unknot.core.doors import open_door

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from unknot.nets.probe import Inputs
 from unknot.nets.running import as_it_was, call_model
-from unknot.pruning.structure.linear_maps import is_linear_map
+from unknot.pruning.structure.linear_maps import weighs_inputs
 
 _ADDS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
 
@@ -39,7 +39,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Readers:
-    """What reads the outputs of the layers that are linear maps and run once.
+    """What reads the outputs of the layers that weigh their inputs and run once.
 
     Attributes:
         norms: {layer: the batch normalisation with running statistics that is all that reads its output}.
@@ -85,7 +85,7 @@ def find_readers(model: nn.Module, inputs: Inputs) -> Readers:
     seen = _Seen()
     with ExitStack() as stack:
         for name, module in model.named_modules():
-            if is_linear_map(module):
+            if weighs_inputs(module):
                 stack.callback(module.register_forward_hook(_named(seen.layer, name)).remove)
             elif isinstance(module, _BatchNorm) and isinstance(module.running_mean, Tensor):
                 stack.callback(module.register_forward_hook(_named(seen.norm, name)).remove)

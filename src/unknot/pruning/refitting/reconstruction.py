@@ -1,8 +1,8 @@
 """The remaining weights of a pruned model, refitted in closed form to what the original computes.
 
-Layer by layer from the front, each layer that weighs channels against each other gets the weights and
-bias with which its outputs, computed from the channels that are left, come nearest to the original's:
-ridge regression towards the weights that it has. No labels, no gradients. In the line of Luo et al.,
+Layer by layer from the front, each layer gets the weights and bias with which its outputs, computed from
+the channels that are left, come nearest to the original's: ridge regression towards the weights that it
+has, group by group where it is grouped or depthwise. No labels, no gradients. In the line of Luo et al.,
 "ThiNet" (ICCV 2017) and He et al., "Channel pruning" (ICCV 2017), whose least squares are the same.
 """
 
@@ -25,9 +25,10 @@ from unknot.pruning.planning.plan import PruningPlan
 from unknot.pruning.refitting.consumers import Calls, Readers, affine_of, find_readers
 from unknot.pruning.refitting.ridge import best_fit, relative_error
 from unknot.pruning.structure.layers import width_of
-from unknot.pruning.structure.linear_maps import Rows, is_linear_map, matrix
+from unknot.pruning.structure.linear_maps import Rows, groups_of, matrix, weighs_inputs
 
 ROWS = 6144  # at most, of one layer
+ENTRIES = 2**24  # at most, of the rows of a grouped layer: it weighs few of them at a time
 HELD_OUT = 5  # every fifth sample is for measuring errors only
 
 
@@ -77,8 +78,8 @@ def refit(
     """Refit the weights of ``slim`` in place to what ``model`` computes on samples.
 
     A layer without bias that batch normalisation follows gets its new constant in the running mean
-    there. Depthwise, grouped and transposed convolutions, layers called several times, and layers whose
-    error does not fall on held-out samples stay as they are.
+    there. Transposed convolutions, layers called several times, and layers whose error does not fall on
+    held-out samples stay as they are.
 
     Args:
         model: the original; not changed.
@@ -131,7 +132,7 @@ class _Fitting:
 
     def record_original(self, inputs: Inputs) -> Tensor:
         """Sample what each layer returns; gives what the model returns."""
-        modules = {n: m for n, m in self.model.named_modules() if is_linear_map(m)}
+        modules = {n: m for n, m in self.model.named_modules() if weighs_inputs(m)}
         times: Counter[str] = Counter()
         widths = sum(int(m.weight.shape[0]) for m in modules.values())
         at_most = int(min(ROWS, max(512, memory_limit() // 8 // (4 * max(widths, 1)))))
@@ -145,7 +146,10 @@ class _Fitting:
         def see_layer(name: str, module: nn.Module, _inputs: Any, output: Tensor) -> None:
             with calls.paused():
                 times[name] += 1
-                rows = self.rows[name] = Rows.draw(module, output.shape, at_most, self.generator)
+                most = at_most
+                if (groups := groups_of(module)) > 1:
+                    most = min(most, max(512, ENTRIES // (groups * matrix(module).shape[1])))
+                rows = self.rows[name] = Rows.draw(module, output.shape, most, self.generator)
                 values = rows.of_output(module, output)
                 if not bool(values.isfinite().all()):
                     raise InputError(
@@ -173,7 +177,7 @@ class _Fitting:
         """
         modules = {n: m for n, m in self.slim.named_modules() if n in self.targets}
         for name, module in list(modules.items()):
-            if not is_linear_map(module) or len(matrix(module)) != self.targets[name].shape[1]:
+            if not weighs_inputs(module) or len(matrix(module)) != self.targets[name].shape[1]:
                 self._leave(name, "has outputs that cannot be matched")
                 del modules[name]
         needed = {found.other for found in self.readers.sums.values()}

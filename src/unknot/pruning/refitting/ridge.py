@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from unknot.pruning.structure.linear_maps import matrix
+from unknot.pruning.structure.linear_maps import groups_of, matrix
 
 RIDGE = 1e-3  # of the mean square of a layer's input entries
+STRONGER = (1e-2, 1e-1, 1.0, 10.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,48 +39,79 @@ def best_fit(
 ) -> Fit:
     """Ridge regression of ``wanted [r, out]`` on ``x [r, d]`` towards the module's weights.
 
+    A grouped module's outputs are regressed on the entries of their group.
+
     Args:
         held_out: bool ``[r]``: rows for measuring errors and choosing the ridge.
         constant: whether the outputs can be shifted by one.
         weights: ``[out]``, by which errors are multiplied before they are compared; 1 where None.
     """
     kind = torch.promote_types(x.dtype, torch.float32)  # sums of half precision would overflow
-    x, wanted, old = x.to(kind), wanted.to(kind), matrix(module).to(kind)
-    found = x[held_out] @ old.T
-    if isinstance(module.bias, Tensor):
-        found = found + module.bias.detach()
+    groups = groups_of(module)
+    # Each [groups, r or out, d].
+    x = _by_group(x.to(kind), groups)
+    old = matrix(module).to(kind)
+    old = old.reshape(groups, -1, old.shape[1])
+    wanted = wanted.to(kind)
     unit = torch.ones_like(wanted[0]) if weights is None else weights.to(wanted)
-    before = relative_error(found * unit, wanted[held_out] * unit)
+
+    def error(weight: Tensor, bias: Tensor | None) -> float:
+        found = _side_by_side(x[:, held_out] @ weight.mT)
+        found = found if bias is None else found + bias
+        return relative_error(found * unit, wanted[held_out] * unit)
+
+    before = error(old, module.bias.detach() if isinstance(module.bias, Tensor) else None)
     if before < 1e-10:  # nothing in front of it changed
         return Fit(None, None, before, before)
     fit = ~held_out
-    x_mean = x[fit].mean(0) if constant else torch.zeros_like(x[0])
+    x_mean = x[:, fit].mean(1, keepdim=True) if constant else torch.zeros_like(x[:, :1])
     y_mean = wanted[fit].mean(0) if constant else torch.zeros_like(wanted[0])
-    centred = x[fit] - x_mean
-    missing = (wanted[fit] - y_mean) - centred @ old.T
+    centred = x[:, fit] - x_mean
+    missing = _by_group(wanted[fit] - y_mean, groups) - centred @ old.mT
     # In double precision: of channels of unlike sizes float32 rounds off more than the ridge adds.
-    gram, towards = centred.double().T @ centred.double(), centred.double().T @ missing.double()
-    best = Fit(None, None, before, before)
-    for ridge in _ridges(*centred.shape):
+    centred, missing = centred.double(), missing.double()
+    few = centred.shape[1] < centred.shape[2]  # the same solution from products of rows
+    gram = centred @ centred.mT if few else centred.mT @ centred
+    towards = missing if few else centred.mT @ missing
+    power = gram.diagonal(dim1=1, dim2=2).sum(1, keepdim=True) / centred.shape[2]
+    best, last = Fit(None, None, before, before), float("inf")
+    for ridge in _ridges(*centred.shape[1:]):
         regular = gram.clone()
-        regular.diagonal().add_(ridge * float(gram.diagonal().mean()) + 1e-30)
+        regular.diagonal(dim1=1, dim2=2).add_(ridge * power + 1e-30)
         factor, failed = torch.linalg.cholesky_ex(regular)
-        if int(failed):
+        if bool(failed.any()):
             continue
         change = torch.cholesky_solve(towards, factor)
-        weight = old + change.T.to(old)
-        bias = y_mean - weight @ x_mean
-        after = relative_error((x[held_out] @ weight.T + bias) * unit, wanted[held_out] * unit)
+        change = centred.mT @ change if few else change
+        weight = old + change.mT.to(old)
+        bias = y_mean - _side_by_side(x_mean @ weight.mT)[0]
+        after = error(weight, bias)
         if after < best.after:
-            best = Fit(weight, bias, before, after)
+            best = Fit(weight.flatten(0, 1), bias, before, after)
+        if after > last:  # and more so from here on
+            break
+        last = after
     return best
 
 
+def _by_group(x: Tensor, groups: int) -> Tensor:
+    """``[r, groups * d] -> [groups, r, d]``."""
+    return x.reshape(len(x), groups, -1).transpose(0, 1)
+
+
+def _side_by_side(parts: Tensor) -> Tensor:
+    """``[groups, r, out] -> [r, groups * out]``."""
+    return parts.transpose(0, 1).flatten(1)
+
+
 def _ridges(rows: int, entries: int) -> tuple[float, ...]:
-    """Shares of the mean square to try: the less that the rows leave open, the less, and only one."""
-    if rows > 4 * entries:
-        return (RIDGE * entries / rows,)
-    return (RIDGE, 30 * RIDGE, 1000 * RIDGE)
+    """Shares of the mean square to try, from little to much.
+
+    The least is the less, the less the rows leave open. But rows of one sample are alike, so that many
+    rows of few samples can leave much open too: the others are tried whatever their number.
+    """
+    least = RIDGE * entries / rows if rows > 4 * entries else RIDGE
+    return (least, *(ridge for ridge in STRONGER if ridge > least))
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:

@@ -38,7 +38,7 @@ class Rows:
         return self._pick(module, output, self.places)
 
     def of_input(self, module: nn.Module, inputs: Tensor) -> Tensor:
-        """``[r, d]`` in the order of `matrix`: the entries that the module weighs for each row."""
+        """``[r, d]``: the entries that the module weighs for each row, group by group, as in `matrix`."""
         if isinstance(module, nn.Linear):
             return self._pick(module, inputs, self.places)
         assert isinstance(module, _ConvNd)
@@ -66,8 +66,18 @@ def is_linear_map(module: nn.Module) -> bool:
     return type(module) is nn.Linear
 
 
+def weighs_inputs(module: nn.Module) -> bool:
+    """Whether each output is one weighted sum of input channels, all or its group's, plus a constant."""
+    return is_linear_map(module) or (isinstance(module, _ConvNd) and not module.transposed)
+
+
+def groups_of(module: nn.Module) -> int:
+    """Into how many parts that do not meet the channels of a layer fall."""
+    return module.groups if isinstance(module, _ConvNd) else 1
+
+
 def matrix(module: nn.Module) -> Tensor:
-    """The weights as ``[out, d]``."""
+    """The weights as ``[out, d]``, d being what one group weighs."""
     weight = module.weight
     assert isinstance(weight, Tensor)
     return weight.detach().flatten(1)

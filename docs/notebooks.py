@@ -39,7 +39,7 @@ def execute(script: Path) -> NotebookNode:
     """The notebook of a script with its outputs, and nothing that changes from run to run beside them."""
     found = notebook(script)
     with tempfile.TemporaryDirectory() as folder:
-        patience = {"timeout": 600, "startup_timeout": 600}  # seconds; of a busy machine
+        patience = {"timeout": 1800, "startup_timeout": 600}  # seconds; of a busy machine
         NotebookClient(
             found, resources={"metadata": {"path": folder}}, record_timing=False, **patience
         ).execute()

@@ -199,15 +199,18 @@ def test_an_interruption_ends_with_code_130(tmp_path: Path) -> None:
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from unknot.cli.app import main\n"
+        "open('begun', 'w').close()\n"
         "main(['betti', 'hard.npy', '--radius', '28.1', '--max-dim', '2'])"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
+            while process.poll() is None and not (tmp_path / "begun").exists():
+                time.sleep(0.05)
             time.sleep(10)  # well into the homology, which takes a minute or more
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=20) == 130
+            assert process.wait(timeout=40) == 130
         finally:
             process.kill()
         assert process.stderr is not None

@@ -45,6 +45,7 @@ def skip_without_extras(code: str) -> None:
             missing(f"{package} is not installed")
 
 
+@pytest.mark.timeout(3600)  # two minutes on an idle machine, more than ten beside six other processes
 def test_readme_runs_as_printed_from_the_example_to_the_pruned_model(tmp_path: Path) -> None:
     markdown = (ROOT / "README.md").read_text()
     found = readme.blocks(markdown)
@@ -68,6 +69,7 @@ def test_a_readme_that_fails_is_told(tmp_path: Path) -> None:
         readme.follow(tmp_path, "```sh\nunknot betti gone.npy --radius 1  # no such file\n```\n")
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
 def test_examples_run(path: Path, tmp_path: Path) -> None:
     skip_without_extras(path.read_text())
@@ -101,7 +103,8 @@ def short_examples(page: Path) -> list[str]:
     return [code for code in blocks if "--8<--" not in code]
 
 
-# That of MLflow needs a store: tests/integrations/test_trackers.py runs it.
+# That of MLflow needs a store: tests/test_integrations_trackers.py runs it.
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if short_examples(page) and page.stem != "mlflow"],

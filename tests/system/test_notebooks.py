@@ -67,6 +67,7 @@ def test_the_notebook_is_that_of_its_script(script: Path, notebooks: ModuleType)
         assert cell.metadata["alt"] and len(picture) <= LARGEST
 
 
+@pytest.mark.timeout(3600)  # a cell has its own limit in docs/notebooks.py; it catches a hang first
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.stem)
 def test_the_notebook_runs_and_says_nothing_on_stderr(
     script: Path, notebooks: ModuleType, monkeypatch: pytest.MonkeyPatch

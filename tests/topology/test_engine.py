@@ -386,18 +386,18 @@ def adversarial():
 
 
 def test_time_budget():
-    rows, began = adversarial(), time.monotonic()
+    rows, began = adversarial(), time.process_time()
     with pytest.raises(TimeoutError, match="time budget"):
         _native.betti_rows(rows, 2, time_budget_s=0.2)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_time_budget_of_a_batch():
     cloud = np.random.default_rng(0).normal(size=(1200, 40))
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(TimeoutError, match="time budget"):
         _native.betti_batch_points([cloud] * 4, [8.0] * 4, 2, threads=2, time_budget_s=0.2)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to itself")

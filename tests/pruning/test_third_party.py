@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import statistics
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -27,6 +28,8 @@ from unknot.pruning.removal import prune
 from unknot.pruning.scoring.scores import score_filters
 from unknot.pruning.structure.layers import width_of
 from unknot.pruning.structure.masking import masked_outputs
+
+pytestmark = pytest.mark.numeric
 
 # Linear layers that are 1 x 1 convolutions: almost all that a ConvNeXt computes, and all that may go.
 LINEAR = {"ConvNext": ("*pwconv1",)}
@@ -59,11 +62,11 @@ class Case:
 
 
 @cache
-def case(name: str) -> Case:
+def case(name: str, seed: int = 0) -> Case:
     """A net that tells three patterns apart, pruned, and refitted on its training images."""
     model = hugging_face(name)
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         for module in model.modules():  # as they start, the deep ones return nothing but rounding
             if width_of(module):
                 nn.init.kaiming_normal_(module.weight)  # type: ignore[arg-type]
@@ -98,13 +101,20 @@ def test_the_pruned_net_is_the_masked_one_and_smaller(name: str) -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_refitting_brings_it_nearer_to_the_original_on_fresh_samples(name: str) -> None:
-    found, (fresh, _) = case(name), patterns(100, seed=2)
-    wanted = outputs(found.model, fresh)
-    before, after = (
-        float((outputs(m, fresh) - wanted).square().mean() / wanted.var(0).mean())
-        for m in (found.raw, found.mended)
-    )
-    assert after < 0.7 * before
+    # Training makes another net of each rounding, and of a MobileNetV2, whose narrow layers go on to lose
+    # what the first ones lost, the share of the error that is left varies from one to the next: hence the
+    # median of three. Nets whose weights differed by 1e-7 at the start left 0.26 to 0.48 (four of them),
+    # nets from six seeds 0.23 to 0.65. Of the other families it is below 0.2.
+    fresh, _ = patterns(100, seed=2)
+    left = []
+    for seed in range(3 if name == "MobileNetV2" else 1):
+        found = case(name, seed)
+        wanted = outputs(found.model, fresh)
+        before, after = (
+            float((outputs(m, fresh) - wanted).square().mean()) for m in (found.raw, found.mended)
+        )
+        left.append(after / before)
+    assert statistics.median(left) < 0.7
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -7,7 +7,7 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_D
 NATIVE := $(wildcard src/native/*) CMakeLists.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs notebooks figures wheel wheel-test bench bench-engine fuzz fuzz-readers \
+.PHONY: help demo test test-numeric lint docs notebooks figures wheel wheel-test bench bench-engine fuzz fuzz-readers \
   mutants sanitize coverage coverage-python clean
 CASES ?= 20000
 RUNS ?= 20000
@@ -25,7 +25,8 @@ endef
 help:
 	@echo "make demo    install, then run the whole story into runs/demo (under 3 minutes)"
 	@echo "make test    install, then run the tests"
-	@echo "make lint    ruff, mypy, the contracts of imports and the spelling"
+	@echo "make test-numeric  those that hang on rounding, with the instructions of an older processor"
+	@echo "make lint    ruff, mypy and the spelling"
 	@echo "make docs    build the documentation into site/"
 	@echo "make wheel   build the sdist, and from it the wheel, into dist/, and check both"
 	@echo "make wheel-test  the wheel in a new environment without a compiler: doctor, demo --quick, the README"
@@ -51,6 +52,11 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n 2
+
+# Without AVX-512, and torch's own loops without AVX2: other sums, rounded otherwise.
+test-numeric: $(INSTALLED)
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	  $(BIN)/pytest -n 2 -m numeric
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -25,6 +25,8 @@ from unknot.core.errors import InputError
 from unknot.nets.models import mlp
 from unknot.nets.recording import capture
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize(("slope", "turn"), [(1.0, 1.0), (0.5, 2.0), (0.0, 1.0)])
 def test_zfold_is_the_formula(slope: float, turn: float) -> None:

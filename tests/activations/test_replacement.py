@@ -18,6 +18,8 @@ from unknot.activations.folds import QFold, ZFold
 from unknot.activations.replacement import replace_activations, replacement_report
 from unknot.core.errors import InputError
 
+pytestmark = pytest.mark.numeric
+
 
 class Block(nn.Module):
     """A residual block as torchvision writes it, with calls instead of modules."""

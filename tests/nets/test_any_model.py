@@ -17,6 +17,8 @@ from unknot.profiles.meter import measure
 from unknot.profiles.monitor import Monitor
 from unknot.topology.scale import Scale
 
+pytestmark = pytest.mark.numeric
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 transformers = pytest.importorskip("transformers")
 lightning = pytest.importorskip("lightning")

@@ -13,6 +13,8 @@ from unknot.nets.data import LabelledData
 from unknot.nets.models import cnn, mlp
 from unknot.nets.training import TrainingCurve, epochs_to, train
 
+pytestmark = pytest.mark.numeric
+
 
 def halves(n: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
     x = torch.randn(n, 2, generator=torch.Generator().manual_seed(0))

@@ -23,6 +23,8 @@ from unknot.pruning.scoring.observations import observe
 from unknot.pruning.scoring.scores import score_filters
 from unknot.pruning.structure.layers import all_convolutions
 
+pytestmark = pytest.mark.numeric
+
 
 @st.composite
 def filter_clouds(draw: st.DrawFn) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -19,6 +19,8 @@ from unknot.pruning.planning.plan import plan_pruning
 from unknot.pruning.removal import prune
 from unknot.pruning.scoring.scores import score_filters
 
+pytestmark = pytest.mark.numeric
+
 for _package in export.PACKAGES:
     pytest.importorskip(_package)
 

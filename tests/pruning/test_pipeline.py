@@ -29,6 +29,8 @@ from unknot.pruning.removal import prune
 from unknot.pruning.scoring.scores import score_filters
 from unknot.pruning.scoring.thresholds import threshold_sensitivity
 
+pytestmark = pytest.mark.numeric
+
 
 def images(n: int = 120) -> LabelledData:
     """Two classes, told apart by which half is brighter."""

@@ -20,6 +20,8 @@ from unknot.pruning.removal import PruningPlan, plan_pruning, prune
 from unknot.pruning.scoring.scores import FilterScore, FilterScores, score_filters
 from unknot.pruning.structure.linear_maps import Rows, matrix
 
+pytestmark = pytest.mark.numeric
+
 
 def images(n: int, channels: int = 2, size: int = 12, seed: int = 0) -> Tensor:
     """Smooth random images: neighbouring pixels go together, as in photographs."""

@@ -21,6 +21,8 @@ from unknot.pruning.scoring.observations import DEAD
 from unknot.pruning.scoring.scores import FilterScore, FilterScores, score_filters
 from unknot.topology.scale import Scale
 
+pytestmark = pytest.mark.numeric
+
 FACTORIES = {
     "cnn": lambda: cnn(1, 3, widths=(4, 6, 5)),
     "cnn with norm": lambda: cnn(1, 3, widths=(4, 6), batch_norm=True),

@@ -18,6 +18,8 @@ from unknot.pruning.scoring.scores import score_filters
 from unknot.pruning.structure.masking import masked_outputs
 from unknot.pruning.structure.pools import channels_of, find_structure
 
+pytestmark = pytest.mark.numeric
+
 STEPS = (
     "conv", "up", "grouped", "depthwise", "norm", "groupnorm", "instancenorm", "prelu", "residual",
     "shortcut", "concat", "se", "twice",

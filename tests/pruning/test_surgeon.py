@@ -15,6 +15,8 @@ from unknot.pruning.refitting.reconstruction import refit
 from unknot.pruning.scoring.surgeon import RIDGE, removal_costs
 from unknot.pruning.structure.linear_maps import Rows
 
+pytestmark = pytest.mark.numeric
+
 
 def channels_in_front(model: nn.Module, layer: str, inputs: Tensor) -> Tensor:
     """What enters a layer."""

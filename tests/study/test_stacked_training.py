@@ -23,6 +23,8 @@ from unknot.study.stacked_training import (
 )
 from unknot.study.trials import Curve
 
+pytestmark = pytest.mark.numeric
+
 
 def discs(n: int = 300, test: int = 60) -> LabelledData:
     x = torch.randn(n + test, 2, generator=torch.Generator().manual_seed(0))

@@ -24,6 +24,8 @@ from unknot.study.task import Task, rank_cell, run_task
 from unknot.study.trials import SELECTION_SEED, Curve, TopologyRow, Trial, TrialFile, TrialSettings
 from unknot.study.untangling import prediction, untangling_rows
 
+pytestmark = pytest.mark.numeric
+
 
 def halves(n: int = 256, test: int = 0) -> dict[str, LabelledData]:
     x = torch.randn(n + test, 2, generator=torch.Generator().manual_seed(0))

@@ -16,6 +16,9 @@ from unknot.nets.images import load_images
 from unknot.nets.models import cnn
 from unknot.pruning.artifact import load_pruned
 
+# The demo runs in the fixture, within the time of whichever test asks for it first.
+pytestmark = [pytest.mark.numeric, pytest.mark.timeout(1800)]
+
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:

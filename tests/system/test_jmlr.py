@@ -18,8 +18,8 @@ from unknot.nets.data import LabelledData
 from unknot.nets.training import one_thread, train
 from unknot.topology.shapes import make_shape
 
-pytestmark = needs_checkout
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+pytestmark = [needs_checkout, pytest.mark.numeric]
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -26,7 +26,7 @@ help:
 	@echo "make demo    install, then run the whole story into runs/demo (under 3 minutes)"
 	@echo "make test    install, then run the tests"
 	@echo "make test-numeric  those that hang on rounding, with the instructions of an older processor"
-	@echo "make lint    ruff, mypy and the spelling"
+	@echo "make lint    ruff, mypy, the contracts of imports and the spelling"
 	@echo "make docs    build the documentation into site/"
 	@echo "make wheel   build the sdist, and from it the wheel, into dist/, and check both"
 	@echo "make wheel-test  the wheel in a new environment without a compiler: doctor, demo --quick, the README"

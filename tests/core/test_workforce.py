@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.timeout(1800),
 ]
-FUZZ = Path(__file__).parents[1] / "fuzz" / "fuzz.py"
+FUZZ = Path(__file__).parents[2] / "fuzz" / "fuzz.py"
 SECONDS = 600  # a loaded machine is no failure
 # The last one takes seconds longer than the others on any machine, in which studies are interrupted.
 ACTIVATIONS = "relu,tanh,gelu,zfold,hardtanh,helpers.slowly:tanh"

@@ -103,7 +103,7 @@ def short_examples(page: Path) -> list[str]:
     return [code for code in blocks if "--8<--" not in code]
 
 
-# That of MLflow needs a store: tests/test_integrations_trackers.py runs it.
+# That of MLflow needs a store: tests/integrations/test_trackers.py runs it.
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "page",

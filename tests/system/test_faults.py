@@ -40,7 +40,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="faults of POSIX systems"),
     pytest.mark.timeout(1800),
 ]
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 SECONDS = 900  # of a process that hangs; a loaded machine is no failure
 Found = dict[str, Any]
 QUICK = {name for name, writer in WRITERS.items() if not writer.slow}

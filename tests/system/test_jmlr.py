@@ -19,7 +19,7 @@ from unknot.nets.training import one_thread, train
 from unknot.topology.shapes import make_shape
 
 pytestmark = [needs_checkout, pytest.mark.numeric]
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -145,7 +145,7 @@ def test_many_rows_of_few_samples_do_not_make_a_fit_certain() -> None:
     rows = [t.repeat_interleave(40, dim=0) for t in (x, wanted)]
     found = best_fit(*rows, layer, held_out=held_out, constant=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("unknot.ridge.STRONGER", ())
+        patch.setattr("unknot.pruning.refitting.ridge.STRONGER", ())
         least = best_fit(*rows, layer, held_out=held_out, constant=True)
     assert least.weight is None and found.weight is not None
     assert found.after < 0.85 * least.after  # of a dozen seeds the worst is 0.69
@@ -160,7 +160,7 @@ def test_the_fit_is_that_of_ridge_regression(rows: int) -> None:
     wanted = x @ truth.T
     held_out = torch.arange(rows) % 5 == 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("unknot.ridge.STRONGER", ())
+        patch.setattr("unknot.pruning.refitting.ridge.STRONGER", ())
         found = best_fit(x, wanted, layer, held_out=held_out, constant=False)
     old, fit = layer.weight.detach(), x[~held_out]
     ridge = RIDGE * (60 / len(fit) if len(fit) > 240 else 1)

@@ -177,6 +177,24 @@ def test_what_follows_a_convolution_is_found_through_modules_and_functions() -> 
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
+def test_what_follows_a_sum_in_place_belongs_to_no_convolution() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            y += x
+            return F.relu(y)
+
+    model, x = InPlace(), torch.randn(5, 1, 6, 6)
+    (conv,) = [o for o in Recording(model, Probe(x), after="activation").outputs() if o.layer == "conv"]
+    assert conv.note == "no activation follows: its own output"
+    with torch.no_grad():
+        torch.testing.assert_close(conv.values, model.conv(x))
+
+
 def test_a_module_that_pools_before_it_activates() -> None:
     torch.manual_seed(0)
     model, x = cnn(1, 3, batch_norm=True).eval(), torch.randn(5, 1, 8, 8)

@@ -1,16 +1,21 @@
-"""Follower: what the activation function or the pooling after each convolution returns."""
+"""Follower: which calls a tensor goes through that hand its channels on one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
+from unknot.nets.running import hooked, hooked_before
+
+Kind = Literal["activation", "pooling", "passing"]
 After = Literal["module", "activation", "pooling"]
+Key: TypeAlias = tuple[str, int]  # layer, call
 _ACTIVATIONS = frozenset({
     "relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "prelu", "elu", "elu_", "selu", "selu_",
     "celu", "celu_", "gelu", "silu", "mish", "tanh", "tanh_", "sigmoid", "sigmoid_", "hardtanh",
@@ -18,82 +23,76 @@ _ACTIVATIONS = frozenset({
 })  # fmt: skip
 
 
-class Follower:
-    """Follows the output tensor of each convolution through normalisation and dropout.
-
-    Calls of modules and of functions (``F.relu``) are both seen. A tensor that was added to another, or
-    whose channels changed, is followed no further.
-
-    Args:
-        after: what to look for; "module" looks for nothing.
-        wanted: the convolutions (layer, call) to look after; None for all.
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One call that a followed tensor went into.
 
     Attributes:
-        origins: the (layer, call) of every convolution that ran.
-        found: what followed it, where anything did, copied.
+        kind: "passing" is normalisation, dropout or nothing.
+        module: the leaf module that was called; None for a function such as ``F.relu``.
+        before, after: what went in and what came out, live, with equal numbers of samples and channels.
     """
 
-    def __init__(self, after: After, wanted: Container[tuple[str, int]] | None = None) -> None:
-        self.after = after
-        self.wanted = wanted
-        self.origins: set[tuple[str, int]] = set()
-        self.found: dict[tuple[str, int], Tensor] = {}
+    kind: Kind
+    module: nn.Module | None
+    before: Tensor
+    after: Tensor
+
+
+class Follower:
+    """Follows tensors through the calls of leaf modules, and of functions outside of them.
+
+    A tensor that was added to another, or whose channels changed in number, is followed no further.
+
+    Args:
+        see: gets the key of a followed tensor and each step that it takes, as it is taken; returns
+            whether to follow what came out.
+    """
+
+    def __init__(self, see: Callable[[Key, Step], bool]) -> None:
+        self._see = see
         # The tensors themselves are kept, so that no number is given to a second one.
-        self._followed: dict[int, tuple[tuple[str, int], Tensor]] = {}
+        self._followed: dict[int, tuple[Key, Tensor]] = {}
         self._depth = 0  # of leaf modules that are running: their inner functions are their own
 
-    def start(self, key: tuple[str, int], module: nn.Module, output: Tensor) -> None:
-        """Follow ``output`` if ``module`` is a convolution."""
-        wanted = self.wanted is None or key in self.wanted
-        if self.after != "module" and wanted and isinstance(module, _ConvNd):
-            self._begin(key, output)
-
-    def _begin(self, key: tuple[str, int], output: Tensor) -> None:
-        self.origins.add(key)
-        self._followed[_identity(output)] = (key, output)
+    def follow(self, key: Key, tensor: Tensor) -> None:
+        """Follow ``tensor``, by the name ``key``."""
+        self._followed[_identity(tensor)] = (key, tensor)
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
-        """See every call of a leaf module or of a function while the context lasts."""
-        if self.after == "module":
-            yield
-            return
-        with ExitStack() as stack:
-            for module in model.modules():
-                if next(module.children(), None) is None:
-                    stack.callback(module.register_forward_pre_hook(self._enter).remove)
-                    stack.callback(module.register_forward_hook(self._leave).remove)
-            stack.enter_context(_Functions(self._call))
+        """Watch the calls that ``model`` makes while the context lasts."""
+        leaves = {n: m for n, m in model.named_modules() if next(m.children(), None) is None}
+        with hooked_before(leaves, self._enter), hooked(leaves, self._leave), _Functions(self._call):
             yield
         self._followed.clear()
 
-    def _enter(self, _module: nn.Module, _inputs: Any) -> None:
+    def _enter(self, _name: str, _module: nn.Module, _inputs: Any) -> None:
         self._depth += 1
 
-    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _leave(self, _name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         self._depth -= 1
-        if not isinstance(module, (_ConvNd, nn.Linear)) and inputs:
-            self._step(inputs[0], output, _kind(module))
+        if not isinstance(module, (_ConvNd, nn.Linear)):
+            self._step(_kind_of_module(module), module, inputs, output)
 
     def _call(self, name: str, inputs: Any, output: Any) -> None:
-        if self._depth == 0 and inputs:
-            if name in _ACTIVATIONS:
-                self._step(inputs[0], output, "activation")
-            elif "pool" in name:
-                self._step(inputs[0], output, "pooling")
-            elif name.endswith("_norm") or "dropout" in name:
-                self._step(inputs[0], output, "passing")
+        if self._depth:
+            return
+        kind = _kind_of_function(name)
+        if kind is not None:
+            self._step(kind, None, inputs, output)
+        elif _in_place(name) and isinstance(output, Tensor):  # x += shortcut
+            self._followed.pop(_identity(output), None)
 
-    def _step(self, before: Any, output: Any, kind: str) -> None:
+    def _step(self, kind: Kind, module: nn.Module | None, inputs: Any, output: Any) -> None:
+        before = inputs[0] if inputs else None
         if not (isinstance(before, Tensor) and isinstance(output, Tensor)):
             return
         key, _ = self._followed.get(_identity(before), (None, None))
         if key is None or output.shape[:2] != before.shape[:2]:
             return
-        if kind != self.after:
-            self._followed[_identity(output)] = (key, output)
-        elif key not in self.found:
-            self.found[key] = output.detach().clone()
+        if self._see(key, Step(kind, module, before, output)):
+            self.follow(key, output)
 
 
 class _Functions(TorchFunctionMode):
@@ -107,13 +106,25 @@ class _Functions(TorchFunctionMode):
         return result
 
 
-def _kind(module: nn.Module) -> str:
+def _kind_of_function(name: str) -> Kind | None:
+    if name in _ACTIVATIONS:
+        return "activation"
+    if "pool" in name:
+        return "pooling"
+    return "passing" if name.endswith("_norm") or "dropout" in name else None
+
+
+def _kind_of_module(module: nn.Module) -> Kind:
     name = type(module).__name__.lower()
     if "pool" in name:
         return "pooling"
     if "norm" in name or "dropout" in name or isinstance(module, nn.Identity):
         return "passing"
     return "activation"
+
+
+def _in_place(name: str) -> bool:
+    return name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
 
 
 def _identity(tensor: Tensor) -> int:

@@ -1,25 +1,26 @@
-"""Run a model on samples and keep what its layers return. The only forward hooks in the project."""
+"""Run a model on samples and keep what its layers return."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from unknot.core.errors import InputError, require_count
 from unknot.core.memory import LIMIT_VARIABLE, memory_limit
-from unknot.nets.follower import After, Follower
+from unknot.nets.follower import After, Follower, Key, Step
 from unknot.nets.probe import Inputs, Probe, tensors_of
 from unknot.nets.running import (
     as_it_was,
     call_model,
     first_tensor,
+    hooked,
     is_leaf,
     matching_layers,
     placed,
@@ -27,7 +28,6 @@ from unknot.nets.running import (
     unwrapped,
 )
 
-Key: TypeAlias = tuple[str, int]  # layer, call
 INPUT, OUTPUT = "input", "output of the model"  # "output" may be a layer's name
 Tokens = Literal["mean", "first", "last", "all"]
 # Layer outputs held at once; a model that returns more is run several times.
@@ -193,14 +193,13 @@ class Recording:
                 found[key] = LayerShape(*key, tuple(tensor.shape[1:]), tensor.dtype)
 
         leaves = {plain_name(n): m for n, m in self.model.named_modules() if is_leaf(m)}
-        follower = Follower(self._after)
-        self._run(next(self.probe.batches(2)), self._chosen | leaves, see, follower)
-        self._followed = set(follower.found)
-        for key, tensor in follower.found.items():
+        sequel = _Sequel(self._after)
+        self._run(next(self.probe.batches(2)), self._chosen | leaves, see, sequel)
+        self._followed = set(sequel.outputs)
+        for key, tensor in sequel.outputs.items():
             found[key] = LayerShape(*key, tuple(tensor.shape[1:]), tensor.dtype)
-        if self._after != "module":
-            for key in follower.origins - self._followed:
-                found[key] = replace(found[key], note=f"no {self._after} follows: its own output")
+        for key in sequel.origins - self._followed:
+            found[key] = replace(found[key], note=f"no {self._after} follows: its own output")
         silent = [n for n in self._chosen if n not in ran]
         empty = [n for n in self._chosen if n in ran and (n, 0) not in found]
         if not set(found) - {(OUTPUT, 0)}:
@@ -235,9 +234,9 @@ class Recording:
 
         for batch in self.probe.batches(batch_size):
             size = min(batch_size, n - start)
-            follower = Follower(self._after, held)
-            self._run(batch, modules, keep, follower)
-            for key, tensor in follower.found.items():
+            sequel = _Sequel(self._after, held)
+            self._run(batch, modules, keep, sequel)
+            for key, tensor in sequel.outputs.items():
                 held[key][start : start + size].copy_(tensor)
             start += size
         return held
@@ -247,7 +246,7 @@ class Recording:
         batch: Inputs,
         modules: dict[str, nn.Module],
         see: Callable[[Key, nn.Module, Tensor | None], None],
-        follower: Follower,
+        sequel: _Sequel,
     ) -> None:
         """One forward pass; ``see`` gets every call's tensor while the model runs."""
         calls: Counter[str] = Counter()
@@ -258,14 +257,11 @@ class Recording:
             calls[name] += 1
             see(key, module, tensor)
             if tensor is not None and name in self._chosen:
-                follower.start(key, module, tensor)
+                sequel.start(key, module, tensor)
 
         batch = placed(batch, self.model)
-        with ExitStack() as stack:
-            stack.enter_context(as_it_was(self.model))
-            for name, module in modules.items():
-                stack.callback(module.register_forward_hook(partial(hook, name)).remove)
-            stack.enter_context(follower.watching(self.model))
+        watching = nullcontext() if self._after == "module" else sequel.follower.watching(self.model)
+        with as_it_was(self.model), hooked(modules, hook), watching:
             output = call_model(self.model, batch)
             see((OUTPUT, 0), self.model, _detached(output, size))
 
@@ -276,6 +272,36 @@ class Recording:
         if self._tokens == "mean":
             return tensor.mean(dim=1)
         return tensor[:, 0 if self._tokens == "first" else -1]
+
+
+class _Sequel:
+    """What the activation function or the pooling after each convolution returns.
+
+    Args:
+        after: what to look for; "module" looks for nothing.
+        wanted: the convolutions to look after; None for all.
+
+    Attributes:
+        origins: every convolution that ran.
+        outputs: what followed it, where anything did, copied.
+    """
+
+    def __init__(self, after: After, wanted: Container[Key] | None = None) -> None:
+        self.after, self.wanted = after, wanted
+        self.origins: set[Key] = set()
+        self.outputs: dict[Key, Tensor] = {}
+        self.follower = Follower(self._see)
+
+    def start(self, key: Key, module: nn.Module, output: Tensor) -> None:
+        wanted = self.wanted is None or key in self.wanted
+        if self.after != "module" and wanted and isinstance(module, _ConvNd):
+            self.origins.add(key)
+            self.follower.follow(key, output)
+
+    def _see(self, key: Key, step: Step) -> bool:
+        if step.kind == self.after:
+            self.outputs.setdefault(key, step.after.detach().clone())
+        return step.kind != self.after
 
 
 def _detached(output: Any, size: int) -> Tensor | None:

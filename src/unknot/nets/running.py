@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
@@ -126,6 +127,33 @@ def float_tensors(output: Any) -> Iterator[Tensor]:
 def first_tensor(output: Any, size: int) -> Tensor | None:
     """The first floating-point tensor with ``size`` rows in a tensor or any container of tensors."""
     return next((t for t in float_tensors(output) if t.ndim and len(t) == size), None)
+
+
+@contextmanager
+def hooked(
+    modules: Mapping[str, nn.Module], see: Callable[[str, nn.Module, Any, Any], Any]
+) -> Iterator[None]:
+    """Call ``see(name, module, inputs, output)`` after each call of the modules, inside the context.
+
+    Args:
+        modules: by name.
+        see: gets the positional inputs as a tuple; unless it returns None, that replaces the output.
+    """
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            stack.callback(module.register_forward_hook(partial(see, name)).remove)
+        yield
+
+
+@contextmanager
+def hooked_before(
+    modules: Mapping[str, nn.Module], see: Callable[[str, nn.Module, Any], Any]
+) -> Iterator[None]:
+    """`hooked` before each call: ``see(name, module, inputs)``, whose result replaces the inputs."""
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            stack.callback(module.register_forward_pre_hook(partial(see, name)).remove)
+        yield
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from unknot.nets.probe import Inputs
-from unknot.nets.running import as_it_was, call_model
+from unknot.nets.running import as_it_was, call_model, hooked
 from unknot.pruning.structure.linear_maps import weighs_inputs
 
 _ADDS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
@@ -83,14 +83,14 @@ def find_readers(model: nn.Module, inputs: Inputs) -> Readers:
         inputs: a small batch.
     """
     seen = _Seen()
-    with ExitStack() as stack:
-        for name, module in model.named_modules():
-            if weighs_inputs(module):
-                stack.callback(module.register_forward_hook(_named(seen.layer, name)).remove)
-            elif isinstance(module, _BatchNorm) and isinstance(module.running_mean, Tensor):
-                stack.callback(module.register_forward_hook(_named(seen.norm, name)).remove)
-        stack.enter_context(as_it_was(model))
-        stack.enter_context(Calls(seen.call))
+    modules = dict(model.named_modules())
+    layers = {name: module for name, module in modules.items() if weighs_inputs(module)}
+    norms = {
+        name: module
+        for name, module in modules.items()
+        if isinstance(module, _BatchNorm) and isinstance(module.running_mean, Tensor)
+    }
+    with hooked(layers, seen.layer), hooked(norms, seen.norm), as_it_was(model), Calls(seen.call):
         call_model(model, inputs)
     return seen.readers()
 
@@ -140,13 +140,6 @@ class _Seen:
                 if end in (a, b) and a != b and 0 <= other < result and self.reads[end] == 1:
                     sums[layer] = Sum(call, other)
         return Readers(norms, sums)
-
-
-def _named(function: Callable[..., None], name: str) -> Callable[..., None]:
-    def hook(*args: Any) -> None:
-        function(name, *args)
-
-    return hook
 
 
 def affine_of(norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,8 @@ has, group by group where it is grouped or depthwise. No labels, no gradients. I
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,16 @@ from torch import Tensor, nn
 from unknot.core.errors import InputError, require_count
 from unknot.core.memory import memory_limit
 from unknot.nets.probe import Inputs, map_tensors, probe_samples, tensors_of
-from unknot.nets.running import as_it_was, call_model, float_tensors, is_leaf, placed, unwrapped
+from unknot.nets.running import (
+    as_it_was,
+    call_model,
+    float_tensors,
+    hooked,
+    hooked_before,
+    is_leaf,
+    placed,
+    unwrapped,
+)
 from unknot.pruning.planning.plan import PruningPlan
 from unknot.pruning.refitting.consumers import Calls, Readers, affine_of, find_readers
 from unknot.pruning.refitting.ridge import best_fit, relative_error
@@ -162,9 +171,7 @@ class _Fitting:
                 self.sums[layer] = left(layer, self.rows[layer].of_output(modules[layer], result))
 
         calls = Calls(see_sum)
-        with ExitStack() as stack:
-            for name, module in modules.items():
-                stack.callback(module.register_forward_hook(_named(see_layer, name)).remove)
+        with hooked(modules, see_layer):
             wanted = _outputs(self.model, inputs, calls)
         for name in [n for n, count in times.items() if count > 1]:
             self._leave(name, "is called several times")
@@ -192,9 +199,7 @@ class _Fitting:
             with calls.paused():
                 self._refit_layer(name, module, args)
 
-        with ExitStack() as stack:
-            for name, module in modules.items():
-                stack.callback(module.register_forward_pre_hook(_named(refit_layer, name)).remove)
+        with hooked_before(modules, refit_layer):
             output = _outputs(self.slim, inputs, calls)
         buffers = dict(self.slim.named_buffers())
         for name, shift in self.shifts.items():  # running the model leaves no trace in its buffers
@@ -249,13 +254,6 @@ class _Fitting:
         self.notes += (f"{name} {why}",)
 
 
-def _named(function: Callable[..., None], name: str) -> Callable[..., None]:
-    def hook(*args: Any) -> None:
-        function(name, *args)
-
-    return hook
-
-
 def _fitting(model: nn.Module, inputs: Inputs) -> Inputs:
     """As many of the samples as can be run in one batch."""
     largest = [1]
@@ -263,10 +261,7 @@ def _fitting(model: nn.Module, inputs: Inputs) -> Inputs:
     def see(_name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
         largest.extend(t.numel() * t.element_size() // 2 for t in float_tensors(output))
 
-    with ExitStack() as stack:
-        for module in model.modules():
-            if is_leaf(module):
-                stack.callback(module.register_forward_hook(_named(see, "")).remove)
+    with hooked({name: module for name, module in model.named_modules() if is_leaf(module)}, see):
         _outputs(model, map_tensors(inputs, lambda t: t[:2]))
     room = max(10, memory_limit() // 4 // (12 * max(largest)))  # a dozen of the largest at once
     return map_tensors(inputs, lambda t: t[:room])

@@ -1,15 +1,14 @@
 """What each convolution hands on to the layers that use it, batch by batch, with its gate gradients.
 
-Apart from ``capture``, because gradients need the live tensors, and running sums need no record.
+Apart from `Recording`, because gradients need the live tensors, and running sums need no record.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,16 +17,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from unknot.core.errors import InputError
 from unknot.nets.accuracy import class_loss, class_scores, fit_labels
-from unknot.nets.follower import Follower, _identity
+from unknot.nets.follower import Follower, Key, Step
 from unknot.nets.probe import Inputs, Probe
-from unknot.nets.recording import PASS_BYTES, Key, LayerOutput
-from unknot.nets.running import as_it_was, call_model, placed
+from unknot.nets.recording import PASS_BYTES, LayerOutput
+from unknot.nets.running import as_it_was, call_model, hooked, placed
 from unknot.profiles.clouds import require_finite
 
 MOST_AT_ONCE = 32
 # Kept for the backward pass, copied and reduced: so many times what the convolutions hand on.
 _COPIES = 6
-_IN_PLACE = frozenset({"relu", "leaky_relu", "elu", "selu", "celu", "tanh", "hardtanh"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +75,8 @@ class Responses:
         Raises:
             InputError: NaN (the layer is named), samples or labels that do not fit the model.
         """
-        trial = next(self.probe.batches(2))
-        found = self._run(trial, None)
-        one = sum(r.values[:1].numel() * r.values.element_size() for r in found)
+        trial = self._run(next(self.probe.batches(2)), None)
+        one = sum(r.values[:1].numel() * r.values.element_size() for r in trial)
         size = min(MOST_AT_ONCE, max(1, PASS_BYTES // max(1, _COPIES * one)))
         start = 0
         for batch in self.probe.batches(size):
@@ -96,13 +93,9 @@ class Responses:
             chain.start((name, calls[name]), module, output)
             calls[name] += 1
 
-        with ExitStack() as stack:
-            stack.enter_context(as_it_was(self.model))
-            if labels is not None:
-                stack.enter_context(_differentiable(self.model))
-            for name, module in self.convolutions.items():
-                stack.callback(module.register_forward_hook(partial(hook, name)).remove)
-            stack.enter_context(chain.watching(self.model))
+        differentiable = nullcontext() if labels is None else _differentiable(self.model)
+        watching = chain.follower.watching(self.model)
+        with as_it_was(self.model), differentiable, hooked(self.convolutions, hook), watching:
             output = call_model(self.model, batch)
             self.norms.update({key[0]: norm for key, norm in chain.norms.items()})
             for (layer, call), values in chain.values.items():
@@ -111,7 +104,7 @@ class Responses:
         return [Response(*key, values, gradients.get(key)) for key, values in chain.values.items()]
 
 
-class _Chain(Follower):
+class _Chain:
     """Follows each convolution to its activation function, and on to a pooling right behind it.
 
     Values are copied when they are seen: what follows may change the tensor in place. The gate stands
@@ -120,7 +113,7 @@ class _Chain(Follower):
     """
 
     def __init__(self, *, gradients: bool) -> None:
-        super().__init__("activation")
+        self.follower = Follower(self._see)
         self.values: dict[Key, Tensor] = {}
         self.norms: dict[Key, _BatchNorm] = {}
         self._with_gradients = gradients
@@ -130,23 +123,22 @@ class _Chain(Follower):
         self._last: set[Key] = set()  # those whose channels are the last dimension
 
     def start(self, key: Key, module: nn.Module, output: Tensor) -> None:
-        self._begin(key, output)
+        self.follower.follow(key, output)
         if isinstance(module, nn.Linear):
             self._last.add(key)
         self._advance(key, output)
 
     def gradients(self, loss: Tensor) -> dict[Key, Tensor]:
         """``[b, c]`` for every gate: sum over positions of gradient x value; 0 where unused."""
-        keys = list(self._gates)
         if not loss.requires_grad:
             raise _not_differentiable("an output")
-        found = torch.autograd.grad(loss, [self._gates[k][0] for k in keys], allow_unused=True)
+        edges = [edge for edge, _ in self._gates.values()]
+        gradients = torch.autograd.grad(loss, edges, allow_unused=True)
         return {
             key: torch.zeros(self._channels_second(key, values).shape[:2])
             if gradient is None
             else self._channels_second(key, gradient * values).flatten(2).sum(2).cpu()
-            for key, gradient in zip(keys, found, strict=True)
-            for values in [self._gates[key][1]]
+            for (key, (_, values)), gradient in zip(self._gates.items(), gradients, strict=True)
         }
 
     def _advance(self, key: Key, output: Tensor) -> None:
@@ -164,38 +156,18 @@ class _Chain(Follower):
             return values
         return values.movedim(-1, 1) if values.ndim > 2 else values[..., None]
 
-    def _step(self, before: Any, output: Any, kind: str) -> None:
-        if not (isinstance(before, Tensor) and isinstance(output, Tensor)):
-            return
-        key = self._key(before)
-        if key is None:
-            return
-        ends = key in self._activated and (kind != "pooling" or key in self._last)
-        if ends or output.ndim != before.ndim or output.shape[:2] != before.shape[:2]:
-            return
-        self._followed[_identity(output)] = (key, output)
-        self._advance(key, output)
-        if kind == "activation":
+    def _see(self, key: Key, step: Step) -> bool:
+        if self._head[key] != _layout(step.before):
+            return False
+        if isinstance(step.module, _BatchNorm):
+            self.norms.setdefault(key, step.module)
+        ends = key in self._activated and (step.kind != "pooling" or key in self._last)
+        if ends or step.after.ndim != step.before.ndim:
+            return False
+        self._advance(key, step.after)
+        if step.kind == "activation":
             self._activated.add(key)
-
-    def _key(self, tensor: Tensor) -> Key | None:
-        """The chain whose latest tensor this is."""
-        key, _ = self._followed.get(_identity(tensor), (None, None))
-        return key if key is not None and self._head[key] == _layout(tensor) else None
-
-    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(module, _BatchNorm) and inputs and isinstance(inputs[0], Tensor):
-            key = self._key(inputs[0])
-            if key is not None:
-                self.norms.setdefault(key, module)
-        super()._leave(module, inputs, output)
-
-    def _call(self, name: str, inputs: Any, output: Any) -> None:
-        super()._call(name, inputs, output)
-        in_place = name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
-        known = name.rstrip("_") in _IN_PLACE or self._depth
-        if in_place and not known and isinstance(output, Tensor):  # x += shortcut
-            self._followed.pop(_identity(output), None)
+        return True
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:

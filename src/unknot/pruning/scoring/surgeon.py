@@ -15,8 +15,7 @@ stand in for each other the second is dear. No labels, no gradients.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,7 +28,7 @@ from torch.nn.modules.conv import _ConvNd
 from unknot.core.console import track
 from unknot.core.errors import InputError
 from unknot.nets.probe import Probe, map_tensors, tensors_of
-from unknot.nets.running import as_it_was, call_model, placed
+from unknot.nets.running import as_it_was, call_model, hooked, placed
 from unknot.pruning.structure.channels import Channel, trace_links
 from unknot.pruning.structure.linear_maps import Rows, is_linear_map, matrix
 from unknot.pruning.structure.masking import consumes
@@ -72,7 +71,7 @@ def removal_costs(
     for link in links.links:
         if "prune_in" in link.shrink.__name__ and consumes(modules.get(link.target, nn.Identity())):
             read[link.target].update(link.losses)
-    covariances = _watch(model, inputs, [modules[name] for name in read], list(read), len(probe), seed)
+    covariances = _watch(model, inputs, {name: modules[name] for name in read}, len(probe), seed)
     pools: defaultdict[tuple[str, ...], list[tuple[Channel, ...]]] = defaultdict(list)
     for unit in links.units:
         pools[tuple(sorted({layer for layer, _ in unit}))].append(unit)
@@ -130,27 +129,21 @@ class _Covariance:
 
 
 def _watch(
-    model: nn.Module, inputs: Any, readers: Sequence[nn.Module], names: Sequence[str], n: int, seed: int
+    model: nn.Module, inputs: Any, readers: Mapping[str, nn.Module], n: int, seed: int
 ) -> dict[str, _Covariance]:
     """Covariances of what enters each reader that runs, over its calls."""
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, _Covariance] = {}
 
-    def see(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            x = _places(module, args[0], output, n, generator)
-            if not bool(x.isfinite().all()):
-                raise InputError(
-                    f"inputs of layer {name} with NaN or infinity", "finite ones", "check the model"
-                )
-            found.setdefault(name, _Covariance(_kind(module, x))).add(x)
+    def see(name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        x = _places(module, args[0], output, n, generator)
+        if not bool(x.isfinite().all()):
+            raise InputError(
+                f"inputs of layer {name} with NaN or infinity", "finite ones", "check the model"
+            )
+        found.setdefault(name, _Covariance(_kind(module, x))).add(x)
 
-        return hook
-
-    with ExitStack() as stack:
-        for name, module in zip(names, readers, strict=True):
-            stack.callback(module.register_forward_hook(see(name)).remove)
-        stack.enter_context(as_it_was(model))
+    with hooked(readers, see), as_it_was(model):
         for start in range(0, n, BATCH):
             call_model(model, map_tensors(inputs, partial(_batch, start=start)))
     return found

@@ -9,14 +9,13 @@ enters a layer that weighs channels against each other, it becomes the zero that
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from unknot.nets.running import as_it_was, float_tensors
+from unknot.nets.running import as_it_was, float_tensors, hooked, hooked_before
 
 
 def masked_outputs(
@@ -31,15 +30,16 @@ def masked_outputs(
         removed: {dotted name of a convolution or linear layer: its output channels}.
         inputs: ``[n, ...]``, on the model's device.
     """
-    with ExitStack() as stack:
-        stack.enter_context(as_it_was(model))
-        for name, module in model.named_modules():
-            if consumes(module):
-                stack.callback(module.register_forward_pre_hook(_zero_marked).remove)
-            gone = sorted(removed.get(name, ()))
-            if gone:
-                dim = -1 if isinstance(module, nn.Linear) else 1
-                stack.callback(module.register_forward_hook(_Marking(gone, dim)).remove)
+    gone = {name: sorted(channels) for name, channels in removed.items()}
+    modules = dict(model.named_modules())
+    pruned = {name: module for name, module in modules.items() if gone.get(name)}
+    consumers = {name: module for name, module in modules.items() if consumes(module)}
+
+    def mark(name: str, module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        channels = torch.tensor(gone[name], device=output.device)
+        return output.index_fill(-1 if isinstance(module, nn.Linear) else 1, channels, torch.nan)
+
+    with as_it_was(model), hooked_before(consumers, _zero_marked), hooked(pruned, mark):
         return [t.clone() for t in float_tensors(model(inputs))]
 
 
@@ -55,19 +55,8 @@ def is_depthwise(convolution: _ConvNd) -> bool:
     return 1 < convolution.groups == convolution.in_channels == convolution.out_channels
 
 
-class _Marking:
-    """A forward hook that marks output channels as removed."""
-
-    def __init__(self, channels: list[int], dim: int) -> None:
-        self.channels, self.dim = channels, dim
-
-    def __call__(self, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        at = torch.tensor(self.channels, device=output.device)
-        return output.index_fill(self.dim, at, torch.nan)
-
-
-def _zero_marked(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A forward pre-hook: a channel with a mark anywhere is zero everywhere."""
+def _zero_marked(_name: str, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The inputs of a consumer, in which a channel with a mark anywhere is zero everywhere."""
     if not inputs:
         return inputs  # called by keyword; the marks go on to the output, and the pruning is refused
     x, *rest = inputs

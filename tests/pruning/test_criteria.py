@@ -12,8 +12,6 @@ import torch.nn.functional as F
 from helpers.filters import built, plain_scores, scores_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import squareform
 from torch import Tensor, nn
 
 from unknot.nets.probe import Probe
@@ -31,6 +29,8 @@ def filter_clouds(draw: st.DrawFn) -> tuple[np.ndarray[Any, Any], np.ndarray[Any
     seed, n = draw(st.integers(0, 10_000)), draw(st.integers(1, 25))
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(n, 3))
+    if draw(st.booleans()):  # ties in distance, and filters at distance 0
+        points = points.round()
     distances = np.linalg.norm(points[:, None] - points[None], axis=2)
     return rng.integers(0, 6, n) + 1.0, distances / max(distances.max(), 1.0)  # ties in importance
 
@@ -44,21 +44,25 @@ def test_nearest_elder_by_brute_force(cloud: tuple[Any, Any]) -> None:
         assert death == min([distances[i, j] for j in elders], default=1.0)
 
 
-@given(filter_clouds())
-@settings(max_examples=60, deadline=None)
-def test_merge_heights_are_single_linkage_with_the_elder_rule(cloud: tuple[Any, Any]) -> None:
-    importance, distances = cloud
+def deaths_by_growing(importance: np.ndarray[Any, Any], distances: np.ndarray[Any, Any]) -> list[float]:
+    """Join pairs in the order of their distance; the younger of two components' eldest dies."""
     n = len(importance)
-    expected = np.ones(n)
-    if n > 1:
-        members = {i: [i] for i in range(n)}
-        for step, (a, b, height, _) in enumerate(linkage(squareform(distances, checks=False), "single")):
-            one, other = members.pop(int(a)), members.pop(int(b))
-            eldest = [min(c, key=lambda i: (-importance[i], i)) for c in (one, other)]
-            expected[max(eldest, key=lambda i: (-importance[i], i))] = height
-            members[n + step] = one + other
-    np.testing.assert_allclose(merge_heights(importance, distances), expected)
-    assert (merge_heights(importance, distances) <= nearest_elder(importance, distances) + 1e-12).all()
+    deaths, component = [1.0] * n, list(range(n))  # by number of its eldest
+    pairs = sorted((float(distances[i, j]), i, j) for i in range(n) for j in range(i))
+    for height, i, j in pairs:
+        if component[i] != component[j]:
+            elder, younger = sorted((component[i], component[j]), key=lambda c: (-importance[c], c))
+            deaths[younger] = height
+            component = [elder if c == younger else c for c in component]
+    return deaths
+
+
+@given(filter_clouds())
+@settings(max_examples=200, deadline=None)
+def test_merge_heights_are_those_of_growing_components(cloud: tuple[Any, Any]) -> None:
+    importance, distances = cloud
+    assert merge_heights(importance, distances).tolist() == deaths_by_growing(importance, distances)
+    assert (merge_heights(importance, distances) <= nearest_elder(importance, distances)).all()
 
 
 def test_a_copy_dies_at_0_and_the_unique_survive() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import cophenet, linkage
+from scipy.spatial.distance import squareform
 
 FloatArray = NDArray[np.floating[Any]]
 FOREVER = 1.0  # the largest distance: the most important filter never dies
@@ -43,43 +45,18 @@ def nearest_elder(importance: FloatArray, distances: FloatArray) -> FloatArray:
 def merge_heights(importance: FloatArray, distances: FloatArray) -> FloatArray:
     """The death ``[c]`` of each filter in H0 of the Rips filtration by the elder rule; 1 for the eldest.
 
-    Components merge along the minimum spanning tree (single linkage); the one whose most important
-    filter is the less important ends there, and that filter dies at the length of the edge. Never
-    above `nearest_elder`, because a chain of filters can lead to an elder in smaller steps.
+    A filter dies where its component first holds a more important one: at its single-linkage distance
+    to the nearest elder. Never above `nearest_elder`, because a chain of filters can lead to an elder in
+    smaller steps.
+
+    Args:
+        importance: ``[c]``.
+        distances: ``[c, c]``, symmetric.
     """
-    rank = np.empty(len(importance), dtype=np.int64)
-    rank[np.argsort(-importance, kind="stable")] = np.arange(len(importance))
-    deaths = np.full(len(importance), FOREVER)
-    eldest = np.arange(len(importance))  # parent pointers; a root is the eldest of its component
-
-    def root(i: int) -> int:
-        while eldest[i] != i:
-            eldest[i] = eldest[eldest[i]]
-            i = int(eldest[i])
-        return i
-
-    for length, i, j in sorted(_spanning_tree(distances)):
-        a, b = sorted((root(i), root(j)), key=lambda r: rank[r])
-        eldest[b] = a
-        deaths[b] = length
-    return deaths
-
-
-def _spanning_tree(distances: FloatArray) -> list[tuple[float, int, int]]:
-    """Prim's algorithm on a dense matrix: c - 1 edges (length, i, j)."""
-    n = len(distances)
-    outside = np.ones(n, dtype=bool)
-    nearest = np.zeros(n, dtype=np.int64)
-    length = np.full(n, np.inf)
-    tree = []
-    latest = 0
-    for _ in range(n - 1):
-        outside[latest] = False
-        closer = outside & (distances[latest] < length)
-        length[closer], nearest[closer] = distances[latest, closer], latest
-        latest = int(np.where(outside, length, np.inf).argmin())
-        tree.append((float(length[latest]), int(nearest[latest]), latest))
-    return tree
+    if len(importance) < 2:
+        return nearest_elder(importance, distances)
+    tree = linkage(squareform(distances, checks=False), "single")
+    return nearest_elder(importance, squareform(cophenet(tree)))
 
 
 def elder_scores(importance: FloatArray, correlation: FloatArray, *, strict: bool) -> FloatArray:

@@ -12,8 +12,12 @@ from torch import nn
 
 import unknot as uk
 from unknot.nets.recording import capture
-from unknot.pruning.scoring.scores import score_filters
+from unknot.pruning.scoring.scores import FilterScores, score_filters
 from unknot.pruning.scoring.thresholds import ThresholdRow, threshold_sensitivity
+
+
+def betti_scores(model: nn.Module, loader: Any, **options: Any) -> FilterScores:
+    return score_filters(model, loader, criterion="betti", **options)
 
 
 @pytest.mark.parametrize("number", ["b0", "b1", "sum"])
@@ -21,8 +25,8 @@ from unknot.pruning.scoring.thresholds import ThresholdRow, threshold_sensitivit
 def test_betti_by_class_is_the_mean_of_the_classes_alone(number: Any, scale: uk.Scale) -> None:
     model, inputs, labels = built("cnn", n=90)
     arguments: dict[str, Any] = {"scale": scale, "number": number}
-    together = score_filters(model, [(inputs, labels)], clouds="class", **arguments)
-    alone = [score_filters(model, inputs[labels == c], **arguments) for c in range(3)]
+    together = betti_scores(model, [(inputs, labels)], clouds="class", **arguments)
+    alone = [betti_scores(model, inputs[labels == c], **arguments) for c in range(3)]
     for row, *parts in zip(together.rows, *(a.rows for a in alone), strict=True):
         assert not row.redundant
         assert row.score == pytest.approx(np.mean([p.score for p in parts]))
@@ -36,19 +40,19 @@ def test_betti_by_class_is_the_mean_of_the_classes_alone(number: Any, scale: uk.
 
 def test_betti_of_a_pair_is_that_of_its_samples_alone() -> None:
     model, inputs, labels = built("cnn", n=90)
-    pair = score_filters(model, [(inputs, labels)], clouds="pair", classes=(0, 2))
+    pair = betti_scores(model, [(inputs, labels)], clouds="pair", classes=(0, 2))
     chosen = (labels == 0) | (labels == 2)
-    alone = score_filters(model, [(inputs[chosen], labels[chosen])])
+    alone = betti_scores(model, [(inputs[chosen], labels[chosen])])
     assert [r.betti for r in pair.rows] == [r.betti for r in alone.rows]
     assert {r.n_points for r in pair.rows} == {60}
 
 
 def test_betti_says_the_scale_and_whether_it_is_determined() -> None:
     model, inputs, labels = built("cnn", n=60)
-    convention = score_filters(model, [(inputs, labels)])
+    convention = betti_scores(model, [(inputs, labels)])
     assert all(r.scale is not None and r.scale.radius and not r.scale.determined for r in convention.rows)
     assert all("2% quantile" in r.scale.note for r in convention.rows if r.scale)
-    calibrated = score_filters(model, [(inputs, labels)], scale="calibrate")
+    calibrated = betti_scores(model, [(inputs, labels)], scale="calibrate")
     output = capture(model, inputs, layers=["conv2"])[1].numpy()
     expected = uk.calibrate(output)
     assert not expected.determined and expected.note
@@ -63,7 +67,7 @@ def test_calibration_on_a_layer_is_determined_where_its_output_has_a_shape() -> 
     nn.init.zeros_(model[0].bias)
     with torch.no_grad():
         model[0].weight.copy_(torch.eye(2, inputs.shape[1])[:, :, None, None])
-    scores = score_filters(
+    scores = betti_scores(
         model, [(inputs, torch.tensor(shape.labels))], scale="calibrate", clouds="class", max_points=1000
     )
     assert all(r.scale is not None and r.scale.determined and r.scale.k for r in scores.rows)
@@ -72,8 +76,8 @@ def test_calibration_on_a_layer_is_determined_where_its_output_has_a_shape() -> 
 def test_one_sample_has_no_scale() -> None:
     model, inputs, _ = built("cnn")
     with pytest.raises(uk.InputError, match="at least 2 samples for a scale"):
-        score_filters(model, inputs[:1])
-    found = score_filters(model, inputs[:1], scale=uk.Scale(radius=1.0))
+        betti_scores(model, inputs[:1])
+    found = betti_scores(model, inputs[:1], scale=uk.Scale(radius=1.0))
     assert {row.betti for row in found.rows} == {(1, 0)}
 
 
@@ -89,7 +93,7 @@ def test_threshold_sensitivity_counts_what_scores_exceed() -> None:
     for row in rows:
         assert (row.quantile is None) == (row.scale == knn)
         if row.n_points == 80:
-            scores = score_filters(model, [(inputs, labels)], scale=row.scale)
+            scores = betti_scores(model, [(inputs, labels)], scale=row.scale)
             assert row.exceeding == (scores_of(scores, row.layer) > 12).sum()
         if row.quantile == 0:  # every sample is its own component
             assert row.exceeding == row.filters

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,14 @@ from torch import Tensor, nn
 
 import unknot as uk
 from unknot.nets.probe import Probe
+from unknot.pruning.scoring import criteria
+from unknot.pruning.scoring.criteria import Criterion, Evidence, LayerScores, criterion_names, register
 from unknot.pruning.scoring.observations import DEAD, Observations, observe
-from unknot.pruning.scoring.scores import CRITERIA, FilterScores, score_filters
+from unknot.pruning.scoring.scores import FilterScores, score_filters
 from unknot.pruning.structure.layers import all_convolutions
 
 pytestmark = pytest.mark.numeric
+BUILT_IN = criterion_names()
 
 # ---- redundant filters
 
@@ -36,7 +41,7 @@ def with_redundant_filters() -> tuple[nn.Module, Tensor, Tensor]:
     return model, inputs, labels
 
 
-@pytest.mark.parametrize("criterion", [*CRITERIA, lambda _, conv: -np.arange(conv.out_channels)])
+@pytest.mark.parametrize("criterion", [*BUILT_IN, lambda _, conv: -np.arange(conv.out_channels)])
 def test_dead_filters_and_duplicates_go_first(criterion: Any) -> None:
     model, inputs, labels = with_redundant_filters()
     scores = score_filters(model, [(inputs, labels)], criterion=criterion)
@@ -108,7 +113,7 @@ def test_shifted_filters_are_no_duplicates() -> None:
 # ---- any model, seeds, files
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", BUILT_IN)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_criterion_scores_every_filter_and_leaves_the_model(name: str, criterion: str) -> None:
     model, inputs, labels = built(name)
@@ -153,7 +158,7 @@ def test_a_convolution_that_does_not_run_has_no_score_from_samples() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.net(x)  # type: ignore[no-any-return]
 
-    for criterion in CRITERIA:
+    for criterion in BUILT_IN:
         layers = set(score_filters(Skips(), [(inputs, labels)], criterion=criterion).by_layer())
         assert layers == {"net.conv1", "net.conv2"} | (
             {"spare"} if criterion in "l1 fpgm random" else set()
@@ -169,7 +174,8 @@ def test_random_depends_on_the_seed() -> None:
 @pytest.mark.parametrize("criterion", ["elder", "betti", "bn"])
 def test_json_round_trip_keeps_notes(tmp_path: Path, criterion: str) -> None:
     model, inputs, labels = with_redundant_filters()
-    scores = score_filters(model, [(inputs, labels)], criterion=criterion, clouds="class")
+    options: dict[str, Any] = {"clouds": "class"} if criterion == "betti" else {}
+    scores = score_filters(model, [(inputs, labels)], criterion=criterion, **options)
     scores.to_json(tmp_path / "scores.json")
     assert FilterScores.from_json(tmp_path / "scores.json") == scores
     assert any(row.note for row in scores.rows)
@@ -181,6 +187,178 @@ def test_scores_written_before_there_were_notes_are_read(tmp_path: Path) -> None
     text = json.dumps({"unknot": "scores", "rows": [old], "criterion": "l1", "remove_high": False})
     (tmp_path / "old.json").write_text(text)
     assert FilterScores.from_json(tmp_path / "old.json").rows[0].note == ""
+
+
+# ---- the default, a structure found before, and criteria of one's own
+
+
+def test_the_default_is_the_elder_surgeon_and_needs_no_labels() -> None:
+    model, inputs, _ = built("cnn")
+    scores = score_filters(model, inputs)
+    assert scores.criterion == "elder-surgeon" and scores.comparable and not scores.remove_high
+    assert scores == score_filters(model, inputs, criterion="elder-surgeon")
+
+
+def test_every_keyword_and_every_criterion_is_explained() -> None:
+    text = score_filters.__doc__ or ""
+    for name in inspect.signature(score_filters).parameters:
+        assert re.search(rf"^        {name}: ", text, re.MULTILINE), name
+    for name in BUILT_IN:
+        assert f'"{name}"' in text
+        assert f"`{name}`" in (Path(__file__).parents[2] / "docs" / "criteria.md").read_text()
+
+
+@pytest.mark.parametrize("criterion", ["surgeon", "elder-surgeon"])
+def test_a_structure_found_before_is_used_and_gives_the_same_scores(
+    criterion: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, inputs, _ = built("resnet")
+    expected = score_filters(model, inputs, criterion=criterion)
+    structure = uk.pruning.find_structure(model, inputs[:2])
+
+    def traced(*_: Any) -> None:
+        raise AssertionError("traced again")
+
+    monkeypatch.setattr("unknot.pruning.scoring.surgeon.trace_links", traced)
+    assert score_filters(model, inputs, criterion=criterion, structure=structure) == expected
+
+
+def test_a_structure_of_another_model_is_refused() -> None:
+    model, inputs, _ = built("cnn")
+    structure = uk.pruning.find_structure(model, inputs[:2])
+    for other, options in (
+        (uk.nets.cnn(1, 3, widths=(6, 4)), {}),
+        (model, {"linear": ["out"]}),
+    ):
+        with pytest.raises(uk.InputError, match=r"a structure with \d channels of layer (conv2|out)"):
+            score_filters(other, inputs, structure=structure, **options)
+
+
+def test_what_the_surgeon_cannot_follow_is_refused_with_another_criterion() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.out = nn.Conv2d(1, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.out((self.conv(x) + self.conv(y)).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+    x = torch.randn(20, 1, 6, 6)
+    loader = [((x, x.flip(0)), torch.arange(20) % 2)]
+    with pytest.raises(uk.InputError, match=r"2 input tensors.*pass criterion='elder'"):
+        score_filters(Pair(), loader)
+    assert len(score_filters(Pair(), loader, criterion="elder").rows) == 4
+
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.out = nn.Conv2d(1, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if torch.is_grad_enabled():
+                raise RuntimeError("no gradients\nhere")
+            return self.out(self.conv(x).mean((2, 3)))  # type: ignore[no-any-return]
+
+    with pytest.raises(uk.InputError, match=r"cannot be followed \(no gradients\).*criterion='elder'"):
+        score_filters(Reads(), x)
+    assert len(score_filters(Reads(), x, criterion="elder").rows) == 4
+
+
+class Named(Criterion):
+    """Gives what it was made with."""
+
+    def __init__(self, scores: Any = None) -> None:
+        self.scores = scores
+
+    def score(self, evidence: Evidence) -> Any:
+        return self.scores
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is forgotten after it."""
+    monkeypatch.setattr(criteria, "_REGISTRY", dict(criteria._REGISTRY))
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_registered_class_is_known_by_name_to_scores_plans_and_recipes() -> None:
+    @register("spread")
+    class Spread(Criterion):
+        """The standard deviation of a filter's weights, whatever it does; the largest go."""
+
+        needs = "samples"
+        remove_high, comparable, redundant_first = True, True, False
+
+        def score(self, evidence: Evidence) -> dict[str, Tensor | LayerScores]:
+            assert evidence.probe is not None and evidence.observations.keys() == evidence.layers.keys()
+            spread = {n: m.weight.flatten(1).std(1) for n, m in evidence.layers.items()}
+            return {"conv1": spread["conv1"], "conv2": LayerScores(spread["conv2"].tolist(), note="why")}
+
+    assert isinstance(Spread(), Criterion) and "spread" in criterion_names()
+    model, inputs, labels = with_redundant_filters()
+    scores = score_filters(model, inputs, criterion="spread", max_points=30)
+    assert (scores.criterion, scores.remove_high, scores.comparable) == ("spread", True, True)
+    assert {(r.criterion, r.n_points) for r in scores.rows} == {("spread", 30)}
+    assert {r.note for r in scores.rows} == {"", "why"}  # no word of the dead and the duplicates
+    expected = model.conv1.weight.flatten(1).std(1).detach().numpy()  # type: ignore[union-attr, operator]
+    np.testing.assert_allclose(scores_of(scores, "conv1"), expected, rtol=1e-6)
+    plan = uk.plan_pruning(model, scores, inputs[:2], ratio=0.2, allocation="uniform")
+    assert plan.removed["conv1"] == [int(expected.argmax())]
+    with pytest.raises(uk.InputError, match="max_betti = 3 with criterion 'spread'"):
+        uk.plan_pruning(model, scores, inputs[:2], max_betti=3)
+    data = uk.nets.LabelledData("d", inputs, labels, inputs, labels)
+    recipe = uk.pruning.Recipe(uk.pruning.Budget(ratio=0.2), criterion="spread", refit=False)
+    assert uk.shrink(model, data, recipe, repeats=1).plan.criterion == "spread"
+    with pytest.raises(uk.InputError, match="samples for the criterion 'spread'"):
+        score_filters(model, criterion="spread")
+
+
+@pytest.mark.usefixtures("registry")
+def test_functions_are_criteria_registered_or_not() -> None:
+    model, *_ = built("cnn")
+
+    @register("bias")
+    def by_bias(layer: str, module: Any) -> Tensor:
+        assert model.get_submodule(layer) is module
+        return module.bias.abs()  # type: ignore[no-any-return]
+
+    scores = score_filters(model, criterion="bias")
+    assert scores.criterion == "bias" and not scores.remove_high and not scores.comparable
+    assert scores_of(scores, "conv2").tolist() == model.conv2.bias.abs().tolist()  # type: ignore[union-attr, operator]
+    plain = score_filters(model, criterion=by_bias)
+    assert plain.criterion == "by_bias"
+    assert [r.score for r in plain.rows] == [r.score for r in scores.rows]
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_registered_criterion_that_needs_labels_gets_them() -> None:
+    class Gates(Criterion):
+        needs = "labels"
+
+        def score(self, evidence: Evidence) -> dict[str, Any]:
+            assert evidence.probe is not None and evidence.probe.labels is not None
+            return {name: evidence.observations[name].taylor for name in evidence.layers}
+
+    register("gates", Gates())
+    model, inputs, labels = built("cnn")
+    gates, taylor = (score_filters(model, [(inputs, labels)], criterion=c) for c in ("gates", "taylor"))
+    assert [r.score for r in gates.rows] == [r.score for r in taylor.rows]
+    with pytest.raises(uk.InputError, match=r"labels \[n\]\) for the criterion 'gates'"):
+        score_filters(model, inputs, criterion="gates")
+
+
+@pytest.mark.usefixtures("registry")
+def test_names_that_are_taken_and_what_is_no_criterion_are_refused_in_one_line() -> None:
+    for name in (*BUILT_IN, "", None):
+        with pytest.raises(uk.InputError, match="one that is not taken; choose another") as caught:
+            register(name, lambda layer, module: [0.0])  # type: ignore[call-overload]
+        assert "\n" not in str(caught.value)
+    with pytest.raises(uk.InputError, match="a name, a Criterion or a callable"):
+        register("mine", 3)
+    Odd = type("Odd", (Named,), {"needs": "luck"})
+    with pytest.raises(uk.InputError, match="needs = 'luck' of criterion Odd"):
+        register("mine", Odd())
+    assert "mine" not in criterion_names()
 
 
 # ---- bad input
@@ -195,20 +373,40 @@ def poisoned() -> tuple[nn.Module, Tensor, Tensor]:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"criterion": "magic"}, "'elder', 'elder-taylor', .*'fpgm', .* or a callable"),
+        ({"criterion": "magic"}, "'elder-surgeon', .*'fpgm', .* or a callable"),
         ({"criterion": None}, "criterion = None"),
         ({"criterion": "elder", "loader": None}, "loader = None.*samples for the criterion 'elder'"),
         ({"criterion": "bn", "loader": None}, "loader = None"),
-        ({"criterion": "taylor", "labels": None}, "without class labels.*criterion='elder'"),
+        ({"criterion": "taylor", "labels": None}, "without class labels.*criterion='elder-surgeon'"),
         ({"criterion": "elder-h0-taylor", "labels": None}, "without class labels"),
         ({"criterion": "taylor", "labels": 1}, "samples of class 1 alone"),
         ({"criterion": "taylor", "labels": "shifted"}, r"labels from 0 to 3 with 3 classes"),
-        ({"clouds": "class", "labels": None}, "clouds = 'class' with a loader without class labels"),
+        (
+            {"criterion": "betti", "clouds": "class", "labels": None},
+            "clouds = 'class' with a loader without class labels",
+        ),
         ({"clouds": "pair"}, "two classes for clouds='pair'"),
         ({"classes": (0, 1)}, "two classes for clouds='pair'"),
-        ({"clouds": "pair", "classes": (0, 9)}, r"two different classes of \[0, 1, 2\]"),
-        ({"clouds": "pair", "classes": (1, 1)}, "two different classes"),
+        (
+            {"criterion": "betti", "clouds": "pair", "classes": (0, 9)},
+            r"two different classes of \[0, 1, 2\]",
+        ),
+        ({"criterion": "betti", "clouds": "pair", "classes": (1, 1)}, "two different classes"),
         ({"clouds": "some"}, "clouds = 'some'"),
+        ({"clouds": "class"}, "clouds or classes with the criterion 'elder-surgeon'.*criterion='betti'"),
+        ({"loader": None}, "samples for the criterion 'elder-surgeon'.*criterion='l1'"),
+        ({"criterion": 3}, "a name, a Criterion or a callable"),
+        ({"criterion": lambda layer: [1.0]}, "criterion <lambda> .*let it take the two"),
+        (
+            {"criterion": lambda n, m: [1.0]},
+            r"<lambda> gave shape \(1,\) for layer conv1: expected \(6,\)",
+        ),
+        ({"criterion": lambda n, m: ["a"] * 6}, "gave list without numbers"),
+        ({"criterion": lambda n, m: None}, r"gave shape \(\)|NoneType without"),
+        ({"criterion": lambda n, m: m.bias / 0}, "gave NaN or infinity for layer conv1"),
+        ({"criterion": Named({"gone": [1.0]})}, r"scored \['gone'\].*among conv1, conv2"),
+        ({"criterion": Named([1.0])}, "Named that scored list"),
+        ({"criterion": Criterion}, "criterion Criterion .*define score"),
         ({"number": "b3"}, "number = 'b3'"),
         ({"scale": "small"}, "scale = 'small'"),
         ({"scale": uk.Scale()}, "a radius, or k and hops"),
@@ -230,7 +428,7 @@ def test_bad_input_is_refused_in_one_line(arguments: dict[str, Any], says: str) 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", BUILT_IN)
 def test_nan_names_the_layer(criterion: str) -> None:
     model, inputs, labels = poisoned()
     with pytest.raises(uk.InputError, match="layer conv2 with NaN"):
@@ -266,6 +464,6 @@ def test_what_taylor_cannot_differentiate_is_refused() -> None:
 def test_every_pair_of_criteria_differs() -> None:
     """A name that silently gave another criterion's numbers would pass many other tests."""
     model, inputs, labels = built("cnn with norm", n=80)
-    found = {c: score_filters(model, [(inputs, labels)], criterion=c) for c in CRITERIA}
-    for one, other in combinations(set(CRITERIA) - {"elder-h0", "elder-h0-taylor"}, 2):
+    found = {c: score_filters(model, [(inputs, labels)], criterion=c) for c in BUILT_IN}
+    for one, other in combinations(set(BUILT_IN) - {"elder-h0", "elder-h0-taylor"}, 2):
         assert scores_of(found[one], "conv2").tolist() != scores_of(found[other], "conv2").tolist()

@@ -24,7 +24,7 @@ from unknot.cli.options import (
     Seed,
     TrainEpochs,
 )  # fmt: skip
-from unknot.cli.sources import load_data, load_model
+from unknot.cli.sources import load_data, load_factory, load_model
 from unknot.cli.tables import print_outcome
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
@@ -37,6 +37,7 @@ from unknot.pruning.outcome import PruningOutcome, Round
 from unknot.pruning.pipeline import Shrunk, shrink
 from unknot.pruning.planning.budget import Budget
 from unknot.pruning.recipe import Recipe
+from unknot.pruning.scoring.criteria import DEFAULT, criterion_names, register
 from unknot.pruning.scoring.thresholds import threshold_sensitivity
 from unknot.pruning.structure.layers import prunable_layers
 from unknot.report.page import write_report
@@ -50,8 +51,8 @@ def prune_command(
         str | None,
         typer.Option(
             "--criterion",
-            help="elder-surgeon, surgeon, elder, elder-taylor, elder-h0, elder-h0-taylor, taylor, l1, "
-            "bn, fpgm, betti or random. Default: betti with --max-betti, else elder-surgeon.",
+            help=f"{', '.join(criterion_names())}, or package.module:name of your own. "
+            f"Default: betti with --max-betti, else {DEFAULT}.",
         ),
     ] = None,
     max_betti: MaxBetti = None,
@@ -136,7 +137,7 @@ def prune_command(
 
     recipe = Recipe(
         Budget(max_betti, ratio, macs, parameters, latency_ms),
-        criterion=criterion or ("elder-surgeon" if max_betti is None else "betti"),
+        criterion=_named_criterion(criterion or (DEFAULT if max_betti is None else "betti")),
         allocation=allocation,
         ignored=tuple(ignore or ()),
         min_filters=min_filters,
@@ -181,6 +182,13 @@ def prune_command(
         return
     print_outcome(title, outcome)
     _tell(shrunk, outcome)
+
+
+def _named_criterion(spec: str) -> str:
+    """A criterion's name; the user's own, ``package.module:name``, is registered by that."""
+    if ":" in spec and spec not in criterion_names():
+        register(spec, load_factory(spec, "--criterion"))
+    return spec
 
 
 def _report(out: Path, shrunk: Shrunk, outcome: PruningOutcome, title: str) -> None:

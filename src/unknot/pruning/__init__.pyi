@@ -17,8 +17,14 @@ from .refitting.reconstruction import LayerRefit as LayerRefit
 from .refitting.reconstruction import RefitReport as RefitReport
 from .refitting.reconstruction import refit as refit
 from .removal import prune as prune
+from .scoring.criteria import Criterion as Criterion
+from .scoring.criteria import Evidence as Evidence
+from .scoring.criteria import LayerScores as LayerScores
+from .scoring.criteria import register as register
 from .scoring.scores import FilterScore as FilterScore
 from .scoring.scores import FilterScores as FilterScores
 from .scoring.scores import score_filters as score_filters
 from .scoring.thresholds import ThresholdRow as ThresholdRow
 from .scoring.thresholds import threshold_sensitivity as threshold_sensitivity
+from .structure.pools import Structure as Structure
+from .structure.pools import find_structure as find_structure

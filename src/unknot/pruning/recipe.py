@@ -11,7 +11,7 @@ from unknot.core.errors import InputError, require_count
 from unknot.nets.cost import count_macs, measure_cost
 from unknot.pruning.planning.budget import REPEATS, Budget
 from unknot.pruning.planning.plan import Allocation, PruningPlan, require_plan_options
-from unknot.pruning.scoring.scores import CRITERIA
+from unknot.pruning.scoring.criteria import find_criterion
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ class Recipe:
     linear: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if self.criterion not in CRITERIA:
-            raise InputError(f"criterion = {self.criterion!r}", ", ".join(CRITERIA), "pick one")
+        find_criterion(self.criterion)
         require_plan_options(
             self.budget, self.criterion, self.allocation, self.min_filters, self.round_to
         )

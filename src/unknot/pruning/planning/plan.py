@@ -16,6 +16,7 @@ from unknot.nets.probe import tensors_of
 from unknot.nets.running import placed, unwrapped
 from unknot.pruning.planning.budget import Budget, meet_latency, meet_share
 from unknot.pruning.planning.ranking import Candidate, rank_units, remove_first
+from unknot.pruning.scoring.criteria import gives_betti
 from unknot.pruning.scoring.scores import FilterScores
 from unknot.pruning.structure.layers import prunable_layers, width_of
 from unknot.pruning.structure.pools import Pool, Structure, channels_of, disagreement, find_structure
@@ -158,7 +159,7 @@ def require_plan_options(
     Raises:
         InputError: a Betti threshold for another criterion, another allocation, bad counts.
     """
-    if budget.max_betti is not None and (criterion != "betti" or not budget.max_betti >= 0):
+    if budget.max_betti is not None and not (gives_betti(criterion) and budget.max_betti >= 0):
         raise InputError(
             f"max_betti = {budget.max_betti} with criterion {criterion!r}",
             "a number >= 0 and the criterion 'betti'",

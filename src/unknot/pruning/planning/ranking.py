@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from unknot.pruning.scoring.criteria import gives_betti
 from unknot.pruning.scoring.scores import FilterScore, FilterScores
 from unknot.pruning.structure.pools import Pool, Unit
 
@@ -126,7 +127,7 @@ def _reason(members: Sequence[FilterScore], rank: int, of: int) -> str:
     if len(members) == 1:
         if redundant:
             return first.note
-        if first.criterion == "betti":
+        if gives_betti(first.criterion):
             return f"Betti number {first.score:.4g}, rank {rank} of {of}"
         note = f" ({first.note})" if first.note else ""
         return f"{first.criterion} {first.score:.4g}, rank {rank} of {of}{note}"

@@ -1,10 +1,10 @@
-"""How tangled the outputs of each filter are: Betti numbers, filter by filter."""
+"""Betti numbers of the outputs of each filter."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from unknot.core.workforce import Workforce
 from unknot.nets.probe import Probe, map_tensors
 from unknot.nets.recording import LayerOutput, Recording
 from unknot.profiles.clouds import layer_clouds, require_finite
+from unknot.pruning.scoring.criteria import Criterion, Evidence, LayerScores, register
 from unknot.topology.batch import CountSettings, count_clouds
 from unknot.topology.calibration import calibrate
 from unknot.topology.cloud import FloatArray
@@ -23,36 +24,26 @@ from unknot.topology.scale import Scale, require_rule
 
 Number = Literal["b0", "b1", "sum"]
 Clouds = Literal["all", "class", "pair"]
+FilterBetti: TypeAlias = tuple[tuple[float, ...], int, Scale]  # (b0, b1), distinct points, scale
 ScaleRule = Scale | Literal["auto", "calibrate"]
 QUANTILE = 0.02
 SAMPLED_PAIRS = 2000
 
 
 @dataclass(frozen=True)
-class Tangle:
-    """Betti numbers of one filter's outputs, one point a sample.
+class Betti(Criterion):
+    """Betti numbers of each filter's outputs, one point a sample (arXiv 2109.01572).
 
     Attributes:
-        layer, filter: whose.
-        betti: (b0, b1); means over the classes where each class was measured.
-        n_points: distinct points, of all measured clouds together.
-        scale: the neighbour rule.
+        scale, number, clouds, classes: as of `score_filters`.
+
+    Raises:
+        InputError: one of them is bad, or two do not go together.
     """
 
-    layer: str
-    filter: int
-    betti: tuple[float, ...]
-    n_points: int
-    scale: Scale
-
-    def value(self, number: Number) -> float:
-        """b0, b1 or their sum."""
-        return float(sum(self.betti) if number == "sum" else self.betti[int(number[1])])
-
-
-@dataclass(frozen=True)
-class TangleRule:
-    """How `measure_tangles` measures; the arguments of `score_filters` of the same names."""
+    needs = "samples"
+    remove_high = True
+    gives_betti = True
 
     scale: ScaleRule = "auto"
     number: Number = "sum"
@@ -71,39 +62,63 @@ class TangleRule:
                 "pass e.g. clouds='pair', classes=(3, 5)",
             )
 
+    def score(self, evidence: Evidence) -> dict[str, LayerScores]:
+        """Layer by layer, in the order in which they ran.
 
-def measure_tangles(
-    model: nn.Module,
-    layers: list[str],
-    probe: Probe,
-    rule: TangleRule,
-    *,
-    seed: int = 0,
-    workforce: Workforce | None = None,
-    progress: bool = False,
-) -> Iterator[Tangle]:
-    """The Betti numbers of every filter of ``layers``, layer by layer.
+        Raises:
+            InputError: NaN (the layer is named), labels missing, a class without samples.
+        """
+        assert evidence.probe is not None
+        probe, groups = self._groups(evidence.probe)
+        rng = np.random.default_rng(evidence.seed)
+        scores = {}
+        outputs = conv_outputs(evidence.model, list(evidence.layers), probe, progress=evidence.progress)
+        with Workforce(cluster=evidence.cluster) as workforce:
+            for output in outputs:
+                scale = self._scale(output, probe, rng, evidence.seed)
+                of_groups = [_counts(output, rows, scale, workforce) for rows in groups]
+                counts = [_mean(of_filter, scale) for of_filter in zip(*of_groups, strict=True)]
+                scores[output.layer] = LayerScores(
+                    values=[self._chosen(betti) for betti, _, _ in counts],
+                    betti=[betti for betti, _, _ in counts],
+                    n_points=[n_points for _, n_points, _ in counts],
+                    scales=[scale for _, _, scale in counts],
+                )
+        return scores
 
-    Args:
-        probe: with labels unless ``rule.clouds`` is "all".
-        seed: of the distances from which "auto" takes its radius, and of "calibrate".
-        workforce: see `count_clouds`.
+    def _chosen(self, betti: tuple[float, ...]) -> float:
+        return float(sum(betti) if self.number == "sum" else betti[int(self.number[1])])
 
-    Raises:
-        InputError: NaN (the layer is named), labels missing, a class without samples.
-    """
-    probe, groups = _groups(probe, rule)
-    rng = np.random.default_rng(seed)
-    for output in conv_outputs(model, layers, probe, progress=progress):
-        if rule.scale == "auto":
-            scale = layer_scales(output.values, (QUANTILE,), rng)[0]
-        elif rule.scale == "calibrate":
-            scale = _calibrated(output, probe.labels if rule.clouds == "class" else None, seed)
-        else:
-            scale = rule.scale
-        found = [_of_group(output, group, scale, workforce) for group in groups]
-        for i, of_classes in enumerate(zip(*found, strict=True)):
-            yield _together(output.layer, i, of_classes, scale)
+    def _scale(self, output: LayerOutput, probe: Probe, rng: np.random.Generator, seed: int) -> Scale:
+        if isinstance(self.scale, Scale):
+            return self.scale
+        if self.scale == "auto":
+            return layer_scales(output.values, (QUANTILE,), rng)[0]
+        return _calibrated(output, probe.labels if self.clouds == "class" else None, seed)
+
+    def _groups(self, probe: Probe) -> tuple[Probe, list[Tensor]]:
+        """The probe, and the rows of the samples that are measured as one cloud."""
+        labels = probe.labels
+        if self.clouds == "all":
+            return probe, [torch.arange(len(probe))]
+        if labels is None:
+            raise InputError(
+                f"clouds = {self.clouds!r} with a loader without class labels",
+                "(inputs, labels [n])",
+                "add them or pass clouds='all'",
+            )
+        present = torch.unique(labels).tolist()
+        if self.classes is None:
+            return probe, [(labels == label).nonzero()[:, 0] for label in present]
+        if len(set(self.classes)) != 2 or not set(self.classes) <= set(present):
+            raise InputError(
+                f"classes = {self.classes}",
+                f"two different classes of {present}",
+                "pass e.g. classes=(3, 5)",
+            )
+        rows = torch.isin(labels, torch.tensor(self.classes))
+        pair = Probe(map_tensors(probe.inputs, lambda tensor: tensor[rows]), labels[rows])
+        return pair, [torch.arange(len(pair))]
 
 
 def conv_outputs(
@@ -152,48 +167,23 @@ def layer_scales(
     )
 
 
-def _groups(probe: Probe, rule: TangleRule) -> tuple[Probe, list[Tensor]]:
-    """The probe, and the rows of the samples that are measured as one cloud."""
-    labels = probe.labels
-    if rule.clouds == "all":
-        return probe, [torch.arange(len(probe))]
-    if labels is None:
-        raise InputError(
-            f"clouds = {rule.clouds!r} with a loader without class labels",
-            "(inputs, labels [n])",
-            "add them or pass clouds='all'",
-        )
-    present = torch.unique(labels).tolist()
-    if rule.classes is None:
-        return probe, [(labels == label).nonzero()[:, 0] for label in present]
-    if len(set(rule.classes)) != 2 or not set(rule.classes) <= set(present):
-        raise InputError(
-            f"classes = {rule.classes}", f"two different classes of {present}", "pass e.g. classes=(3, 5)"
-        )
-    rows = torch.isin(labels, torch.tensor(rule.classes))
-    pair = Probe(map_tensors(probe.inputs, lambda tensor: tensor[rows]), labels[rows])
-    return pair, [torch.arange(len(pair))]
-
-
-def _of_group(
-    output: LayerOutput, rows: Tensor, scale: Scale, workforce: Workforce | None
-) -> list[tuple[tuple[int, ...], int, Scale]]:
+def _counts(output: LayerOutput, rows: Tensor, scale: Scale, workforce: Workforce) -> list[FilterBetti]:
+    """Those of each filter, on some of the samples."""
     part = LayerOutput(output.layer, output.call, output.values[rows])
     clouds: list[FloatArray] = [cloud.samples for cloud in layer_clouds(part, [], "filter")]
-    found = [count.betti for count in count_clouds(clouds, CountSettings(scale), workforce)]
-    return [(betti.values, betti.n_points, betti.scale) for betti in found]
+    counts = count_clouds(clouds, CountSettings(scale), workforce)
+    return [(count.betti.values, count.betti.n_points, count.betti.scale) for count in counts]
 
 
-def _together(
-    layer: str, channel: int, found: tuple[tuple[tuple[int, ...], int, Scale], ...], scale: Scale
-) -> Tangle:
-    if len(found) == 1:
-        values, n_points, at = found[0]
-        return Tangle(layer, channel, values, n_points, at)
-    means = tuple(sum(column) / len(found) for column in zip(*(v for v, _, _ in found), strict=True))
-    if any(at != scale for _, _, at in found):
+def _mean(of_groups: tuple[FilterBetti, ...], scale: Scale) -> FilterBetti:
+    """Betti numbers averaged over the groups of samples, points of all together."""
+    if len(of_groups) == 1:
+        return of_groups[0]
+    columns = zip(*(betti for betti, _, _ in of_groups), strict=True)
+    if any(own != scale for _, _, own in of_groups):
         scale = replace(scale, note="; ".join(filter(None, (scale.note, "k lowered in some classes"))))
-    return Tangle(layer, channel, means, sum(n for _, n, _ in found), scale)
+    betti = tuple(sum(column) / len(of_groups) for column in columns)
+    return betti, sum(n_points for _, n_points, _ in of_groups), scale
 
 
 def _calibrated(output: LayerOutput, labels: Tensor | None, seed: int) -> Scale:
@@ -206,3 +196,6 @@ def _calibrated(output: LayerOutput, labels: Tensor | None, seed: int) -> Scale:
 def _check_word(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise InputError(f"{name} = {value!r}", " or ".join(map(repr, allowed)), f"pass {allowed[0]!r}")
+
+
+register("betti", Betti())

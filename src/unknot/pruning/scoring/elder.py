@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import cophenet, linkage
 from scipy.spatial.distance import squareform
 
+from unknot.pruning.scoring.criteria import Criterion, Evidence, LayerScores, register
+from unknot.pruning.scoring.formulas import L1, Taylor
+from unknot.pruning.scoring.surgeon import Surgeon
+
 FloatArray = NDArray[np.floating[Any]]
 FOREVER = 1.0  # the largest distance: the most important filter never dies
 
@@ -59,15 +63,52 @@ def merge_heights(importance: FloatArray, distances: FloatArray) -> FloatArray:
     return nearest_elder(importance, squareform(cophenet(tree)))
 
 
-def elder_scores(importance: FloatArray, correlation: FloatArray, *, strict: bool) -> FloatArray:
-    """Importance, divided by the layer's mean, times death ``[c]``: high for what nothing replaces.
+def elder_scores(
+    importance: FloatArray, correlation: FloatArray, *, strict: bool, comparable: bool = False
+) -> FloatArray:
+    """Importance times death ``[c]``: high for what nothing replaces.
 
     Args:
         importance: ``[c]``, non-negative.
         correlation: ``[c, c]`` of the channels.
         strict: deaths by `merge_heights` instead of `nearest_elder`.
+        comparable: take the importance as it is, not divided by the layer's mean.
     """
-    mean = importance.mean()
-    shares = importance / mean if mean > 0 else np.ones_like(importance)
+    if not comparable:
+        mean = importance.mean()
+        importance = importance / mean if mean > 0 else np.ones_like(importance)
     deaths = merge_heights if strict else nearest_elder
-    return np.asarray(shares * deaths(shares, filter_distances(correlation)))
+    return np.asarray(importance * deaths(importance, filter_distances(correlation)))
+
+
+class Elder(Criterion):
+    """An importance times the distance to what is more important (`elder_scores`).
+
+    Args:
+        importance: the criterion whose low scores are unimportant.
+        strict: by the death in H0, not by the nearest elder.
+    """
+
+    def __init__(self, importance: Criterion, *, strict: bool = False) -> None:
+        self.importance, self.strict = importance, strict
+        self.needs = "labels" if importance.needs == "labels" else "samples"
+        self.comparable = importance.comparable
+
+    def score(self, evidence: Evidence) -> dict[str, FloatArray]:
+        scores = self.importance.score(evidence)
+        return {
+            layer: elder_scores(
+                np.asarray(values.values if isinstance(values, LayerScores) else values),
+                evidence.observations[layer].correlation,
+                strict=self.strict,
+                comparable=self.comparable,
+            )
+            for layer, values in scores.items()
+        }
+
+
+register("elder-surgeon", Elder(Surgeon()))
+register("elder", Elder(L1()))
+register("elder-taylor", Elder(Taylor()))
+register("elder-h0", Elder(L1(), strict=True))
+register("elder-h0-taylor", Elder(Taylor(), strict=True))

@@ -1,4 +1,4 @@
-"""What is known of the filters of a layer: their weights, and what they did on the samples."""
+"""What the filters of a layer did on the samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from unknot.core.console import track
 from unknot.nets.probe import Probe
@@ -23,29 +22,6 @@ CONSTANT = 1e-6  # of the layer's largest value: what float32 leaves of a consta
 PROPORTIONAL = 1e-3  # of a filter's standard deviation: what is left once a copy is subtracted
 WITNESSES = 10  # rows in which a filter must answer before it can be called a copy
 DEAD, DUPLICATE = "dead: the same output for every sample", "duplicate of filter"
-
-
-def l1(convolution: _ConvNd | nn.Linear) -> FloatArray:
-    """Sum of absolute weights of each filter ``[c]`` (Li et al., ICLR 2017)."""
-    return np.asarray(filter_weights(convolution).abs().sum(1).numpy())
-
-
-def fpgm(convolution: _ConvNd | nn.Linear) -> FloatArray:
-    """Sum of each filter's Euclidean distances to all others ``[c]``, low near the geometric median.
-
-    He et al., CVPR 2019.
-    """
-    weights = filter_weights(convolution)
-    return np.asarray(torch.cdist(weights, weights).sum(1).numpy())
-
-
-def filter_weights(convolution: _ConvNd | nn.Linear) -> Tensor:
-    """float64 ``[c, ...]`` on the CPU, one row a filter; of transposed convolutions too."""
-    weight = convolution.weight.detach().cpu().double()
-    if isinstance(convolution, _ConvNd) and convolution.transposed:  # [in, out / groups, ...]
-        groups = convolution.groups
-        weight = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
-    return weight.flatten(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +129,8 @@ class _Layer:
         """float64 ``[b * positions, c]``, at random positions of each sample; all where there are few."""
         b, c, p = values.shape
         if p > self.positions:
-            at = torch.randint(p, (b, 1, self.positions), generator=self.generator)
-            values = values.gather(2, at.to(values.device).expand(b, c, self.positions))
+            places = torch.randint(p, (b, 1, self.positions), generator=self.generator)
+            values = values.gather(2, places.to(values.device).expand(b, c, self.positions))
         return values.transpose(1, 2).reshape(-1, c).double().cpu()
 
     def observations(self, samples: int, norm: _BatchNorm | None) -> Observations:
@@ -190,8 +166,8 @@ def _copies(covariance: FloatArray, products: FloatArray) -> NDArray[np.bool_]:
     squares, variance = np.diag(products), np.diag(covariance)
     alive = variance > 1e-12 * squares
     with np.errstate(divide="ignore", invalid="ignore"):
-        left = squares[:, None] - products**2 / squares[None, :]  # of i, once j is subtracted
-        close = left <= PROPORTIONAL**2 * variance[:, None]
+        rest = squares[:, None] - products**2 / squares[None, :]  # of i, once j is subtracted
+        close = rest <= PROPORTIONAL**2 * variance[:, None]
     copies = close & close.T & (products > 0) & np.outer(alive, alive)
     np.fill_diagonal(copies, False)
     return np.asarray(copies)

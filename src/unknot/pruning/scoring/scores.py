@@ -1,47 +1,33 @@
-"""FilterScores: how tangled, or how important, each convolution filter is."""
+"""FilterScores: how much each convolution filter matters, by a criterion."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError
 from unknot.core.files import read_record, typed, write_record
-from unknot.core.workforce import Workforce
 from unknot.nets.probe import Probe, probe_samples
 from unknot.nets.running import unwrapped
-from unknot.pruning.scoring.betti import Clouds, Number, ScaleRule, TangleRule, measure_tangles
-from unknot.pruning.scoring.elder import elder_scores, filter_distances, nearest_elder
+from unknot.pruning.scoring.betti import Betti, Clouds, Number, ScaleRule
+from unknot.pruning.scoring.criteria import DEFAULT, Criterion, Evidence, LayerScores, find_criterion
 from unknot.pruning.scoring.observations import (
     DEAD,
     DUPLICATE,
     Observations,
-    fpgm,
-    l1,
     observe,
     redundancy_notes,
 )
-from unknot.pruning.scoring.surgeon import removal_costs
-from unknot.pruning.structure.channels import Channel
 from unknot.pruning.structure.layers import Layer, prunable_layers, width_of
+from unknot.pruning.structure.pools import Structure
 from unknot.topology.scale import Scale
-
-Criterion = Callable[[str, Any], "NDArray[Any]"]
-CRITERIA = (
-    "betti", "l1", "random", "elder", "elder-taylor", "elder-h0", "elder-h0-taylor", "taylor", "bn",
-    "fpgm", "surgeon", "elder-surgeon",
-)  # fmt: skip
-_ELDERS = {"elder": False, "elder-taylor": False, "elder-h0": True, "elder-h0-taylor": True}
-_OF_LABELS = ("taylor", "elder-taylor", "elder-h0-taylor")
-_OF_READERS = ("surgeon", "elder-surgeon")
-_OF_SAMPLES = ("betti", "bn", *_ELDERS, *_OF_LABELS, *_OF_READERS)
 
 
 @dataclass(frozen=True)
@@ -112,7 +98,7 @@ def score_filters(
     model: nn.Module,
     loader: Iterable[Any] | Tensor | None = None,
     *,
-    criterion: str | Criterion = "betti",
+    criterion: str | Criterion | Callable[[str, Any], ArrayLike] = DEFAULT,
     linear: Sequence[str] = (),
     scale: ScaleRule = "auto",
     number: Number = "sum",
@@ -120,6 +106,7 @@ def score_filters(
     classes: tuple[int, int] | None = None,
     max_points: int = 400,
     seed: int = 0,
+    structure: Structure | None = None,
     cluster: str | None = None,
     progress: bool = False,
 ) -> FilterScores:
@@ -133,15 +120,22 @@ def score_filters(
         model: not changed.
         loader: samples, with labels for the criteria with "taylor"; see `probe_samples`. "l1", "fpgm",
             "random" and callables do without.
-        criterion: "elder" (L1 norm x distance to the nearest more important filter), "elder-h0" (x
-            the death in H0 by the elder rule), either with "-taylor" in place of the L1 norm; "taylor"
-            (first-order change of the loss); "l1"; "bn" (|scale| of the batch normalisation that
-            follows); "fpgm" (distance to the other filters); "surgeon" (error of the layers that read
-            the filter once their weights are refitted to do without, see `removal_costs`; no labels),
-            or "elder-surgeon" (x the distance to the nearest filter that is dearer); "random"; "betti"
-            (Betti numbers of the filter's outputs, one point a sample: high is tangled, hence removed;
-            arXiv 2109.01572); or a callable ``(layer name, convolution) -> scores [filters]`` whose
-            low scores go.
+        criterion: one of these names, or of those added by `register`:
+            "surgeon": the error of the layers that take in the filter once their weights are refitted
+            to do without (see `removal_costs`); no labels;
+            "elder-surgeon", the default: this times the distance to the nearest filter that is dearer;
+            "elder": L1 norm times the distance to the nearest more important filter;
+            "elder-h0": L1 norm times the death in H0 by the elder rule;
+            "elder-taylor", "elder-h0-taylor": the same with Taylor in place of the L1 norm;
+            "taylor": first-order change of the loss;
+            "l1": sum of absolute weights;
+            "bn": |scale| of the batch normalisation that follows;
+            "fpgm": distance to the other filters;
+            "random";
+            "betti": Betti numbers of the filter's outputs, one point a sample; high is tangled, hence
+            removed (arXiv 2109.01572).
+            Or a callable: it gets the dotted name and the module of each layer, and gives an array or a
+            tensor of one finite number a filter, of which low ones go. Or a `Criterion`.
         linear: globs of linear layers whose outputs are scored, and then pruned, like filters: 1 x 1
             convolutions written as linear layers, e.g. "*pwconv1" of a ConvNeXt, or the inner ones of
             any multilayer perceptron.
@@ -150,148 +144,146 @@ def score_filters(
             finds on the layer's output, marked where it finds none; or a Scale.
         number: for "betti": "b0", "b1" or their "sum".
         clouds: for "betti": "all" samples as one cloud; the mean over one cloud a "class"; or the
-            samples of a "pair" of ``classes`` as one cloud.
+            samples of a "pair" of classes as one cloud.
+        classes: for "betti" with ``clouds="pair"``: the labels of the two.
         max_points: samples, stratified by class and seeded.
         seed: of the samples, of "random", and of what is drawn from layer outputs.
+        structure: for the criteria with "surgeon": what `find_structure` found for this model and the
+            same linear layers; without it they follow the channels themselves.
         cluster: for "betti": a Dask scheduler whose workers count; see `Workforce`.
+        progress: show bars where stderr is a terminal.
 
     Raises:
-        InputError: no convolution, a glob that matches no linear layer, an unknown criterion, no samples
-            or labels where they are needed, NaN in a layer output (the layer is named).
+        InputError: no convolution, a glob that matches no linear layer, no such criterion, no samples or
+            labels where they are needed, scores that are not one finite number a filter, a structure of
+            another model, NaN in a layer output (the layer is named).
     """
     model = unwrapped(model)
-    convolutions = prunable_layers(model, linear)
-    rule = TangleRule(scale, number, clouds, classes)
-    name = _checked_name(criterion, loader is not None)
+    layers = prunable_layers(model, linear)
+    betti = Betti(scale, number, clouds, classes)
+    name, chosen = find_criterion(criterion)
+    if name == "betti":
+        chosen = betti
+    elif betti != Betti():
+        raise InputError(
+            f"scale, number, clouds or classes with the criterion {name!r}",
+            "the criterion 'betti', which alone takes them",
+            "pass criterion='betti', or leave them out",
+        )
+    if structure is not None:
+        _require_structure_of(layers, structure)
+    if chosen.needs != "weights" and loader is None:
+        raise InputError(
+            "loader = None",
+            f"samples for the criterion {name!r}",
+            "pass a loader, or criterion='l1', which needs none",
+        )
     probe = None if loader is None else probe_samples(loader, max_points=max_points, seed=seed)
-    labels = _labels(probe) if probe is not None and name in _OF_LABELS else None
-    seen: dict[str, Observations] = {}
+    observations: dict[str, Observations] = {}
     if probe is not None:
-        seen = observe(model, probe, convolutions, labels=labels, seed=seed, progress=progress)
-    rows: list[FilterScore] = []
-    if name == "betti" and probe is not None:
-        ran = [layer for layer in convolutions if layer in seen]
-        with Workforce(cluster=cluster) as workforce:
-            tangles = measure_tangles(
-                model, ran, probe, rule, seed=seed, workforce=workforce, progress=progress
-            )
-            rows = [
-                FilterScore(t.layer, t.filter, t.value(number), name, t.n_points, t.scale, t.betti)
-                for t in tangles
-            ]
-    else:
-        samples = len(probe) if probe is not None and name in _OF_SAMPLES else None
-        costs = {}
-        if name in _OF_READERS and probe is not None:
-            named = [n for n, layer in convolutions.items() if isinstance(layer, nn.Linear)]
-            costs = removal_costs(model, probe, linear=named, seed=seed, progress=progress)
-        score = criterion if callable(criterion) else _named(name, seen, costs, seed)
-        for layer, convolution in convolutions.items():
-            if layer in seen or name not in _OF_SAMPLES:
-                rows += _scored(layer, convolution, name, score, samples)
-        rows = _with_stand_ins(rows, convolutions, seen) if name == "bn" else rows
-    remove_high = name == "betti"
-    comparable = name in _OF_READERS
-    return FilterScores(_redundant_first(rows, seen, remove_high), name, remove_high, comparable)
+        labels = _labels(name, probe) if chosen.needs == "labels" else None
+        observations = observe(model, probe, layers, labels=labels, seed=seed, progress=progress)
+    if chosen.needs != "weights":
+        layers = {name: layer for name, layer in layers.items() if name in observations}
+    evidence = Evidence(model, layers, probe, observations, structure, seed, cluster, progress)
+    rows = _rows(name, chosen, evidence)
+    if chosen.redundant_first:
+        rows = _redundant_first(rows, observations, chosen.remove_high)
+    return FilterScores(tuple(rows), name, chosen.remove_high, chosen.comparable)
 
 
-def _checked_name(criterion: str | Criterion, has_loader: bool) -> str:
-    if callable(criterion):
-        return getattr(criterion, "__name__", "callable")
-    if criterion not in CRITERIA:
-        known = ", ".join(map(repr, CRITERIA))
-        raise InputError(f"criterion = {criterion!r}", f"{known} or a callable", "pick one")
-    if criterion in _OF_SAMPLES and not has_loader:
-        raise InputError("loader = None", f"samples for the criterion {criterion!r}", "pass a loader")
-    return criterion
-
-
-def _labels(probe: Probe) -> Tensor:
+def _labels(criterion: str, probe: Probe) -> Tensor:
     if probe.labels is None:
         raise InputError(
             "a loader without class labels",
-            "(inputs, labels [n]) for a criterion with 'taylor'",
-            "add them, or pass criterion='elder'",
+            f"(inputs, labels [n]) for the criterion {criterion!r}",
+            f"add them, or pass criterion={DEFAULT!r}, which needs none",
         )
     if len(set(probe.labels.tolist())) < 2:
         raise InputError(
             f"samples of class {int(probe.labels[0])} alone",
-            "samples of two classes or more for a criterion with 'taylor'",
-            "pass a loader that covers the classes",
+            f"samples of two classes or more for the criterion {criterion!r}",
+            f"pass a loader that covers the classes, or criterion={DEFAULT!r}",
         )
     return probe.labels
 
 
-def _named(name: str, seen: dict[str, Observations], costs: dict[Channel, float], seed: int) -> Criterion:
-    """The criterion of that name as a function of layer name and convolution."""
-    rng = np.random.default_rng(seed)
-
-    def taylor(layer: str, _: Layer) -> NDArray[Any]:
-        found = seen[layer].taylor
-        assert found is not None
-        return found
-
-    def elder(layer: str, convolution: Layer) -> NDArray[Any]:
-        importance = taylor(layer, convolution) if name in _OF_LABELS else l1(convolution)
-        return elder_scores(importance, seen[layer].correlation, strict=_ELDERS[name])
-
-    def surgeon(layer: str, convolution: Layer) -> NDArray[Any]:
-        # Of channels that no other layer reads the model's output depends, hence they cost everything.
-        cost = np.array([costs.get((layer, i), 1.0) for i in range(width_of(convolution) or 0)])
-        if name == "surgeon":
-            return cost
-        return np.asarray(cost * nearest_elder(cost, filter_distances(seen[layer].correlation)))
-
-    def bn(layer: str, convolution: Layer) -> NDArray[Any]:
-        gamma = seen[layer].gamma
-        return l1(convolution) if gamma is None else gamma
-
-    return {
-        "l1": lambda _, conv: l1(conv),
-        "fpgm": lambda _, conv: fpgm(conv),
-        "random": lambda _, conv: rng.random(width_of(conv)),
-        "taylor": taylor,
-        "bn": bn,
-        "surgeon": surgeon,
-        "elder-surgeon": surgeon,
-    }.get(name, elder)
+def _require_structure_of(layers: Mapping[str, Layer], structure: Structure) -> None:
+    widths = Counter(layer for unit in structure.links.units for layer, _ in unit)
+    for name, layer in layers.items():
+        # A layer that takes no part in the output has no units.
+        if name not in structure.links.layers or widths[name] not in (0, width_of(layer)):
+            raise InputError(
+                f"a structure with {widths[name]} channels of layer {name}",
+                f"{width_of(layer)} as in the model",
+                "find the structure of this model, with the linear layers that are scored",
+            )
 
 
-def _scored(
-    layer: str, convolution: Layer, name: str, score: Criterion, samples: int | None
-) -> list[FilterScore]:
-    values = np.asarray(score(layer, convolution), dtype=np.float64)
-    if values.shape != (width_of(convolution),) or not np.isfinite(values).all():
+def _rows(name: str, criterion: Criterion, evidence: Evidence) -> list[FilterScore]:
+    samples = None
+    if criterion.needs != "weights" and evidence.probe is not None:
+        samples = len(evidence.probe)
+    by_layer = criterion.score(evidence)
+    if not isinstance(by_layer, Mapping) or set(by_layer) - set(evidence.layers):
+        what = sorted(map(str, by_layer)) if isinstance(by_layer, Mapping) else type(by_layer).__name__
         raise InputError(
-            f"criterion {name} gave shape {values.shape} for layer {layer}",
-            f"({width_of(convolution)},) finite scores",
-            "return one finite number a filter",
+            f"criterion {name} that scored {what}",
+            f"a dict whose keys are among {', '.join(evidence.layers)}",
+            "return {layer: scores} of evidence.layers",
         )
-    return [FilterScore(layer, i, float(v), name, samples) for i, v in enumerate(values)]
+    rows = []
+    for layer, given in by_layer.items():
+        scores = given if isinstance(given, LayerScores) else LayerScores(given)
+        values = _one_a_filter(name, layer, scores.values, width_of(evidence.layers[layer]) or 0)
+        rows += [
+            FilterScore(
+                layer,
+                i,
+                value,
+                scores.stand_in or name,
+                scores.n_points[i] if scores.n_points else samples,
+                scores.scales[i] if scores.scales else None,
+                scores.betti[i] if scores.betti else None,
+                scores.note,
+            )
+            for i, value in enumerate(values)
+        ]
+    return rows
 
 
-def _with_stand_ins(
-    rows: list[FilterScore], convolutions: dict[str, Layer], seen: dict[str, Observations]
-) -> list[FilterScore]:
-    note = "no batch normalisation follows: L1 norm"
-    without = {layer for layer in convolutions if layer in seen and seen[layer].gamma is None}
-    return [replace(r, criterion="l1", note=note) if r.layer in without else r for r in rows]
+def _one_a_filter(name: str, layer: str, values: object, width: int) -> list[float]:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().double()
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        what = f"{type(values).__name__} without numbers"
+    else:
+        if array.shape == (width,) and np.isfinite(array).all():
+            return array.tolist()  # type: ignore[no-any-return]
+        what = f"shape {array.shape}" if array.shape != (width,) else "NaN or infinity"
+    raise InputError(
+        f"criterion {name} gave {what} for layer {layer}",
+        f"({width},) finite scores",
+        "return one finite number a filter",
+    )
 
 
 def _redundant_first(
-    rows: list[FilterScore], seen: dict[str, Observations], remove_high: bool
-) -> tuple[FilterScore, ...]:
+    rows: list[FilterScore], observations: Mapping[str, Observations], remove_high: bool
+) -> list[FilterScore]:
     """Notes on dead filters and duplicates, and scores beyond 0 and all others: the dead go first."""
     sign = 1.0 if remove_high else -1.0
     beyond = max([0.0, *(sign * row.score for row in rows)])
     notes: dict[tuple[str, int], str] = {}
     for layer, of_layer in FilterScores(tuple(rows), "", remove_high).by_layer().items():
-        if layer in seen:
+        if layer in observations:
             badness = [sign * row.score for row in of_layer]
-            notes |= {(layer, i): n for i, n in redundancy_notes(badness, seen[layer]).items()}
-    return tuple(
+            notes |= {(layer, i): n for i, n in redundancy_notes(badness, observations[layer]).items()}
+    return [
         row
         if (note := notes.get((row.layer, row.filter))) is None
         else replace(row, note=note, score=sign * (beyond + (2.0 if note == DEAD else 1.0)))
         for row in rows
-    )
+    ]

@@ -20,16 +20,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from unknot.core.console import track
 from unknot.core.errors import InputError
-from unknot.nets.probe import Probe, map_tensors, tensors_of
+from unknot.nets.probe import Inputs, Probe, map_tensors, tensors_of
 from unknot.nets.running import as_it_was, call_model, hooked, placed
-from unknot.pruning.structure.channels import Channel, trace_links
+from unknot.pruning.scoring.criteria import Criterion, Evidence, register
+from unknot.pruning.structure.channels import Channel, Links, trace_links
+from unknot.pruning.structure.layers import width_of
 from unknot.pruning.structure.linear_maps import Rows, is_linear_map, matrix
 from unknot.pruning.structure.masking import consumes
 
@@ -37,7 +41,7 @@ ROWS = 6144  # places of a reader's outputs whose inputs are looked at
 ENTRIES = 1200  # above, the taps of a convolution share one covariance of channels
 RIDGE = 1e-3  # of the mean variance of the entries
 BATCH = 64
-EVERYTHING = 1.0  # the cost of what no reader's error tells of
+EVERYTHING = 1.0  # the cost of what no consumer's error tells of: the model's output depends on it
 
 
 def removal_costs(
@@ -45,6 +49,7 @@ def removal_costs(
     probe: Probe,
     *,
     linear: Collection[str] = (),
+    links: Links | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> dict[Channel, float]:
@@ -58,14 +63,14 @@ def removal_costs(
         model: an unwrapped model; run in eval mode, and left as it was.
         probe: samples.
         linear: names of linear layers whose outputs are weighed likewise.
+        links: which channels go together, if known; else they are followed through the model.
         seed: of the places at which inputs are looked at.
 
     Raises:
         InputError: a model whose channels cannot be followed; layers with NaN.
     """
     inputs = placed(probe.inputs, model)
-    (example,) = tensors_of(map_tensors(inputs, lambda t: t[:2]))
-    links = trace_links(model, example, linear)
+    links = links or _followed(model, map_tensors(inputs, lambda t: t[:2]), linear)
     modules = dict(model.named_modules())
     read: defaultdict[str, dict[Channel, list[int]]] = defaultdict(dict)
     for link in links.links:
@@ -85,6 +90,47 @@ def removal_costs(
         ])  # fmt: skip
         costs |= {channel: cost for unit, cost in zip(units, found, strict=True) for channel in unit}
     return costs
+
+
+@register("surgeon")
+class Surgeon(Criterion):
+    """The cost of a filter when its turn to go has come (`removal_costs`)."""
+
+    needs = "samples"
+    comparable = True
+
+    def score(self, evidence: Evidence) -> dict[str, NDArray[np.float64]]:
+        assert evidence.probe is not None
+        costs = removal_costs(
+            evidence.model,
+            evidence.probe,
+            linear=[name for name, layer in evidence.layers.items() if isinstance(layer, nn.Linear)],
+            links=evidence.structure.links if evidence.structure is not None else None,
+            seed=evidence.seed,
+            progress=evidence.progress,
+        )
+        return {
+            name: np.array([costs.get((name, i), EVERYTHING) for i in range(width_of(layer) or 0)])
+            for name, layer in evidence.layers.items()
+        }
+
+
+def _followed(model: nn.Module, inputs: Inputs, linear: Collection[str]) -> Links:
+    remedy = "pass criterion='elder', which follows no channels"
+    examples = tensors_of(inputs)
+    if len(examples) != 1:
+        raise InputError(
+            f"a model of {len(examples)} input tensors", "one for a criterion with 'surgeon'", remedy
+        )
+    try:
+        return trace_links(model, examples[0], linear)
+    except InputError as error:
+        reason = (str(error.__cause__ or error).splitlines() or [""])[0][:120]
+        raise InputError(
+            f"a {type(model).__name__} whose channels cannot be followed ({reason})",
+            "a model that torch-pruning can trace, for a criterion with 'surgeon'",
+            remedy,
+        ) from error
 
 
 @dataclass

@@ -15,7 +15,7 @@ from unknot.nets.probe import probe_samples
 from unknot.nets.recording import LayerOutput
 from unknot.nets.running import unwrapped
 from unknot.profiles.clouds import layer_clouds
-from unknot.pruning.scoring.betti import Number, TangleRule, conv_outputs, layer_scales
+from unknot.pruning.scoring.betti import Betti, Number, conv_outputs, layer_scales
 from unknot.pruning.structure.layers import all_convolutions
 from unknot.topology.batch import CountSettings, count_clouds
 from unknot.topology.scale import Scale, require_rule
@@ -62,11 +62,15 @@ def threshold_sensitivity(
     all of them. The smaller samples are parts of the larger ones.
 
     Args:
-        loader: as of `score_filters`; one cloud a filter, of all classes.
+        model: any with convolutions; not changed.
+        loader: samples, see `probe_samples`; one cloud a filter, of all classes.
+        threshold: a Betti number, >= 0.
         sizes: numbers of samples; those beyond what the loader has are measured as what it has.
         quantiles: of the layer's distances at the largest size; each gives a Rips radius.
         scales: further scales, e.g. ``(uk.Scale(k=14, hops=2),)``.
         number: "b0", "b1" or their "sum".
+        seed: of the choice of samples and of the distances that quantiles are taken of.
+        progress: show a bar where stderr is a terminal.
 
     Raises:
         InputError: no convolution, sizes below 2, quantiles outside [0, 1], NaN (the layer is named).
@@ -86,12 +90,12 @@ def threshold_sensitivity(
             part = LayerOutput(output.layer, 0, output.values[order[:n]])
             clouds = [cloud.samples for cloud in layer_clouds(part, [], "filter")]
             for scale, quantile in grid:
-                found = [
+                numbers = [
                     count.betti.total if number == "sum" else count.betti.values[int(number[1])]
                     for count in count_clouds(clouds, CountSettings(scale))
                 ]
-                above = sum(value > threshold for value in found)
-                rows.append(ThresholdRow(output.layer, n, scale, len(found), above, quantile))
+                above = sum(value > threshold for value in numbers)
+                rows.append(ThresholdRow(output.layer, n, scale, len(numbers), above, quantile))
     return tuple(rows)
 
 
@@ -111,6 +115,6 @@ def _check_grid(
             raise InputError(f"quantile {quantile}", "a share in [0, 1]", "pass e.g. 0.02")
     for scale in scales:
         require_rule(scale)
-    TangleRule(number=number)
+    Betti(number=number)
     if not sizes or not (len(quantiles) or len(scales)):
         raise InputError("an empty grid", "a size, and a quantile or a scale", "pass sizes=(100, 400)")

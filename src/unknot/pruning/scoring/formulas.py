@@ -1,0 +1,82 @@
+"""The criteria that are one formula: of the weights, of a normalisation, of gradients; and chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.modules.conv import _ConvNd
+
+from unknot.pruning.scoring.criteria import Criterion, Evidence, LayerScores, register
+from unknot.pruning.structure.layers import Layer, width_of
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+@register("l1")
+class L1(Criterion):
+    """Sum of absolute weights (Li et al., ICLR 2017)."""
+
+    def score(self, evidence: Evidence) -> dict[str, FloatArray]:
+        return {name: l1_norms(layer) for name, layer in evidence.layers.items()}
+
+
+@register("taylor")
+class Taylor(Criterion):
+    """How much the loss changes with a factor on the filter (Molchanov et al., CVPR 2019)."""
+
+    needs = "labels"
+
+    def score(self, evidence: Evidence) -> dict[str, FloatArray]:
+        changes = {name: evidence.observations[name].taylor for name in evidence.layers}
+        return {name: change for name, change in changes.items() if change is not None}
+
+
+@register("bn")
+class BatchNormScale(Criterion):
+    """|Scale| of the batch normalisation that follows (Liu et al., ICCV 2017), else the L1 norm."""
+
+    needs = "samples"
+
+    def score(self, evidence: Evidence) -> dict[str, FloatArray | LayerScores]:
+        scores: dict[str, FloatArray | LayerScores] = {}
+        for name, layer in evidence.layers.items():
+            gamma = evidence.observations[name].gamma
+            scores[name] = gamma if gamma is not None else LayerScores(
+                l1_norms(layer), stand_in="l1", note="no batch normalisation follows: L1 norm"
+            )  # fmt: skip
+        return scores
+
+
+@register("fpgm")
+class GeometricMedian(Criterion):
+    """Sum of distances to the weights of all other filters (He et al., CVPR 2019)."""
+
+    def score(self, evidence: Evidence) -> dict[str, FloatArray]:
+        weights = {name: filter_weights(layer) for name, layer in evidence.layers.items()}
+        return {name: torch.cdist(w, w).sum(1).numpy() for name, w in weights.items()}
+
+
+@register("random")
+class Chance(Criterion):
+    """Uniform in [0, 1), from the seed."""
+
+    def score(self, evidence: Evidence) -> dict[str, FloatArray]:
+        rng = np.random.default_rng(evidence.seed)
+        return {name: rng.random(width_of(layer)) for name, layer in evidence.layers.items()}
+
+
+def l1_norms(layer: Layer) -> FloatArray:
+    """Sum of absolute weights of each filter ``[c]``."""
+    return np.asarray(filter_weights(layer).abs().sum(1).numpy())
+
+
+def filter_weights(layer: Layer) -> Tensor:
+    """float64 ``[c, ...]`` on the CPU, one row a filter; of transposed convolutions too."""
+    weight = layer.weight.detach().cpu().double()
+    if isinstance(layer, _ConvNd) and layer.transposed:  # [in, out / groups, ...]
+        weight = weight.reshape(layer.groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
+    return weight.flatten(1)

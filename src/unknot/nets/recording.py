@@ -176,7 +176,7 @@ class Recording:
 
     def _trial(self) -> tuple[tuple[LayerShape, ...], tuple[str, ...]]:
         """Two samples through the model: which layers run, and what one sample of each is."""
-        found: dict[Key, LayerShape] = {}
+        shapes: dict[Key, LayerShape] = {}
         ran: set[str] = set()
         line: list[torch.Size] = [torch.Size()]  # shape of the latest map [c, l]
 
@@ -190,25 +190,25 @@ class Recording:
                 self._lines.add(key)
             if key[0] in self._chosen or key[0] == OUTPUT:
                 tensor = self._reduced(key, tensor)
-                found[key] = LayerShape(*key, tuple(tensor.shape[1:]), tensor.dtype)
+                shapes[key] = LayerShape(*key, tuple(tensor.shape[1:]), tensor.dtype)
 
         leaves = {plain_name(n): m for n, m in self.model.named_modules() if is_leaf(m)}
         sequel = _Sequel(self._after)
         self._run(next(self.probe.batches(2)), self._chosen | leaves, see, sequel)
         self._followed = set(sequel.outputs)
         for key, tensor in sequel.outputs.items():
-            found[key] = LayerShape(*key, tuple(tensor.shape[1:]), tensor.dtype)
+            shapes[key] = LayerShape(*key, tuple(tensor.shape[1:]), tensor.dtype)
         for key in sequel.origins - self._followed:
-            found[key] = replace(found[key], note=f"no {self._after} follows: its own output")
+            shapes[key] = replace(shapes[key], note=f"no {self._after} follows: its own output")
         silent = [n for n in self._chosen if n not in ran]
-        empty = [n for n in self._chosen if n in ran and (n, 0) not in found]
-        if not set(found) - {(OUTPUT, 0)}:
+        empty = [n for n in self._chosen if n in ran and (n, 0) not in shapes]
+        if not set(shapes) - {(OUTPUT, 0)}:
             raise InputError(
                 f"{len(silent)} layers that did not run and {len(empty)} without a floating-point output",
                 "at least one layer with a tensor of one row a sample",
                 "choose other layers",
             )
-        return tuple(found.values()), (
+        return tuple(shapes.values()), (
             *_listed(silent, "did not run"),
             *_listed(empty, "returned no floating-point tensor with one row a sample"),
         )

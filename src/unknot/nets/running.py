@@ -31,15 +31,15 @@ def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, 
     chosen: dict[str, nn.Module] = {}
     for glob in [layers] if isinstance(layers, str) else layers:
         if glob == "*":
-            found = {n: m for n, m in named.items() if is_leaf(m)}
+            matching = {n: m for n, m in named.items() if is_leaf(m)}
         else:
-            found = {n: m for n, m in named.items() if fnmatchcase(n, glob)}
-        if not found:
+            matching = {n: m for n, m in named.items() if fnmatchcase(n, glob)}
+        if not matching:
             near = difflib.get_close_matches(glob, named, n=5, cutoff=0.3) or list(named)[:5]
             raise InputError(
                 f"layers = {glob!r}", "a glob that matches a module", f"try {', '.join(near)}"
             )
-        chosen |= found
+        chosen |= matching
     return {name: module for name, module in named.items() if name in chosen}
 
 

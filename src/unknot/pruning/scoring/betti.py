@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from unknot.core.workforce import Workforce
 from unknot.nets.probe import Probe, map_tensors
 from unknot.nets.recording import LayerOutput, Recording
 from unknot.profiles.clouds import layer_clouds, require_finite
-from unknot.pruning.scoring.criteria import Criterion, Evidence, LayerScores, register
+from unknot.pruning.scoring.criteria import Criterion, Evidence, FilterBetti, LayerScores, register
 from unknot.topology.batch import CountSettings, count_clouds
 from unknot.topology.calibration import calibrate
 from unknot.topology.cloud import FloatArray
@@ -24,7 +24,6 @@ from unknot.topology.scale import Scale, require_rule
 
 Number = Literal["b0", "b1", "sum"]
 Clouds = Literal["all", "class", "pair"]
-FilterBetti: TypeAlias = tuple[tuple[float, ...], int, Scale]  # (b0, b1), distinct points, scale
 ScaleRule = Scale | Literal["auto", "calibrate"]
 QUANTILE = 0.02
 SAMPLED_PAIRS = 2000
@@ -78,15 +77,12 @@ class Betti(Criterion):
                 scale = self._scale(output, probe, rng, evidence.seed)
                 of_groups = [_counts(output, rows, scale, workforce) for rows in groups]
                 counts = [_mean(of_filter, scale) for of_filter in zip(*of_groups, strict=True)]
-                scores[output.layer] = LayerScores(
-                    values=[self._chosen(betti) for betti, _, _ in counts],
-                    betti=[betti for betti, _, _ in counts],
-                    n_points=[n_points for _, n_points, _ in counts],
-                    scales=[scale for _, _, scale in counts],
-                )
+                values = [self.chosen(count.betti) for count in counts]
+                scores[output.layer] = LayerScores(values, counts)
         return scores
 
-    def _chosen(self, betti: tuple[float, ...]) -> float:
+    def chosen(self, betti: Sequence[float]) -> float:
+        """b0, b1 or their sum, as ``number`` says."""
         return float(sum(betti) if self.number == "sum" else betti[int(self.number[1])])
 
     def _scale(self, output: LayerOutput, probe: Probe, rng: np.random.Generator, seed: int) -> Scale:
@@ -172,18 +168,18 @@ def _counts(output: LayerOutput, rows: Tensor, scale: Scale, workforce: Workforc
     part = LayerOutput(output.layer, output.call, output.values[rows])
     clouds: list[FloatArray] = [cloud.samples for cloud in layer_clouds(part, [], "filter")]
     counts = count_clouds(clouds, CountSettings(scale), workforce)
-    return [(count.betti.values, count.betti.n_points, count.betti.scale) for count in counts]
+    return [FilterBetti(c.betti.values, c.betti.n_points, c.betti.scale) for c in counts]
 
 
 def _mean(of_groups: tuple[FilterBetti, ...], scale: Scale) -> FilterBetti:
     """Betti numbers averaged over the groups of samples, points of all together."""
     if len(of_groups) == 1:
         return of_groups[0]
-    columns = zip(*(betti for betti, _, _ in of_groups), strict=True)
-    if any(own != scale for _, _, own in of_groups):
+    columns = zip(*(group.betti for group in of_groups), strict=True)
+    if any(group.scale != scale for group in of_groups):
         scale = replace(scale, note="; ".join(filter(None, (scale.note, "k lowered in some classes"))))
     betti = tuple(sum(column) / len(of_groups) for column in columns)
-    return betti, sum(n_points for _, n_points, _ in of_groups), scale
+    return FilterBetti(betti, sum(group.n_points for group in of_groups), scale)
 
 
 def _calibrated(output: LayerOutput, labels: Tensor | None, seed: int) -> Scale:

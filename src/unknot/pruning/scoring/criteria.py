@@ -49,21 +49,34 @@ class Evidence:
     progress: bool = False
 
 
+@dataclass(frozen=True)
+class FilterBetti:
+    """Betti numbers of one filter's outputs, one point a sample.
+
+    Attributes:
+        betti: (b0, b1); means over the classes where each class was measured.
+        n_points: distinct points, of all measured clouds together.
+        scale: the neighbour rule.
+    """
+
+    betti: tuple[float, ...]
+    n_points: int
+    scale: Scale
+
+
 @dataclass(frozen=True, eq=False)
 class LayerScores:
     """Scores of one layer with what else its rows of `FilterScores` say.
 
     Attributes:
         values: ``[filters]``.
-        betti, n_points, scales: of each filter, or empty; see `FilterScore`.
+        betti: Betti numbers ``[filters]`` where the criterion counts them.
         stand_in: the criterion that these are scores of, where this one has nothing to go by.
         note: why.
     """
 
     values: ArrayLike
-    betti: Sequence[tuple[float, ...]] = ()
-    n_points: Sequence[int] = ()
-    scales: Sequence[Scale] = ()
+    betti: Sequence[FilterBetti] = ()
     stand_in: str = ""
     note: str = ""
 

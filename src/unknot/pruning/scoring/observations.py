@@ -74,14 +74,14 @@ def observe(
     }
 
 
-def redundancy_notes(badness: Sequence[float], seen: Observations) -> dict[int, str]:
+def redundancy_notes(badness: Sequence[float], observed: Observations) -> dict[int, str]:
     """{filter: note} of the dead and the duplicates; of equal filters the least bad stays."""
-    notes = {int(i): DEAD for i in np.flatnonzero(seen.dead)}
+    notes = {int(i): DEAD for i in np.flatnonzero(observed.dead)}
     kept: list[int] = []
     for i in sorted(range(len(badness)), key=lambda i: (badness[i], i)):
         if i in notes:
             continue
-        twin = next((j for j in kept if seen.copies[i, j]), None)
+        twin = next((j for j in kept if observed.copies[i, j]), None)
         if twin is None:
             kept.append(i)
         else:

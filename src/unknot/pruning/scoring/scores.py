@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -242,12 +243,12 @@ def _rows(name: str, criterion: Criterion, evidence: Evidence) -> list[FilterSco
                 i,
                 value,
                 scores.stand_in or name,
-                scores.n_points[i] if scores.n_points else samples,
-                scores.scales[i] if scores.scales else None,
-                scores.betti[i] if scores.betti else None,
-                scores.note,
+                n_points=count.n_points if count else samples,
+                scale=count.scale if count else None,
+                betti=count.betti if count else None,
+                note=scores.note,
             )
-            for i, value in enumerate(values)
+            for i, (value, count) in enumerate(zip(values, scores.betti or repeat(None), strict=False))
         ]
     return rows
 

@@ -1,14 +1,14 @@
-"""What is lost with a channel once everything that reads it has been refitted to do without.
+"""What is lost with a channel once everything that takes it in has been refitted to do without.
 
-A layer that weighs channels against each other (a *reader*) can make up for a channel that goes by what
+A layer that weighs channels against each other (a *consumer*) can make up for a channel that goes by what
 the others share with it. What it cannot make up for has a closed form: with C the covariance of the
-reader's input entries and W_u its weights on the entries of channel u,
+consumer's input entries and W_u its weights on the entries of channel u,
 
-    cost(u) = trace(W_u [(C^-1)_uu]^-1 W_u^T) / variance of the reader's outputs,
+    cost(u) = trace(W_u [(C^-1)_uu]^-1 W_u^T) / variance of the consumer's outputs,
 
 the increase of its relative squared error after least squares on what is left (the optimal brain surgeon
 of Hassibi and Stork, NIPS 1992, for a linear map and blocks of weights). Channels go one by one, the
-cheapest first; after each, W and C^-1 become those of the refitted reader, so that of two channels that
+cheapest first; after each, W and C^-1 become those of the refitted consumer, so that of two channels that
 stand in for each other the second is dear. No labels, no gradients.
 """
 
@@ -37,7 +37,7 @@ from unknot.pruning.structure.layers import width_of
 from unknot.pruning.structure.linear_maps import Rows, is_linear_map, matrix
 from unknot.pruning.structure.masking import consumes
 
-ROWS = 6144  # places of a reader's outputs whose inputs are looked at
+ROWS = 6144  # places of a consumer's outputs whose inputs are looked at
 ENTRIES = 1200  # above, the taps of a convolution share one covariance of channels
 RIDGE = 1e-3  # of the mean variance of the entries
 BATCH = 64
@@ -55,9 +55,9 @@ def removal_costs(
 ) -> dict[Channel, float]:
     """The cost of each output channel of each convolution, when its turn to go has come.
 
-    Costs of different layers can be compared: each is a share of the output variance of what reads it,
-    summed over the readers. Channels that go together have one cost. Transposed and grouped readers are
-    taken as they are, without refitting.
+    Costs of different layers can be compared: each is a share of the output variance of what takes it
+    in, summed over these consumers. Channels that go together have one cost. Transposed and grouped
+    consumers are taken as they are, without refitting.
 
     Args:
         model: an unwrapped model; run in eval mode, and left as it was.
@@ -72,23 +72,23 @@ def removal_costs(
     inputs = placed(probe.inputs, model)
     links = links or _followed(model, map_tensors(inputs, lambda t: t[:2]), linear)
     modules = dict(model.named_modules())
-    read: defaultdict[str, dict[Channel, list[int]]] = defaultdict(dict)
+    losses: defaultdict[str, dict[Channel, list[int]]] = defaultdict(dict)  # inputs of each consumer
     for link in links.links:
         if "prune_in" in link.shrink.__name__ and consumes(modules.get(link.target, nn.Identity())):
-            read[link.target].update(link.losses)
-    covariances = _watch(model, inputs, {name: modules[name] for name in read}, len(probe), seed)
+            losses[link.target].update(link.losses)
+    covariances = _watch(model, inputs, {name: modules[name] for name in losses}, len(probe), seed)
     pools: defaultdict[tuple[str, ...], list[tuple[Channel, ...]]] = defaultdict(list)
     for unit in links.units:
         pools[tuple(sorted({layer for layer, _ in unit}))].append(unit)
     costs: dict[Channel, float] = {}
     for units in track(list(pools.values()), "weighing channels", show=progress):
-        found = _eliminate(units, [
-            reader for name, losses in read.items() if name in covariances
-            for entries in [[sorted({i for c in unit for i in losses.get(c, ())}) for unit in units]]
-            if any(entries)
-            for reader in [_Reader.start(modules[name], covariances[name], entries)]
-        ])  # fmt: skip
-        costs |= {channel: cost for unit, cost in zip(units, found, strict=True) for channel in unit}
+        consumers = []
+        for name, of_channels in losses.items():
+            lost = [sorted({i for c in unit for i in of_channels.get(c, ())}) for unit in units]
+            if name in covariances and any(lost):
+                consumers.append(_Consumer.start(modules[name], covariances[name], lost))
+        for unit, cost in zip(units, _eliminate(units, consumers), strict=True):
+            costs |= dict.fromkeys(unit, cost)
     return costs
 
 
@@ -135,7 +135,7 @@ def _followed(model: nn.Module, inputs: Inputs, linear: Collection[str]) -> Link
 
 @dataclass
 class _Covariance:
-    """Running sums over some places of what enters a reader."""
+    """Running sums over some places of what enters a consumer."""
 
     kind: str  # "entries": every entry; "channels": channels, summed over taps; "alone": variances only
     rows: int = 0
@@ -162,24 +162,26 @@ class _Covariance:
         """float64, regular."""
         assert isinstance(self.sums, Tensor) and isinstance(self.products, Tensor)
         mean = self.sums / self.rows
-        found = self.products / self.rows
+        covariance = self.products / self.rows
         if self.kind == "entries":
-            found = found - torch.outer(mean, mean)
+            covariance = covariance - torch.outer(mean, mean)
         elif self.kind == "channels":
             by_tap = mean.view(-1, self.taps)
-            found = (found - by_tap @ by_tap.T) / self.taps
+            covariance = (covariance - by_tap @ by_tap.T) / self.taps
         else:
-            found = torch.diag((found - mean.view(-1, self.taps).square().sum(1)) / self.taps)
-        found.diagonal().add_(RIDGE * float(found.diagonal().mean().clamp(min=0)) + 1e-30)
-        return found
+            variances = (covariance - mean.view(-1, self.taps).square().sum(1)) / self.taps
+            covariance = torch.diag(variances)
+        ridge = RIDGE * float(covariance.diagonal().mean().clamp(min=0))
+        covariance.diagonal().add_(ridge + 1e-30)
+        return covariance
 
 
 def _watch(
-    model: nn.Module, inputs: Any, readers: Mapping[str, nn.Module], n: int, seed: int
+    model: nn.Module, inputs: Any, consumers: Mapping[str, nn.Module], n: int, seed: int
 ) -> dict[str, _Covariance]:
-    """Covariances of what enters each reader that runs, over its calls."""
+    """Covariances of what enters each consumer that runs, over its calls."""
     generator = torch.Generator().manual_seed(seed)
-    found: dict[str, _Covariance] = {}
+    covariances: dict[str, _Covariance] = {}
 
     def see(name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         x = _places(module, args[0], output, n, generator)
@@ -187,12 +189,12 @@ def _watch(
             raise InputError(
                 f"inputs of layer {name} with NaN or infinity", "finite ones", "check the model"
             )
-        found.setdefault(name, _Covariance(_kind(module, x))).add(x)
+        covariances.setdefault(name, _Covariance(_kind(module, x))).add(x)
 
-    with hooked(readers, see), as_it_was(model):
+    with hooked(consumers, see), as_it_was(model):
         for start in range(0, n, BATCH):
             call_model(model, map_tensors(inputs, partial(_batch, start=start)))
-    return found
+    return covariances
 
 
 def _batch(tensor: Tensor, start: int) -> Tensor:
@@ -221,8 +223,8 @@ def _kind(module: nn.Module, x: Tensor) -> str:
 
 
 @dataclass
-class _Reader:
-    """A reader while channels go.
+class _Consumer:
+    """A consumer while channels go.
 
     Attributes:
         entries: int64 ``[units, e]``: which rows of the covariance go with a unit.
@@ -237,7 +239,7 @@ class _Reader:
     variance: float
 
     @classmethod
-    def start(cls, module: nn.Module, seen: _Covariance, lost: Sequence[Sequence[int]]) -> _Reader:
+    def start(cls, module: nn.Module, seen: _Covariance, lost: Sequence[Sequence[int]]) -> _Consumer:
         """``lost``: input channels that go with each unit."""
         covariance = seen.matrix().cpu()
         weight = _weights(module).to("cpu", torch.float64, copy=True)  # [out, channels, taps]
@@ -262,32 +264,32 @@ class _Reader:
 
     def costs(self, units: Tensor) -> Tensor:
         """float64 ``[u]`` of ``units [u]``."""
-        at = self.entries[units]
-        rows, columns = at[:, :, None], at[:, None, :]
+        entries = self.entries[units]
+        rows, columns = entries[:, :, None], entries[:, None, :]
         blocks = torch.linalg.inv(self.inverse[rows, columns])  # [u, e, e]
-        found: Tensor = (blocks * self.weights[rows, columns]).sum((1, 2)).clamp(min=0)
-        return found / self.variance
+        errors: Tensor = (blocks * self.weights[rows, columns]).sum((1, 2)).clamp(min=0)
+        return errors / self.variance
 
     def remove(self, unit: int) -> None:
-        at = self.entries[unit]
-        share = torch.linalg.solve(self.inverse[at][:, at], self.inverse[at])  # [e, d]
+        lost = self.entries[unit]
+        share = torch.linalg.solve(self.inverse[lost][:, lost], self.inverse[lost])  # [e, d]
         # W becomes W - W_u share; what follows is W^T W of that.
-        half = (self.weights[:, at] - 0.5 * share.T @ self.weights[at][:, at]) @ share
+        half = (self.weights[:, lost] - 0.5 * share.T @ self.weights[lost][:, lost]) @ share
         self.weights -= half
         self.weights -= half.T
-        self.inverse -= self.inverse[:, at] @ share
-        for matrix_left, own in ((self.inverse, 1.0), (self.weights, 0.0)):
-            matrix_left[:, at] = 0.0
-            matrix_left[at] = 0.0
-            matrix_left[at, at] = own
+        self.inverse -= self.inverse[:, lost] @ share
+        for remaining, own in ((self.inverse, 1.0), (self.weights, 0.0)):
+            remaining[:, lost] = 0.0
+            remaining[lost] = 0.0
+            remaining[lost, lost] = own
 
 
 def _weights(module: nn.Module) -> Tensor:
-    """``[out, channels, taps]``, with zeros where a grouped reader does not look."""
+    """``[out, channels, taps]``, with zeros where a grouped consumer takes nothing in."""
     if is_linear_map(module):
         channels = module.in_channels if isinstance(module, _ConvNd) else module.in_features
-        found = matrix(module)
-        return found.view(len(found), int(channels), -1)  # type: ignore[arg-type]
+        weights = matrix(module)
+        return weights.view(len(weights), int(channels), -1)  # type: ignore[arg-type]
     assert isinstance(module, _ConvNd)
     weight = module.weight.detach().flatten(2)
     if module.transposed:  # [in, out / groups, taps]
@@ -299,21 +301,21 @@ def _weights(module: nn.Module) -> Tensor:
     return whole
 
 
-def _eliminate(units: Sequence[tuple[Channel, ...]], readers: Sequence[_Reader]) -> list[float]:
+def _eliminate(units: Sequence[tuple[Channel, ...]], consumers: Sequence[_Consumer]) -> list[float]:
     """The cost of each unit when it is the cheapest left; never less than that of one gone before."""
-    if not readers:
+    if not consumers:
         return [EVERYTHING] * len(units)
-    found = [0.0] * len(units)
-    left = torch.arange(len(units))
+    costs = [0.0] * len(units)
+    remaining = torch.arange(len(units))
     before = 0.0
-    while len(left):
-        costs = torch.stack([reader.costs(left) for reader in readers]).sum(0)
-        cheapest = int(costs.argmin())
-        unit = int(left[cheapest])
+    while len(remaining):
+        now = torch.stack([consumer.costs(remaining) for consumer in consumers]).sum(0)
+        cheapest = int(now.argmin())
+        unit = int(remaining[cheapest])
         # A little more than the last, so that the order in which they go is the order of the scores.
-        before = found[unit] = max(float(costs[cheapest]), before * (1 + 1e-9), 1e-30)
-        left = left[left != unit]
-        if len(left):
-            for reader in readers:
-                reader.remove(unit)
-    return found
+        before = costs[unit] = max(float(now[cheapest]), before * (1 + 1e-9), 1e-30)
+        remaining = remaining[remaining != unit]
+        if len(remaining):
+            for consumer in consumers:
+                consumer.remove(unit)
+    return costs

@@ -81,21 +81,19 @@ def threshold_sensitivity(
     probe = probe_samples(loader, max_points=max(sizes), seed=seed)
     rng = np.random.default_rng(seed)
     order = torch.from_numpy(rng.permutation(len(probe)))
-    counts = sorted({min(size, len(probe)) for size in sizes})
+    rule = Betti(number=number)
+    distinct_sizes = sorted({min(size, len(probe)) for size in sizes})
     rows = []
     for output in conv_outputs(model, layers, probe, progress=progress):
         radii = layer_scales(output.values, tuple(quantiles), rng) if quantiles else ()
         grid = [*zip(radii, quantiles, strict=True), *((scale, None) for scale in scales)]
-        for n in counts:
+        for n in distinct_sizes:
             part = LayerOutput(output.layer, 0, output.values[order[:n]])
             clouds = [cloud.samples for cloud in layer_clouds(part, [], "filter")]
             for scale, quantile in grid:
-                numbers = [
-                    count.betti.total if number == "sum" else count.betti.values[int(number[1])]
-                    for count in count_clouds(clouds, CountSettings(scale))
-                ]
-                above = sum(value > threshold for value in numbers)
-                rows.append(ThresholdRow(output.layer, n, scale, len(numbers), above, quantile))
+                counts = count_clouds(clouds, CountSettings(scale))
+                above = sum(rule.chosen(count.betti.values) > threshold for count in counts)
+                rows.append(ThresholdRow(output.layer, n, scale, len(clouds), above, quantile))
     return tuple(rows)
 
 

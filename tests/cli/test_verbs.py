@@ -14,6 +14,7 @@ import pytest
 
 from unknot.cli.app import main
 from unknot.profiles.journal import read_profile
+from unknot.pruning.scoring import criteria
 
 
 class Ran:
@@ -381,6 +382,26 @@ def test_prune_with_all_its_flags(run, tmp_path: Path) -> None:
     assert "Accuracy against MACs" in page and "ONNX Runtime" in page
     assert "elder" in (tmp_path / "p" / "model" / "README.md").read_text()
     assert run("report", "p/outcome.json", "--out", "again.html").code == 0
+
+
+def test_prune_by_a_criterion_of_ones_own_and_help_names_all(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(criteria, "_REGISTRY", dict(criteria._REGISTRY))
+    (tmp_path / "own_for_prune.py").write_text(OWN_NET)
+    (tmp_path / "own_criterion.py").write_text(
+        "def by_number(layer, module):\n    return range(module.weight.shape[0])\n"
+    )
+    own = ("prune", "--model", "own_for_prune:net", "--data", "own_for_prune:data", "--no-compare")
+    assert run(*own, "--criterion", "own_criterion:by_number", "--ratio", "0.25", "--out", "p").code == 0
+    plan = json.loads((tmp_path / "p" / "model" / "plan.json").read_text())
+    assert plan["criterion"] == "own_criterion:by_number"
+    assert plan["removed"] == {"0": [0, 1], "2": [0, 1, 2]}
+    refused = run(*own, "--criterion", "own_criterion:gone", "--ratio", "0.25", "--out", "q")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--criterion own_criterion:gone" in refused.err
+    words = run("prune", "--help").out.replace("│", " ").replace(",", " ").split()
+    assert set(criteria.criterion_names()) - {"own_criterion:by_number"} <= set(words)
 
 
 def test_prune_by_threshold_or_latency(run, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from .refitting.reconstruction import refit as refit
 from .removal import prune as prune
 from .scoring.criteria import Criterion as Criterion
 from .scoring.criteria import Evidence as Evidence
+from .scoring.criteria import FilterBetti as FilterBetti
 from .scoring.criteria import LayerScores as LayerScores
 from .scoring.criteria import register as register
 from .scoring.scores import FilterScore as FilterScore

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -192,13 +191,9 @@ def _watch(
         covariances.setdefault(name, _Covariance(_kind(module, x))).add(x)
 
     with hooked(consumers, see), as_it_was(model):
-        for start in range(0, n, BATCH):
-            call_model(model, map_tensors(inputs, partial(_batch, start=start)))
+        for batch in Probe(inputs).batches(BATCH):
+            call_model(model, batch)
     return covariances
-
-
-def _batch(tensor: Tensor, start: int) -> Tensor:
-    return tensor[start : start + BATCH]
 
 
 def _places(

@@ -330,6 +330,25 @@ def test_functions_are_criteria_registered_or_not() -> None:
     assert [r.score for r in plain.rows] == [r.score for r in scores.rows]
 
 
+def test_a_function_with_a_name_that_is_taken_is_not_taken_for_what_has_it() -> None:
+    def betti(layer: str, module: Any) -> Any:
+        return np.arange(module.out_channels)
+
+    model, inputs, _ = built("cnn")
+    scores = score_filters(model, inputs, criterion=betti)
+    assert scores.criterion == "betti of one's own" and not scores.remove_high
+    with pytest.raises(uk.InputError, match="and the criterion 'betti'"):
+        uk.plan_pruning(model, scores, inputs[:2], max_betti=3)
+
+
+@pytest.mark.parametrize("criterion", [c for c in BUILT_IN if "taylor" not in c and c != "betti"])
+@pytest.mark.parametrize("rows", [[0], [0, 0, 0, 0]])
+def test_one_sample_and_equal_samples_give_finite_scores(criterion: str, rows: list[int]) -> None:
+    model, inputs, _ = built("cnn")
+    scores = score_filters(model, inputs[rows], criterion=criterion)
+    assert len(scores.rows) == 11 and all(np.isfinite(row.score) for row in scores.rows)
+
+
 @pytest.mark.usefixtures("registry")
 def test_a_registered_criterion_that_needs_labels_gets_them() -> None:
     class Gates(Criterion):

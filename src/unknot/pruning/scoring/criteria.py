@@ -159,7 +159,7 @@ def find_criterion(criterion: object) -> tuple[str, Criterion]:
     """
     if not isinstance(criterion, str):
         name = getattr(criterion, "__name__", type(criterion).__name__)
-        return name, _as_criterion(criterion)
+        return f"{name} of one's own" if name in _REGISTRY else name, _as_criterion(criterion)
     if criterion not in _REGISTRY:
         raise InputError(
             f"criterion = {criterion!r}",

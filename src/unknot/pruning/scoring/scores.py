@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +236,7 @@ def _rows(name: str, criterion: Criterion, evidence: Evidence) -> list[FilterSco
     for layer, given in by_layer.items():
         scores = given if isinstance(given, LayerScores) else LayerScores(given)
         values = _one_a_filter(name, layer, scores.values, width_of(evidence.layers[layer]) or 0)
+        counts = scores.betti or [None] * len(values)
         rows += [
             FilterScore(
                 layer,
@@ -248,7 +248,7 @@ def _rows(name: str, criterion: Criterion, evidence: Evidence) -> list[FilterSco
                 betti=count.betti if count else None,
                 note=scores.note,
             )
-            for i, (value, count) in enumerate(zip(values, scores.betti or repeat(None), strict=False))
+            for i, (value, count) in enumerate(zip(values, counts, strict=True))
         ]
     return rows
 

@@ -17,7 +17,14 @@ from unknot.core.files import read_record, typed, write_record
 from unknot.nets.probe import Probe, probe_samples
 from unknot.nets.running import unwrapped
 from unknot.pruning.scoring.betti import Betti, Clouds, Number, ScaleRule
-from unknot.pruning.scoring.criteria import DEFAULT, Criterion, Evidence, LayerScores, find_criterion
+from unknot.pruning.scoring.criteria import (
+    DEFAULT,
+    Criterion,
+    Evidence,
+    FilterBetti,
+    LayerScores,
+    find_criterion,
+)
 from unknot.pruning.scoring.observations import (
     DEAD,
     DUPLICATE,
@@ -236,7 +243,7 @@ def _rows(name: str, criterion: Criterion, evidence: Evidence) -> list[FilterSco
     for layer, given in by_layer.items():
         scores = given if isinstance(given, LayerScores) else LayerScores(given)
         values = _one_a_filter(name, layer, scores.values, width_of(evidence.layers[layer]) or 0)
-        counts = scores.betti or [None] * len(values)
+        counts: Sequence[FilterBetti | None] = scores.betti or [None] * len(values)
         rows += [
             FilterScore(
                 layer,

@@ -38,7 +38,7 @@ def test_rips_agrees_with_scipy(n: int, d: int, radius: float, dtype: type, seed
         expected = {(int(i), int(j)) for i, j in np.argwhere(joined) if i < j}
     graph = rips_graph(points, radius=radius)
     assert edge_set(graph) == expected
-    assert len(graph.edges()) == len(expected)
+    assert graph.n_edges == len(expected)
     assert graph.n_points == n
 
 
@@ -92,7 +92,7 @@ def test_from_edges_and_from_sparse_are_the_same_graph() -> None:
     assert edge_set(graph) == {(0, 1), (2, 3)}
     matrix = sparse.coo_array((np.ones(2), ([0, 2], [1, 3])), shape=(5, 5))
     assert edge_set(NeighborGraph.from_sparse(matrix)) == edge_set(graph)
-    assert len(graph.edges()) == 2
+    assert graph.n_edges == 2
     assert NeighborGraph.from_edges(0, []).n_points == 0
 
 
@@ -151,7 +151,7 @@ def test_large_knn_graphs_are_neighbour_lists_and_the_same_graph(monkeypatch: py
     lists = knn_graph(points, k=5, hops=3)
     assert dense.rows is not None and lists.rows is None
     assert edge_set(lists) == edge_set(dense)
-    assert len(lists.edges()) == len(dense.edges())
+    assert lists.n_edges == dense.n_edges
 
 
 def test_memory_is_known_and_refused_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from unknot.topology.cloud import check_points
 from unknot.topology.rules import KnnRule, RipsRule
 from unknot.topology.scale import Scale, require_rule
 
+_SET_BITS = np.array([byte.bit_count() for byte in range(256)])
+
 
 @dataclass(frozen=True, eq=False)
 class NeighborGraph:
@@ -69,6 +71,13 @@ class NeighborGraph:
             raise InputError(f"matrix of shape {coo.shape}", "a square one", "pass the adjacency")
         pairs = np.stack([coo.row, coo.col], axis=1)[coo.data != 0]
         return cls.from_edges(coo.shape[0], pairs.astype(np.int64))
+
+    @property
+    def n_edges(self) -> int:
+        """How many pairs are joined."""
+        if self.rows is None:
+            return 0 if self.indices is None else len(self.indices) // 2
+        return int((_SET_BITS[self.rows.view(np.uint8)].sum() - self.n_points) // 2)
 
     def edges(self) -> NDArray[np.int64]:
         """int64 ``[m, 2]``: each joined pair once, lower number first, in lexicographic order."""

@@ -1,3 +1,4 @@
+from .options import StudyOptions as StudyOptions
 from .results import StudyComparison as StudyComparison
 from .results import StudyRow as StudyRow
 from .stacked_training import train_alone as train_alone

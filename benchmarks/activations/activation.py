@@ -33,7 +33,13 @@ from unknot.study.study import Study
 from unknot.study.survival import Comparison, compare, ratio_text, times_text
 from unknot.study.task import rank_cell
 from unknot.study.trials import Curve
-from unknot.study.untangling import UntanglingRow, prediction, untangling_rows
+from unknot.study.untangling import (
+    UntanglingRow,
+    fall_text,
+    prediction,
+    prediction_text,
+    untangling_rows,
+)
 from unknot.topology.shapes import SHAPES, make_shape
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -94,7 +100,7 @@ def main() -> None:
         record[split] = {
             "rows": [asdict(row) for row in (*rows, *tuned.summary([0.95, 0.999], split=split))],
             "relu_as_usual": [asdict(row) for row in plain],
-            "verdicts": [asdict(found) for found in verdicts],
+            "verdicts": [asdict(one) for one in verdicts],
         }
     falls = untangling_rows(tuned.trials())
     print_falls([row for row in falls if row.layer == "all"])
@@ -102,15 +108,12 @@ def main() -> None:
     record["prediction"] = {}
     for which in ("b0", "b1", "b0 + b1"):
         try:
-            found = prediction(tuned.trials(), which=which)
+            correlation = prediction(tuned.trials(), which=which)
         except InputError as error:  # in --quick nothing may fall
             print(error)
             continue
-        record["prediction"][which] = asdict(found)
-        print(
-            f"epochs to the fall of {which} against epochs to 99 %: Spearman's rho {found.rho:.2f} "
-            f"[{found.low:.2f}, {found.high:.2f}] over {found.n} cells"
-        )
+        record["prediction"][which] = asdict(correlation)
+        print(prediction_text(correlation, which=which))
     if not given.quick:
         write_text(RAW / "activation.json", json.dumps(record, indent=1))
         write_text(RESULTS / "activation.json", json.dumps(quoted(record), separators=(",", ":")))
@@ -157,11 +160,11 @@ class Verdict:
 
 
 def verdict(name: str, study: Study, rows: Rows, usual: Rows) -> Verdict:
-    found = {row.activation: row for row in rows if row.set == name}
-    fold = min((f for f in FOLDS if f in found), key=lambda f: rank_cell(_selected(study, name, f)))
-    baseline = min((b for b in BASELINES if b in found), key=lambda b: _order(found[b]))
+    by_name = {row.activation: row for row in rows if row.set == name}
+    fold = min((f for f in FOLDS if f in by_name), key=lambda f: rank_cell(_selected(study, name, f)))
+    baseline = min((b for b in BASELINES if b in by_name), key=lambda b: _order(by_name[b]))
     (plain,) = [row for row in usual if row.set == name]
-    mine, best = found[fold], found[baseline]
+    mine, best = by_name[fold], by_name[baseline]
     caps = (float(mine.cap or 0), float(mine.cap or 0))
     return Verdict(
         name, fold, baseline, compare(best.epochs, mine.epochs, caps=caps),
@@ -217,10 +220,9 @@ def print_verdicts(verdicts: list[Verdict], split: str) -> None:
 
 def print_falls(falls: list[UntanglingRow]) -> None:
     cells = [
-        (row.set, row.activation, row.which, f"{row.before:g}", f"{row.after:g}",
-         "did not fall" if row.median is None else f"{row.median:.3g}")
+        (row.set, row.activation, row.which, f"{row.before:g}", f"{row.after:g}", fall_text(row))
         for row in falls
-    ]  # fmt: skip
+    ]
     columns = ["set", "activation", "", "before", "after", "epochs to the fall"]
     print_table("Betti numbers of the class clouds, all layers, medians of 2 seeds", columns, cells)
 

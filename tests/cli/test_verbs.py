@@ -374,7 +374,7 @@ def test_prune_with_all_its_flags(run, tmp_path: Path) -> None:
     assert "random" in ran.out and "taylor" in ran.out  # compared with
     assert "model.onnx: " in ran.out and "ms in ONNX Runtime" in ran.out
     outcome = json.loads((tmp_path / "p" / "outcome.json").read_text())
-    assert [len(outcome[part]) > 0 for part in ("rounds", "rivals", "export")] == [True] * 3
+    assert [len(outcome[part]) > 0 for part in ("rounds", "baselines", "export")] == [True] * 3
     filters = json.loads((tmp_path / "p" / "model" / "plan.json").read_text())
     left = {layer: n - len(filters["removed"].get(layer, ())) for layer, n in filters["filters"].items()}
     assert all(n % 2 == 0 and n >= 2 for n in left.values())

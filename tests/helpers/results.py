@@ -11,7 +11,7 @@ from unknot.nets.timing import Latency
 from unknot.nets.training import Tuning
 from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile
 from unknot.profiles.projection import CloudView
-from unknot.pruning.comparison import Rival
+from unknot.pruning.comparison import Baseline
 from unknot.pruning.onnx_export import ExportReport, Parity
 from unknot.pruning.outcome import PruningOutcome, Round
 from unknot.pruning.refitting.reconstruction import LayerRefit, RefitReport
@@ -146,8 +146,8 @@ def full_outcome(layer: str = "conv1", criterion: str = "elder") -> PruningOutco
             Round(4, 0.31, 0.9, 0.93, mended, Tuning(5, 2, (0.9, 0.91, 0.95), 40)),
             Round(3, 0.41, 0.92, None, mended, None),
         ),
-        rivals=tuple(
-            Rival(name, share, share + 0.01, 0.9 - share / 10 - i / 100)
+        baselines=tuple(
+            Baseline(name, share, share + 0.01, 0.9 - share / 10 - i / 100)
             for i, name in enumerate((criterion, "random"))
             for share in (0.75, 0.5)
         ),

@@ -30,6 +30,7 @@ ONE_OF = (
             {"parameters": math.nan},
             "parameters = nan: expected a share in [0, 1); pass e.g. parameters=0.5",
         ),
+        ({"max_betti": -1}, "max_betti = -1: expected a number >= 0; pass e.g. max_betti=300"),
         ({"latency_ms": 0}, "latency_ms = 0: expected a number > 0; pass e.g. 1.0"),
         ({"latency_ms": math.nan}, "latency_ms = nan: expected a number > 0; pass e.g. 1.0"),
     ],

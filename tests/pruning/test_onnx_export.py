@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unknot.activations.folds import QFold, ZFold
 from unknot.core.errors import InputError
+from unknot.core.files import typed
 from unknot.nets.models import cnn, resnet
 from unknot.pruning import onnx_export as export
 from unknot.pruning.onnx_export import ExportReport, export_onnx
@@ -102,7 +103,7 @@ def test_a_report_comes_back_from_its_record(tmp_path: Path) -> None:
     from dataclasses import asdict
 
     report = export_onnx(nn.Linear(3, 2), torch.randn(4, 3), tmp_path / "model.onnx", repeats=1)
-    assert ExportReport.from_record(asdict(report)) == report
+    assert typed(ExportReport, asdict(report)) == report
 
 
 def test_where_onnx_runtime_disagrees_there_is_no_file(

@@ -1,4 +1,4 @@
-"""Shrinking as a whole: recipes, rounds, fine-tuning with early stop, rivals, the outcome on disk."""
+"""Shrinking as a whole: recipes, rounds, fine-tuning with early stop, baselines, the outcome on disk."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ import torch
 from torch import nn
 
 from unknot.core.errors import InputError
-from unknot.nets import tuning
+from unknot.nets import training
 from unknot.nets.cost import count_macs
 from unknot.nets.data import LabelledData, keep_apart
 from unknot.nets.models import cnn, resnet
 from unknot.nets.timing import Latency
 from unknot.nets.training import Tuning, fine_tune, train
-from unknot.pruning import comparison as rivals
+from unknot.pruning import comparison
 from unknot.pruning.artifact import load_pruned, save_pruned
 from unknot.pruning.comparison import compare_criteria
 from unknot.pruning.onnx_export import ExportReport, Parity
 from unknot.pruning.outcome import PruningOutcome
-from unknot.pruning.pipeline import Shrunk, shrink
+from unknot.pruning.pipeline import Shrunk, follow_recipe
 from unknot.pruning.planning.budget import Budget
 from unknot.pruning.planning.plan import plan_pruning
-from unknot.pruning.recipe import Recipe, RoundBudgets, combine_plans
+from unknot.pruning.planning.rounds import RoundBudgets, combine_plans
+from unknot.pruning.recipe import Recipe
 from unknot.pruning.removal import prune
 from unknot.pruning.scoring.scores import score_filters
 from unknot.pruning.scoring.thresholds import threshold_sensitivity
@@ -63,8 +64,8 @@ def test_rounds_reach_the_budget_and_their_plan_is_the_originals(
     tmp_path: Path, make: str, budget: Budget
 ) -> None:
     model, data = trained(make), images()
-    recipe = Recipe(budget, criterion="l1", rounds=3, tune_epochs=1)
-    shrunk = shrink(model, data, recipe, repeats=1)
+    recipe = Recipe(budget, criterion="l1", rounds=3, finetune=1, patience=None)
+    shrunk = follow_recipe(model, data, recipe, repeats=1)
     done = shrunk.outcome.rounds
     assert [r.filters for r in done] == sorted((r.filters for r in done), reverse=True)
     assert done[0].filters < shrunk.outcome.filters_before
@@ -91,8 +92,8 @@ def test_rounds_reach_the_budget_and_their_plan_is_the_originals(
 
 def test_a_ratio_in_rounds_takes_as_many_filters_as_at_once() -> None:
     model, data = trained(), images()
-    once = shrink(model, data, Recipe(Budget(ratio=0.5), criterion="l1"), repeats=1)
-    often = shrink(model, data, Recipe(Budget(ratio=0.5), criterion="l1", rounds=4), repeats=1)
+    once = follow_recipe(model, data, Recipe(Budget(ratio=0.5), criterion="l1"), repeats=1)
+    often = follow_recipe(model, data, Recipe(Budget(ratio=0.5), criterion="l1", rounds=4), repeats=1)
     assert sum(filters_left(once).values()) == sum(filters_left(often).values()) == 14
 
 
@@ -100,9 +101,9 @@ def test_parts_of_a_latency_go_from_now_to_the_limit(monkeypatch: pytest.MonkeyP
     class Whole:
         latency_ms = 9.0
 
-    monkeypatch.setattr("unknot.pruning.recipe.measure_cost", lambda *_, **__: Whole)
+    monkeypatch.setattr("unknot.pruning.planning.rounds.measure_cost", lambda *_, **__: Whole)
     parts = RoundBudgets(Budget(latency_ms=3.0), 3, nn.Identity(), torch.zeros(1))
-    limits = [parts.of(k, nn.Identity(), None).latency_ms for k in (1, 2, 3)]
+    limits = [parts.for_round(k, nn.Identity(), None).latency_ms for k in (1, 2, 3)]
     assert limits == pytest.approx([7.0, 5.0, 3.0])
 
 
@@ -126,19 +127,19 @@ def test_the_recipe_reaches_the_plan() -> None:
     recipe = Recipe(
         Budget(macs=0.3), criterion="l1", allocation="macs", ignored=("conv1",), min_filters=2, round_to=4
     )
-    shrunk = shrink(trained(), images(), recipe, repeats=1)
+    shrunk = follow_recipe(trained(), images(), recipe, repeats=1)
     assert shrunk.plan.kept_layers["conv1"] == "ignored by 'conv1'"
     assert filters_left(shrunk)["conv2"] % 4 == 0 and "conv2" in shrunk.plan.removed
 
 
 def test_the_stages_of_a_round_are_recorded() -> None:
     data = images()
-    recipe = Recipe(Budget(ratio=0.5), criterion="l1", tune_epochs=2, patience=1)
-    done = shrink(trained(), data, recipe, repeats=1).outcome.rounds[0]
+    recipe = Recipe(Budget(ratio=0.5), criterion="l1", finetune=2, patience=1)
+    done = follow_recipe(trained(), data, recipe, repeats=1).outcome.rounds[0]
     assert done.refit is not None and done.refit.n_points <= 108  # a tenth is kept apart
     assert done.tuning is not None and done.tuning.n_validation == 12
     assert done.accuracy_refit is not None and done.accuracy_tuned is not None
-    bare = shrink(trained(), data, replace(recipe, refit=False, tune_epochs=0), repeats=1)
+    bare = follow_recipe(trained(), data, replace(recipe, refit=False, finetune=0), repeats=1)
     assert (bare.outcome.rounds[0].refit, bare.outcome.rounds[0].accuracy_tuned) == (None, None)
     assert bare.outcome.rounds[0].accuracy_pruned == bare.outcome.accuracy_after
     assert "Against the original, on cpu" in bare.outcome.verdict
@@ -167,7 +168,7 @@ def test_fine_tuning_stops_and_takes_the_best_weights(monkeypatch: pytest.Monkey
         seen.append({name: t.clone() for name, t in model.state_dict().items()})
         return next(marks)
 
-    monkeypatch.setattr(tuning, "_mark", mark)
+    monkeypatch.setattr(training, "_mark", mark)
     model = trained()
     done = fine_tune(model, split, epochs=9, patience=2)
     # Epoch 2 is best: epoch 3 has its accuracy, but a higher loss; after epoch 4 patience is over.
@@ -197,7 +198,7 @@ def test_without_patience_tuning_is_plain_training() -> None:
     )
 
 
-def test_rivals_meet_the_same_budgets() -> None:
+def test_baselines_meet_the_same_budgets() -> None:
     model, data = trained(), images()
     recipe = Recipe(Budget(ratio=0.3), criterion="l1")
     rows = compare_criteria(model, data, recipe, shares=(0.5, 0.3))
@@ -214,37 +215,39 @@ def test_rivals_meet_the_same_budgets() -> None:
     assert rows[0].removed == 1 - count_macs(slim, data.inputs[:1]) / count_macs(model, data.inputs[:1])
 
 
-def test_rivals_that_the_data_do_not_allow_are_left_out() -> None:
+def test_baselines_that_the_data_do_not_allow_are_left_out() -> None:
     model, data = trained(), images()
     one = replace(data, inputs=data.inputs[::2], labels=data.labels[::2])
     rows = compare_criteria(model, one, Recipe(Budget(ratio=0.3), criterion="l1"), shares=(0.3,))
     assert [r.criterion for r in rows] == ["l1", "random"]
 
 
-def test_rivals_that_take_too_long_or_cannot_be_met_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_baselines_that_take_too_long_or_cannot_be_met_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model, data = trained(), images()
     recipe = Recipe(Budget(ratio=0.3), criterion="l1", min_filters=8, refit=False)
     assert {r.asked for r in compare_criteria(model, data, recipe, shares=(0.9, 0.3))} == {0.3}
     ticks = iter([0.0, 1.0, 1.0, 9.0, 90.0])
-    monkeypatch.setattr(rivals.time, "monotonic", lambda: next(ticks))
-    rows = compare_criteria(model, data, recipe, shares=(0.3, 0.2), rivals=(), seconds=10.0)
+    monkeypatch.setattr(comparison.time, "monotonic", lambda: next(ticks))
+    rows = compare_criteria(model, data, recipe, shares=(0.3, 0.2), baselines=(), seconds=10.0)
     assert {r.asked for r in rows} == {0.3}
 
 
 def test_an_outcome_with_everything_comes_back(tmp_path: Path) -> None:
     model, data = trained(), images()
-    recipe = Recipe(Budget(max_betti=20.0), tune_epochs=1, patience=1)
-    shrunk = shrink(model, data, recipe, repeats=1)
+    recipe = Recipe(Budget(max_betti=20.0), finetune=1, patience=1)
+    shrunk = follow_recipe(model, data, recipe, repeats=1)
     time = (Latency(1, 0.5, 0.1, 9),)
     outcome = replace(
         shrunk.outcome,
-        rivals=compare_criteria(model, data, recipe, scores=shrunk.scores, shares=(0.5,)),
+        baselines=compare_criteria(model, data, recipe, scores=shrunk.scores, shares=(0.5,)),
         thresholds=threshold_sensitivity(model, data.inputs, 20.0, sizes=(20, 40), quantiles=(0.02, 0.1)),
         export=ExportReport("m.onnx", 1, 20, (Parity(1, 0.0, 0.0),), time, time, 1, {"torch": "2"}),
     )
     outcome.to_json(tmp_path / "outcome.json")
     assert PruningOutcome.from_json(tmp_path / "outcome.json") == outcome
-    assert outcome.max_betti == 20 and outcome.rivals and outcome.thresholds
+    assert outcome.max_betti == 20 and outcome.baselines and outcome.thresholds
     for what, before, after, _ in outcome.table():
         assert what and before and after
     assert len(outcome.table()) == 8
@@ -263,7 +266,7 @@ def test_an_outcome_with_everything_comes_back(tmp_path: Path) -> None:
         ({"rounds": 0}, "rounds = 0"),
         ({"round_to": 0}, "round_to = 0"),
         ({"min_filters": -1}, "min_filters = -1"),
-        ({"tune_epochs": -1}, "tune_epochs = -1"),
+        ({"finetune": -1}, "finetune = -1"),
         ({"patience": 0}, "patience = 0"),
         ({"learning_rate": 0}, "learning_rate = 0"),
         ({"max_points": 1}, "max_points = 1"),

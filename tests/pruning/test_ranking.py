@@ -140,16 +140,16 @@ def test_a_threshold_is_exceeded_from_above_only() -> None:
     (found,) = rank_units([pool(3, "a")], scored({"a": [3.0, 2.0, 9.0]}, "betti", high=True, a_2=DEAD))
     assert [c.exceeds(2.0) for c in found] == [True, True, False]
     assert [c.exceeds(3.0) for c in found] == [True, False, False]
-    assert found[0].told(2.0) is found[0]
-    assert found[1].told(2.5).reason == "Betti number 3 > 2.5"
-    assert found[1].told(2.5).unit == found[1].unit
+    assert found[0].with_threshold(2.0) is found[0]
+    assert found[1].with_threshold(2.5).reason == "Betti number 3 > 2.5"
+    assert found[1].with_threshold(2.5).unit == found[1].unit
 
 
 def test_the_threshold_of_shared_channels_names_them() -> None:
     (found,) = rank_units(
         [pool(2, "a", "b")], scored({"a": [3.0, 1.0], "b": [4.0, 1.0]}, "betti", high=True)
     )
-    assert found[0].told(2.0).reason == "Betti number 3.5 > 2, the mean of a, b"
+    assert found[0].with_threshold(2.0).reason == "Betti number 3.5 > 2, the mean of a, b"
 
 
 def candidates(*units: Unit) -> list[Candidate]:

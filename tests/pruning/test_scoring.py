@@ -219,7 +219,7 @@ def test_a_structure_found_before_is_used_and_gives_the_same_scores(
     def traced(*_: Any) -> None:
         raise AssertionError("traced again")
 
-    monkeypatch.setattr("unknot.pruning.scoring.surgeon.trace_links", traced)
+    monkeypatch.setattr("unknot.pruning.scoring.surgeon.trace_channels", traced)
     assert score_filters(model, inputs, criterion=criterion, structure=structure) == expected
 
 
@@ -307,8 +307,8 @@ def test_a_registered_class_is_known_by_name_to_scores_plans_and_recipes() -> No
     with pytest.raises(uk.InputError, match="max_betti = 3 with criterion 'spread'"):
         uk.plan_pruning(model, scores, inputs[:2], max_betti=3)
     data = uk.nets.LabelledData("d", inputs, labels, inputs, labels)
-    recipe = uk.pruning.Recipe(uk.pruning.Budget(ratio=0.2), criterion="spread", refit=False)
-    assert uk.shrink(model, data, recipe, repeats=1).plan.criterion == "spread"
+    shrunk = uk.shrink(model, data, ratio=0.2, criterion="spread", refit=False, repeats=1)
+    assert shrunk.plan.criterion == "spread"
     with pytest.raises(uk.InputError, match="samples for the criterion 'spread'"):
         score_filters(model, criterion="spread")
 
@@ -337,7 +337,7 @@ def test_a_function_with_a_name_that_is_taken_is_not_taken_for_what_has_it() -> 
     model, inputs, _ = built("cnn")
     scores = score_filters(model, inputs, criterion=betti)
     assert scores.criterion == "betti of one's own" and not scores.remove_high
-    with pytest.raises(uk.InputError, match="and the criterion 'betti'"):
+    with pytest.raises(uk.InputError, match="expected the criterion 'betti'"):
         uk.plan_pruning(model, scores, inputs[:2], max_betti=3)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import unknot as uk
 from unknot.nets.models import cnn, resnet
 from unknot.nets.probe import probe_samples
-from unknot.pruning.refitting.consumers import Readers, Sum, find_readers
+from unknot.pruning.refitting.consumers import Consumers, Sum, find_consumers
 from unknot.pruning.refitting.reconstruction import refit
 from unknot.pruning.scoring.surgeon import RIDGE, removal_costs
 from unknot.pruning.structure.linear_maps import Rows
@@ -180,7 +180,7 @@ class Sums(nn.Module):
 
 
 def test_sums_are_found_where_the_layer_can_make_up_for_them() -> None:
-    readers = find_readers(Sums().eval(), torch.randn(2, 4, 5, 5))
+    readers = find_consumers(Sums().eval(), torch.randn(2, 4, 5, 5))
     assert readers.norms == {"c": "norm"}
     assert set(readers.sums) == {"b", "c"}  # of ``d`` the concatenation reads the same channels
     assert all(isinstance(found, Sum) and found.other < found.call for found in readers.sums.values())
@@ -215,7 +215,8 @@ def test_a_layer_makes_up_for_what_its_sum_lost(monkeypatch: pytest.MonkeyPatch)
     with torch.no_grad():  # the branch no longer returns what it returned
         assert not torch.allclose(slim.get_submodule("branch")(inputs), model.branch(inputs), atol=0.1)
     monkeypatch.setattr(
-        "unknot.pruning.refitting.reconstruction.find_readers", lambda *_: Readers({"branch": "norm"}, {})
+        "unknot.pruning.refitting.reconstruction.find_consumers",
+        lambda *_: Consumers({"branch": "norm"}, {}),
     )
     apart = refit(model, uk.prune(model, plan), plan, inputs)
     assert together.output_after < 0.1 * apart.output_after

@@ -1,4 +1,4 @@
-"""What the page shows of a pruning: budget, groups, rounds, rivals, refit, thresholds, the ONNX file."""
+"""What the page shows of a pruning: budget, groups, rounds, baselines, refit, thresholds, ONNX."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def test_every_part_of_an_outcome_is_shown(tmp_path: Path) -> None:
     for part in (
         "peak activation memory, bytes7,0003,5000.50",
         "latency at batch 64 in ms, median [IQR]4 [0.2]",
-        "where no other batch is named on cpu",
+        "where no other batch is named, on cpu",
         "Against the original it is not faster.",
         "99.44 % before pruning",
-        "31.00 %90.00 %93.00 %5 epochs, best on 40 samples kept apart: epoch 2",
+        "31.00 %90.00 %93.00 %5 epochs, the weights of epoch 2 are the best on 40 samples kept apart",
         "41.00 %92.00 %",
         "elder51.0 %85.00 %",
         "conv20.250.03",
@@ -54,7 +54,7 @@ def test_every_part_of_an_outcome_is_shown(tmp_path: Path) -> None:
 
 def test_the_data_of_the_plots(tmp_path: Path) -> None:
     (plot,) = page(tmp_path, full_outcome()).plots["outcomes"]
-    found = plot["rivals"]
+    found = plot["baselines"]
     assert isinstance(found, dict)
     assert found["lines"][0]["name"] == "elder"
     assert found["lines"][0]["left"] == pytest.approx([0.49, 0.24])
@@ -70,13 +70,13 @@ def test_the_data_of_the_plots(tmp_path: Path) -> None:
 
 def test_what_was_not_measured_is_not_there(tmp_path: Path) -> None:
     shown = page(tmp_path, outcome())
-    assert shown.plots["outcomes"] == [{"rivals": None, "refit": None, "thresholds": None}]
+    assert shown.plots["outcomes"] == [{"baselines": None, "refit": None, "thresholds": None}]
     text = text_of(shown)
     for part in ("Accuracy against MACs", "Error of each layer", "threshold", "onnx", "by stage"):
         assert part not in text
     bare = replace(full_outcome(), rounds=(Round(3, 0.4),))
     (plot,) = page(tmp_path, bare).plots["outcomes"]
-    assert plot["rivals"]["stages"] == [["as pruned", 0.4]]  # type: ignore[index]
+    assert plot["baselines"]["stages"] == [["as pruned", 0.4]]  # type: ignore[index]
 
 
 def test_a_saved_outcome_gives_the_same_page(tmp_path: Path) -> None:
@@ -98,7 +98,8 @@ def test_the_plots_are_drawn_in_a_browser(tmp_path: Path, webgl: Browser, theme:
     drawn = tab.run("""[...document.querySelectorAll('.plot')]
         .map(p => [p.dataset.kind, p.querySelectorAll('.main-svg').length > 0])""")
     assert sorted(drawn) == [
-        ["filters", True], ["refit", True], ["rivals", True], ["thresholds", True], ["thresholds", True],
+        ["baselines", True], ["filters", True], ["refit", True],
+        ["thresholds", True], ["thresholds", True],
     ]  # fmt: skip
     assert tab.run("document.documentElement.scrollWidth") == width
     assert tab.run("document.querySelectorAll('img').length") == 0

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from unknot.activations.folds import ACTIVATIONS
 from unknot.activations.gains import init_by_gain
 from unknot.cli.sources import load_data
-from unknot.cli.tables import print_outcome
 from unknot.core.console import print_table, track
 from unknot.core.files import write_text
 from unknot.nets.data import LabelledData
@@ -23,8 +22,6 @@ from unknot.profiles.monitor import Monitor
 from unknot.profiles.profile import TopologyProfile
 from unknot.pruning.artifact import save_pruned
 from unknot.pruning.pipeline import Shrunk, shrink
-from unknot.pruning.planning.budget import Budget
-from unknot.pruning.recipe import Recipe
 from unknot.report.page import write_report
 from unknot.study.study import Study
 from unknot.topology.calibration import calibrate
@@ -142,7 +139,10 @@ def _run(folder: Path, size: DemoSize, seed: int, progress: bool) -> DemoResult:
     shrunk = shrink(
         model,
         digits,
-        Recipe(Budget(max_betti=MAX_BETTI), tune_epochs=size.tune_epochs, seed=seed),
+        max_betti=MAX_BETTI,
+        finetune=size.tune_epochs,
+        patience=None,
+        seed=seed,
         repeats=size.repeats,
         progress=progress,
     )
@@ -188,17 +188,15 @@ def print_story(result: DemoResult) -> None:
             ["layer", "class", *columns],
             _side_by_side(list(nets.values())),
         )
-    print_outcome(
-        "Shrink: digits, filters with Betti number above " + str(MAX_BETTI), result.shrunk.outcome
-    )
+    print(f"Shrink: digits, filters with Betti number above {MAX_BETTI}\n{result.shrunk.outcome}")
     print(f"report: {result.folder / 'report.html'}\nsummary: {result.folder / 'summary.json'}")
 
 
 def _side_by_side(nets: list[WatchedNet]) -> list[list[object]]:
-    found: dict[tuple[str, int | None], list[str]] = {}
+    cells: dict[tuple[str, int | None], list[str]] = {}
     for row in (row for net in nets for row in net.profile.rows if row.epoch in (0, net.epochs)):
-        found.setdefault((row.layer, row.label), []).append(f"({row.b0}, {row.b1})")
-    return [[layer, label, *values] for (layer, label), values in found.items()]
+        cells.setdefault((row.layer, row.label), []).append(f"({row.b0}, {row.b1})")
+    return [[layer, label, *values] for (layer, label), values in cells.items()]
 
 
 def _watch(

@@ -25,7 +25,6 @@ from unknot.cli.options import (
     TrainEpochs,
 )  # fmt: skip
 from unknot.cli.sources import load_data, load_factory, load_model
-from unknot.cli.tables import print_outcome
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
 from unknot.core.files import require_writable
@@ -34,10 +33,10 @@ from unknot.pruning.artifact import save_pruned
 from unknot.pruning.comparison import compare_criteria
 from unknot.pruning.onnx_export import ExportReport, export_onnx, require_onnx
 from unknot.pruning.outcome import PruningOutcome, Round
-from unknot.pruning.pipeline import Shrunk, shrink
+from unknot.pruning.pipeline import Shrunk, follow_recipe
 from unknot.pruning.planning.budget import Budget
 from unknot.pruning.recipe import Recipe
-from unknot.pruning.scoring.criteria import DEFAULT, criterion_names, register
+from unknot.pruning.scoring.criteria import criterion_names, register
 from unknot.pruning.scoring.thresholds import threshold_sensitivity
 from unknot.pruning.structure.layers import prunable_layers
 from unknot.report.page import write_report
@@ -48,13 +47,13 @@ def prune_command(
     data: Data,
     out: Annotated[Path, typer.Option("--out", help="New folder for the model, its plan and a report.")],
     criterion: Annotated[
-        str | None,
+        str,
         typer.Option(
             "--criterion",
-            help=f"{', '.join(criterion_names())}, or package.module:name of your own. "
-            f"Default: betti with --max-betti, else {DEFAULT}.",
+            help=f"What goes first: {', '.join(criterion_names())}, or package.module:name of your own. "
+            "With --max-betti, betti takes the place of the default.",
         ),
-    ] = None,
+    ] = str(Recipe.criterion),
     max_betti: MaxBetti = None,
     ratio: Ratio = None,
     macs: Macs = None,
@@ -67,7 +66,7 @@ def prune_command(
             help="uniform: the same share of every layer; macs: the lowest score for its MACs first; "
             "auto: macs where layers can be compared (the criteria with surgeon), else uniform.",
         ),
-    ] = "auto",
+    ] = Recipe.allocation,
     ignore: Annotated[
         list[str] | None,
         typer.Option("--ignore", help="Glob of layers to leave alone, e.g. 'stem*'; may be repeated."),
@@ -81,25 +80,25 @@ def prune_command(
     ] = None,
     min_filters: Annotated[
         int, typer.Option("--min-filters", min=1, help="Filters left in every layer, at least.")
-    ] = 1,
+    ] = Recipe.min_filters,
     round_to: Annotated[
-        int, typer.Option("--round-to", min=1, help="Keep a multiple of so many filters in every layer.")
-    ] = 1,
+        int, typer.Option("--round-to", help="Keep a multiple of so many filters in every layer.")
+    ] = Recipe.round_to,
     rounds: Annotated[
         int,
         typer.Option(
-            "--rounds", min=1, help="Prune, refit and fine-tune so often, each time a part of the budget."
+            "--rounds", help="Prune, refit and fine-tune so often, each time a part of the budget."
         ),
-    ] = 1,
+    ] = Recipe.rounds,
     refit: Annotated[
         bool, typer.Option("--refit/--no-refit", help="Mend the pruned layers in closed form, no labels.")
-    ] = True,
-    max_points: MaxPoints = 400,
+    ] = Recipe.refit,
+    max_points: MaxPoints = Recipe.max_points,
     activation: Activation = "relu",
     train_epochs: TrainEpochs = 0,
     finetune: Annotated[
-        int, typer.Option("--finetune", min=0, help="Epochs after pruning, at most, in every round.")
-    ] = 0,
+        int, typer.Option("--finetune", help="Epochs after pruning, at most, in every round.")
+    ] = Recipe.finetune,
     patience: Annotated[
         int,
         typer.Option(
@@ -108,7 +107,7 @@ def prune_command(
             help="Stop fine-tuning after so many epochs without better accuracy on a tenth of the "
             "training samples, kept apart for it; take the best weights. 0: train on all, to the end.",
         ),
-    ] = 3,
+    ] = Recipe.patience or 0,
     compare: Annotated[
         bool,
         typer.Option(
@@ -119,7 +118,7 @@ def prune_command(
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Write model.onnx too, checked in ONNX Runtime.")
     ] = False,
-    seed: Seed = 0,
+    seed: Seed = Recipe.seed,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -137,7 +136,7 @@ def prune_command(
 
     recipe = Recipe(
         Budget(max_betti, ratio, macs, parameters, latency_ms),
-        criterion=_named_criterion(criterion or (DEFAULT if max_betti is None else "betti")),
+        criterion=_named_criterion(criterion),
         allocation=allocation,
         ignored=tuple(ignore or ()),
         min_filters=min_filters,
@@ -145,7 +144,7 @@ def prune_command(
         rounds=rounds,
         refit=refit,
         max_points=max_points,
-        tune_epochs=finetune,
+        finetune=finetune,
         patience=patience or None,
         seed=seed,
         linear=tuple(linear or ()),
@@ -160,14 +159,14 @@ def prune_command(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out} exists", "a new or empty folder", "choose another")
     train_first(net, loaded, train_epochs, seed)
-    shrunk = shrink(net, loaded, recipe, progress=True)
+    shrunk = follow_recipe(net, loaded, recipe, progress=True)
     outcome = shrunk.outcome
     title = f"{model} on {data}, pruned by {shrunk.scores.criterion}"
     save_pruned(shrunk.model, shrunk.plan, out / "model", outcome=outcome)  # whatever happens below
     shrunk.scores.to_json(out / "scores.json")
     if compare:
-        rivals = compare_criteria(net, loaded, recipe, scores=shrunk.scores, progress=True)
-        outcome = replace(outcome, rivals=rivals)
+        baselines = compare_criteria(net, loaded, recipe, scores=shrunk.scores, progress=True)
+        outcome = replace(outcome, baselines=baselines)
     if max_betti is not None:
         sizes = [max(2, max_points // part) for part in (4, 2, 1)]
         rows = threshold_sensitivity(net, loaded.inputs, max_betti, sizes=sizes, seed=seed, progress=True)
@@ -180,8 +179,8 @@ def prune_command(
     if as_json:
         print_json(outcome.summary())
         return
-    print_outcome(title, outcome)
-    _tell(shrunk, outcome)
+    print(f"{title}\n{outcome}")
+    _print_details(shrunk, outcome)
 
 
 def _named_criterion(spec: str) -> str:
@@ -196,43 +195,35 @@ def _report(out: Path, shrunk: Shrunk, outcome: PruningOutcome, title: str) -> N
     write_report(out / "report.html", shrunk.scores, shrunk.plan, outcome, title=title)
 
 
-def _tell(shrunk: Shrunk, outcome: PruningOutcome) -> None:
+def _print_details(shrunk: Shrunk, outcome: PruningOutcome) -> None:
     """What the table of costs does not say."""
     if shrunk.plan.budget:
         print(f"removed: {shrunk.plan.budget}")
     for number, done in enumerate(outcome.rounds, start=1):
-        _tell_round(f"round {number}: " if len(outcome.rounds) > 1 else "", done)
-    print(outcome.verdict)
-    if outcome.rivals:
+        _print_round(f"round {number}: " if len(outcome.rounds) > 1 else "", done)
+    if outcome.baselines:
         columns = ["criterion", "MACs removed", "accuracy"]
-        cells = [(r.criterion, f"{r.removed:.1%}", f"{r.accuracy:.2%}") for r in outcome.rivals]
+        cells = [(r.criterion, f"{r.removed:.1%}", f"{r.accuracy:.2%}") for r in outcome.baselines]
         print_table("Criteria at the same budgets, not fine-tuned", columns, cells)
     if outcome.export is not None:
-        _tell_export(outcome.export)
+        _print_export(outcome.export)
     for layer, reason in shrunk.plan.kept_layers.items():
         print(f"layer {layer} keeps all of its filters: {reason}", file=sys.stderr)
 
 
-def _tell_round(prefix: str, done: Round) -> None:
-    told = [f"{done.accuracy_pruned:.2%} as pruned"]
-    if done.accuracy_refit is not None:
-        told.append(f"{done.accuracy_refit:.2%} refitted")
-    if done.accuracy_tuned is not None:
-        told.append(f"{done.accuracy_tuned:.2%} fine-tuned")
-    print(f"{prefix}accuracy {', '.join(told)}, {done.filters:,} filters left")
+def _print_round(prefix: str, done: Round) -> None:
+    stages = [f"{value:.2%} {stage}" for stage, value in done.accuracies.items() if value is not None]
+    print(f"{prefix}accuracy {', '.join(stages)}, {done.filters:,} filters left")
     if done.refit is not None:
         before, after = done.refit.output_before, done.refit.output_after
         print(
             f"{prefix}refit: error of the output from {before:.3g} to {after:.3g}, on samples kept aside"
         )
-    if done.tuning is not None and done.tuning.validation:
-        print(
-            f"{prefix}fine-tuning: {done.tuning.epochs} epochs, the weights of epoch "
-            f"{done.tuning.best_epoch} are the best on {done.tuning.n_validation} samples kept apart"
-        )
+    if done.tuning_note:
+        print(f"{prefix}fine-tuning: {done.tuning_note}")
 
 
-def _tell_export(report: ExportReport) -> None:
+def _print_export(report: ExportReport) -> None:
     sizes = ", ".join(str(p.batch_size) for p in report.parity)
     print(
         f"{report.file}: {report.bytes:,} bytes, opset {report.opset}; outputs differ from torch's by at "

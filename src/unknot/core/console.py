@@ -50,6 +50,18 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     console.print(table)
 
 
+def format_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in plain text, for a ``repr``: the first column to the left, the others to the right."""
+    lines = [list(columns), *map(list, rows)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+        )
+        for cells in lines
+    )
+
+
 def print_json(record: object) -> None:
     """JSON on stdout."""
     print(json.dumps(record, indent=1))

@@ -7,6 +7,7 @@ from .cost import measure_cost as measure_cost
 from .cost import peak_activation_bytes as peak_activation_bytes
 from .data import LabelledData as LabelledData
 from .data import keep_apart as keep_apart
+from .data import labelled_data as labelled_data
 from .images import ImageData as ImageData
 from .images import load_images as load_images
 from .models import cnn as cnn

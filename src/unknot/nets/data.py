@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from unknot.core.errors import InputError, require_count
+from unknot.core.memory import LIMIT_VARIABLE, memory_limit
+from unknot.nets.images import ImageData
+from unknot.nets.probe import probe_samples, tensors_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +50,113 @@ class LabelledData:
             self.name, self.inputs[train], self.labels[train],
             self.test_inputs[test], self.test_labels[test],
         )  # fmt: skip
+
+
+# An iterable of batches, arrays (inputs, labels), or a tuple (train, test) of two of these.
+Data: TypeAlias = LabelledData | ImageData | Iterable[Any] | tuple[Any, Any]
+ALL = 2**40  # more samples than fit into any memory
+
+
+def labelled_data(data: Data) -> LabelledData:
+    """Labelled samples in memory, from whatever holds them.
+
+    Args:
+        data: an iterable of batches ``(inputs, labels)`` or of dicts, see `probe_samples`; a tuple
+            ``(inputs, labels)`` of arrays or tensors ``[n, ...]`` and ``[n]``; an `ImageData`; a tuple
+            ``(train, test)`` of two of these; or a `LabelledData`, which is returned as it is.
+
+    Returns:
+        With ``test_*`` empty where there is one part only.
+
+    Raises:
+        InputError: another type, no samples, labels that are missing, negative or of another length,
+            inputs of several tensors, parts of different shapes, or more than fits into memory.
+    """
+    if isinstance(data, LabelledData):
+        _require_labels(data.inputs, data.labels)
+        _require_labels(data.test_inputs, data.test_labels)
+        return data
+    is_split = isinstance(data, tuple) and len(data) == 2 and not _is_array(data[0])
+    train, test = data if is_split else (data, None)  # type: ignore[misc]
+    inputs, labels = _samples(train)
+    test_inputs, test_labels = _samples(test) if is_split else (inputs[:0], labels[:0])
+    if test_inputs.shape[1:] != inputs.shape[1:]:
+        raise InputError(
+            f"training samples {list(inputs.shape[1:])} and test samples {list(test_inputs.shape[1:])}",
+            "samples of one shape",
+            "pass two parts of the same data",
+        )
+    return LabelledData(getattr(data, "name", "data"), inputs, labels, test_inputs, test_labels)
+
+
+def _samples(part: Any) -> tuple[Tensor, Tensor]:
+    """All inputs and labels of one part."""
+    if isinstance(part, ImageData):
+        return part.images, part.labels
+    if isinstance(part, tuple) and len(part) == 2 and _is_array(part[0]):
+        inputs, labels = (_as_tensor(array) for array in part)
+        _require_labels(inputs, labels)
+        part = [(inputs, labels)]
+    if _is_array(part) or isinstance(part, (str, bytes, Mapping)) or not isinstance(part, Iterable):
+        raise InputError(
+            f"data of type {type(part).__name__}",
+            "batches (inputs, labels), arrays (inputs, labels), or a tuple (train, test) of two of these",
+            "pass e.g. a DataLoader",
+        )
+    probe = probe_samples(_within_memory(part), max_points=ALL)
+    if probe.labels is None:
+        raise InputError(
+            "data without class labels",
+            "(inputs, labels) with one whole number a sample",
+            "add labels; score_filters, plan_pruning and prune do without",
+        )
+    if len(tensors_of(probe.inputs)) > 1:
+        raise InputError(
+            f"samples of {len(tensors_of(probe.inputs))} tensors",
+            "one tensor of inputs a sample",
+            "wrap the model so that it takes one",
+        )
+    (inputs,) = tensors_of(probe.inputs)
+    _require_labels(inputs, probe.labels)
+    return inputs, probe.labels
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, (Tensor, np.ndarray))
+
+
+def _as_tensor(values: Any) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"data of type {array.dtype}", "numbers", "encode them, labels as 0, 1, 2, ...")
+    return torch.from_numpy(array)
+
+
+def _require_labels(inputs: Tensor, labels: Tensor) -> None:
+    if inputs.ndim == 0 or labels.shape != inputs.shape[:1]:
+        raise InputError(
+            f"inputs of shape {list(inputs.shape)} and labels of shape {list(labels.shape)}",
+            "[n, ...] and [n]",
+            "pass one label a sample",
+        )
+    if len(labels) and int(labels.min()) < 0:
+        raise InputError(f"label {int(labels.min())}", "labels 0, 1, 2, ...", "leave such samples out")
+
+
+def _within_memory(batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches, refused once they are more than can be held while they are put together."""
+    limit, taken = memory_limit() // 3, 0
+    for batch in batches:
+        taken += sum(t.nbytes for t in tree_leaves(batch) if isinstance(t, Tensor))
+        if taken > limit:
+            raise InputError(
+                f"data of more than {limit / 1e9:.2g} GB",
+                "samples that fit into memory",
+                f"pass a subset, or raise {LIMIT_VARIABLE}",
+            )
+        yield batch
 
 
 SHARE = 0.1  # of the training samples, kept apart

@@ -113,7 +113,8 @@ class _Sieve:
 
     def add(self, inputs: Inputs, labels: Tensor | None) -> None:
         n = len(tensors_of(inputs)[0])
-        self.labelled = labels is not None
+        # One batch without labels, and those of the others say nothing about the whole.
+        self.labelled = labels is not None and (self.labelled or not self.position)
         classes = labels.tolist() if labels is not None else [0] * n
         for i, (label, key) in enumerate(zip(classes, self.rng.random(n).tolist(), strict=True)):
             self.seen[label] += 1

@@ -1,6 +1,6 @@
 from .artifact import load_pruned as load_pruned
 from .artifact import save_pruned as save_pruned
-from .comparison import Rival as Rival
+from .comparison import Baseline as Baseline
 from .comparison import compare_criteria as compare_criteria
 from .onnx_export import ExportReport as ExportReport
 from .onnx_export import Parity as Parity
@@ -8,6 +8,7 @@ from .onnx_export import export_onnx as export_onnx
 from .outcome import PruningOutcome as PruningOutcome
 from .outcome import Round as Round
 from .pipeline import Shrunk as Shrunk
+from .pipeline import follow_recipe as follow_recipe
 from .pipeline import shrink as shrink
 from .planning.budget import Budget as Budget
 from .planning.plan import PruningPlan as PruningPlan

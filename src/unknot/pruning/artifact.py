@@ -39,6 +39,8 @@ def save_pruned(
 
     Args:
         model: what `prune` returned for ``plan``, fine-tuned or not.
+        plan: by which; of all rounds together where there were several.
+        folder: a new one, or one that holds a saved model.
         outcome: accuracy and cost before and after, for the card.
 
     Raises:
@@ -79,6 +81,7 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
 
     Args:
         factory: builds the model as it was before pruning; its weights do not matter.
+        folder: what `save_pruned` wrote.
 
     Raises:
         InputError: a file is missing, damaged or a link that leads out of the folder, or the factory
@@ -182,23 +185,18 @@ def _readme(model: nn.Module, plan: PruningPlan, outcome: PruningOutcome | None)
         "|---|---:|---:|---|",
     ]
     for layer, size in plan.filters.items():
-        left = size - len(plan.removed.get(layer, ()))
+        remaining = size - len(plan.removed.get(layer, ()))
         with_ = [other for other in plan.shared.get(layer, ()) if other != layer]
         together = f"channels shared with {', '.join(with_)}" if with_ else ""
         note = plan.kept_layers.get(layer) or together
-        lines.append(f"| {_cell(layer)} | {size} | {left} | {_cell(note)} |")
+        lines.append(f"| {_cell(layer)} | {size} | {remaining} | {_cell(note)} |")
     return "\n".join([*lines, *_costs(outcome), ""])
 
 
 def _costs(outcome: PruningOutcome | None) -> list[str]:
     if outcome is None:
         return []
-    cost = outcome.cost_before
     rows = [f"| {_cell(what)} | {a} | {b} |" for what, a, b, _ in outcome.table()]
-    where = (
-        f"Of one forward pass of {cost.batch_size} samples where no batch is named, on {cost.device}, "
-        f"{cost.threads} threads of torch; accuracy on test samples. {outcome.verdict}"
-    )
     return [
         "",
         "## What it costs",
@@ -207,7 +205,7 @@ def _costs(outcome: PruningOutcome | None) -> list[str]:
         "|---|---:|---:|",
         *rows,
         "",
-        where.strip(),
+        f"{outcome.conditions} {outcome.verdict}".strip(),
     ]
 
 

@@ -1,11 +1,11 @@
-"""Accuracy against MACs: a criterion beside others at the same budgets, pruned and refitted alike."""
+"""Accuracy against MACs: a criterion beside baselines at the same budgets, pruned and refitted alike."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -14,19 +14,23 @@ from unknot.core.errors import InputError
 from unknot.nets.accuracy import measure_accuracy
 from unknot.nets.cost import count_macs
 from unknot.nets.data import LabelledData
-from unknot.pruning.planning.plan import plan_pruning
+from unknot.pruning.planning.budget import Budget
+from unknot.pruning.planning.plan import plan_by
 from unknot.pruning.recipe import Recipe
 from unknot.pruning.refitting.reconstruction import refit
 from unknot.pruning.removal import prune
+from unknot.pruning.scoring.criteria import find_criterion
 from unknot.pruning.scoring.scores import FilterScores, score_filters
+from unknot.pruning.structure.layers import linear_layers
+from unknot.pruning.structure.pools import find_structure
 
-RIVALS = ("random", "l1", "taylor")
+BASELINES = ("random", "l1", "taylor")
 SHARES = (0.5, 0.75, 0.3)
 SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Rival:
+class Baseline:
     """One criterion at one budget, pruned at one go, refitted or not as the recipe says, not tuned.
 
     Attributes:
@@ -48,18 +52,23 @@ def compare_criteria(
     recipe: Recipe,
     *,
     scores: FilterScores | None = None,
-    rivals: Sequence[str] = RIVALS,
+    baselines: Sequence[str] = BASELINES,
     shares: Sequence[float] = SHARES,
     seconds: float = SECONDS,
     progress: bool = False,
-) -> tuple[Rival, ...]:
-    """The recipe's criterion and its rivals at several shares of MACs.
+) -> tuple[Baseline, ...]:
+    """The recipe's criterion and the baselines at several shares of MACs.
 
     Args:
+        model: trained; not changed.
+        data: filters are scored and weights refitted on its training samples, accuracy is that of its
+            test samples.
         recipe: its budget, rounds and fine-tuning are left aside; "random" is one draw of its seed.
         scores: of the recipe's criterion, where there are some already.
+        baselines: further criteria of `score_filters`, by name.
         shares: of the MACs to remove, in the order in which they are tried.
         seconds: after the first share, no other one is begun that would not be done by then.
+        progress: a bar on stderr, where that is a terminal.
 
     Returns:
         All criteria that the data allow at each share that all could meet and that was tried in time.
@@ -67,36 +76,34 @@ def compare_criteria(
     start = time.monotonic()
     loader = [(data.inputs, data.labels)]
     example = data.inputs[:2]
-    found: dict[str, FilterScores] = {}
-    for name in dict.fromkeys((recipe.criterion, *rivals)):
-        if scores is not None and scores.criterion == name:
-            found[name] = scores
-            continue
-        with suppress(InputError):  # e.g. "taylor" where there is one class
-            found[name] = score_filters(
-                model, loader, criterion=name, linear=recipe.linear,
-                max_points=recipe.max_points, seed=recipe.seed,
-            )  # fmt: skip
+    structure = find_structure(model, example, recipe.ignored, linear_layers(model, recipe.linear))
+    scores_of = {} if scores is None else {scores.criterion: scores}
+    for criterion in (recipe.criterion, *baselines):
+        if find_criterion(criterion)[0] not in scores_of:
+            with suppress(InputError):  # e.g. "taylor" where there is one class
+                scored = score_filters(
+                    model, loader, criterion=criterion, linear=recipe.linear,
+                    max_points=recipe.max_points, seed=recipe.seed, structure=structure,
+                )  # fmt: skip
+                scores_of[scored.criterion] = scored
     whole = count_macs(model, example[:1])
-    scored = time.monotonic()
-    rows: list[Rival] = []
+    begin = time.monotonic()
+    rows: list[Baseline] = []
     for done, share in enumerate(track(shares, "comparing criteria", show=progress)):
         now = time.monotonic()
-        if done and now + (now - scored) / done > start + seconds:
+        if done and now + (now - begin) / done > start + seconds:
             break
+        options = replace(recipe, budget=Budget(macs=share))
         try:
             at_share = []
-            for name, of_criterion in found.items():
-                plan = plan_pruning(
-                    model, of_criterion, example, macs=share, allocation=recipe.allocation,
-                    ignored=recipe.ignored, min_filters=recipe.min_filters, round_to=recipe.round_to,
-                )  # fmt: skip
-                slim = prune(model, plan)
+            for criterion, scored in scores_of.items():
+                plan = plan_by(options, model, scored, example, structure)
+                slim = prune(model, plan, structure=structure)
                 if recipe.refit and plan.n_removed:
                     refit(model, slim, plan, loader, seed=recipe.seed)
                 removed = 1 - count_macs(slim, example[:1]) / whole
-                hits = measure_accuracy(slim, data.test_inputs, data.test_labels)
-                at_share.append(Rival(name, share, removed, hits))
+                accuracy = measure_accuracy(slim, data.test_inputs, data.test_labels)
+                at_share.append(Baseline(criterion, share, removed, accuracy))
         except InputError:  # so much cannot go
             continue
         rows += at_share

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError, import_package, require_count
-from unknot.core.files import typed, write_file
+from unknot.core.files import write_file
 from unknot.nets.cost import BATCH_SIZES, batch_of
 from unknot.nets.running import float_tensors, unwrapped
 from unknot.nets.timing import Latency, latency_of, time_in_turns
@@ -82,11 +82,6 @@ class ExportReport:
         """The largest relative difference."""
         return max(p.relative for p in self.parity)
 
-    @classmethod
-    def from_record(cls, record: dict[str, Any]) -> ExportReport:
-        """From what `dataclasses.asdict` gave, by way of JSON."""
-        return typed(cls, record)
-
 
 def export_onnx(
     model: nn.Module,
@@ -125,15 +120,15 @@ def export_onnx(
     require_count("repeats", repeats)
     model, example = _on_cpu(model, example)
     program = _export(model, example)
-    found: list[ExportReport] = []
+    reports: list[ExportReport] = []
 
     def write(temporary: Path) -> None:
         with _quiet():
             program.save(temporary, external_data=False)
-        found.append(_proved(model, example, temporary, path.name, tolerance, repeats, seed))
+        reports.append(_proved(model, example, temporary, path.name, tolerance, repeats, seed))
 
     write_file(path, write)
-    return found[0]
+    return reports[0]
 
 
 def require_onnx() -> None:
@@ -261,14 +256,14 @@ def _compared(model: nn.Module, run: Run, inputs: Tensor, tolerance: float) -> P
     with torch.no_grad():
         expected = [t.numpy() for t in float_tensors(model(inputs))]
     try:
-        found = run(inputs.numpy())
+        outputs = run(inputs.numpy())
     except Exception as error:  # of ONNX Runtime, which names no public type
         raise InputError(
             f"an export that fails at batch {len(inputs)} ({_first_line(error)})",
             "one that runs at every batch size",
             "a forward that fixes the batch size must change",
         ) from error
-    shapes = [a.shape for a in expected], [b.shape for b in found]
+    shapes = [a.shape for a in expected], [b.shape for b in outputs]
     if shapes[0] != shapes[1]:
         raise InputError(
             f"an export that returns shapes {shapes[1]} at batch {len(inputs)}",
@@ -276,8 +271,8 @@ def _compared(model: nn.Module, run: Run, inputs: Tensor, tolerance: float) -> P
             "a forward that fixes the batch size must change",
         )
     # Not Python's max, which may pass over a NaN.
-    apart = [np.abs(a - b).max(initial=0.0) for a, b in zip(expected, found, strict=True)]
-    difference = float(np.max(apart))
+    differences = [np.abs(a - b).max(initial=0.0) for a, b in zip(expected, outputs, strict=True)]
+    difference = float(np.max(differences))
     largest = float(np.max([np.abs(a).max(initial=0.0) for a in expected]))
     relative = difference / largest if largest else difference
     if not relative <= tolerance:

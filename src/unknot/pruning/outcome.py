@@ -1,17 +1,21 @@
-"""shrink: score, plan, prune, refit, tune; and PruningOutcome, the accuracy and cost before and after."""
+"""PruningOutcome: accuracy and cost of a model before and after pruning, and how it says so."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
+from unknot.core.console import format_table
 from unknot.core.files import read_record, typed, write_record
 from unknot.nets.cost import Cost
 from unknot.nets.training import Tuning
-from unknot.pruning.comparison import Rival
+from unknot.pruning.comparison import Baseline
 from unknot.pruning.onnx_export import ExportReport
 from unknot.pruning.refitting.reconstruction import RefitReport
 from unknot.pruning.scoring.thresholds import ThresholdRow
+
+STAGES = ("as pruned", "refitted", "fine-tuned")
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,29 @@ class Round:
     refit: RefitReport | None = None
     tuning: Tuning | None = None
 
+    @property
+    def accuracies(self) -> dict[str, float | None]:
+        """The accuracy after each of the `STAGES`; None where there was none."""
+        values = (self.accuracy_pruned, self.accuracy_refit, self.accuracy_tuned)
+        return dict(zip(STAGES, values, strict=True))
+
+    @property
+    def tuning_note(self) -> str:
+        """How fine-tuning went, in words; empty without."""
+        if self.tuning is None:
+            return ""
+        note = f"{self.tuning.epochs} epoch{'s' * (self.tuning.epochs != 1)}"
+        if self.tuning.validation:
+            note += (
+                f", the weights of epoch {self.tuning.best_epoch} are the best on "
+                f"{self.tuning.n_validation} samples kept apart"
+            )
+        return note
+
 
 @dataclass(frozen=True)
 class PruningOutcome:
-    """What pruning changed.
+    """What pruning changed; ``print`` shows it as a table.
 
     Attributes:
         accuracy_before, accuracy_after: shares of test samples classified rightly.
@@ -44,11 +67,14 @@ class PruningOutcome:
         filters_before, filters_after: convolution filters in the model.
         verdict: whether the smaller model is faster, in plain sentences.
         rounds: what each round did.
-        rivals: other criteria at several budgets, where they were compared; see `compare_criteria`.
+        baselines: other criteria at several budgets, where they were compared; see `compare_criteria`.
         thresholds: how many filters exceed the Betti threshold over sample sizes and scales; see
             `threshold_sensitivity`.
         max_betti: that threshold.
         export: parity and latency of the ONNX file, where one was written.
+        n_train, n_test: samples that filters could be scored on, and samples that accuracy is of; None in
+            the files of earlier versions.
+        split: whether the test samples were "given", or "kept apart" from the only samples there were.
     """
 
     accuracy_before: float
@@ -59,10 +85,18 @@ class PruningOutcome:
     filters_after: int
     verdict: str = ""
     rounds: tuple[Round, ...] = ()
-    rivals: tuple[Rival, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
     thresholds: tuple[ThresholdRow, ...] = ()
     max_betti: float | None = None
     export: ExportReport | None = None
+    n_train: int | None = None
+    n_test: int | None = None
+    split: Literal["given", "kept apart"] = "given"
+
+    def __str__(self) -> str:
+        rows = [(*row[:3], "" if row[3] is None else f"{row[3]:.2f}") for row in self.table()]
+        table = format_table(["", "before", "after", "ratio"], rows)
+        return "\n".join([table, self.conditions, *filter(None, [self.verdict])])
 
     def summary(self) -> dict[str, float | int]:
         """Flat keys, each ``_before`` and ``_after``: accuracy, parameters, macs, latency_ms, filters."""
@@ -91,17 +125,24 @@ class PruningOutcome:
         table = [
             (what, form.format(a), form.format(b), b / a if a else None) for what, a, b, form in rows
         ]
-        sizes = [(f"latency at batch {x.batch_size}", x, y)
-                 for x, y in zip(before.latencies, after.latencies, strict=True)]  # fmt: skip
-        times = [(what, (x.median_ms, x.iqr_ms), (y.median_ms, y.iqr_ms)) for what, x, y in sizes]
-        if not times:  # an outcome of an earlier version
-            old, new = ((cost.latency_ms, cost.latency_iqr_ms) for cost in (before, after))
-            times = [("latency", old, new)]
-        for what, *pair in times:
-            a, b = (f"{median:.3g} [{spread:.2g}]" for median, spread in pair)
-            ratio = pair[1][0] / pair[0][0] if pair[0][0] else None
-            table.append((f"{what} in ms, median [IQR]", a, b, ratio))
+        for x, y in zip(before.latencies, after.latencies, strict=True):
+            a, b = (f"{time.median_ms:.3g} [{time.iqr_ms:.2g}]" for time in (x, y))
+            ratio = y.median_ms / x.median_ms if x.median_ms else None
+            table.append((f"latency at batch {x.batch_size} in ms, median [IQR]", a, b, ratio))
         return table
+
+    @property
+    def conditions(self) -> str:
+        """What accuracy and costs were measured on, in plain sentences."""
+        cost, n = self.cost_before, self.n_test
+        test = "test samples" if n is None else f"{n:,} test samples"
+        if self.split == "kept apart":
+            test = f"{n:,} samples kept apart from the {self.n_train:,} that filters were scored on"
+        batch = " where no other batch is named" if cost.latencies else ""
+        return (
+            f"Accuracy on {test}; costs of one forward pass of {cost.batch_size} samples{batch}, on "
+            f"{cost.device}, {cost.threads} thread{'s' * (cost.threads != 1)}."
+        )
 
     def to_json(self, path: str | Path) -> None:
         """Write everything to ``path``, whole or not at all."""
@@ -109,11 +150,18 @@ class PruningOutcome:
 
     @classmethod
     def from_json(cls, path: str | Path) -> PruningOutcome:
-        """Read what `to_json` wrote."""
-        return read_record(path, "outcome", lambda record: _comparable(typed(cls, record)))
+        """Read what `to_json` wrote.
+
+        Raises:
+            InputError: damaged, or of another kind.
+        """
+        return read_record(path, "outcome", _parse)
 
 
-def _comparable(outcome: PruningOutcome) -> PruningOutcome:
+def _parse(record: dict[str, Any]) -> PruningOutcome:
+    if "rivals" in record:  # the name of the baselines in the files of earlier versions
+        record["baselines"] = record.pop("rivals")
+    outcome = typed(PruningOutcome, record)
     before, after = outcome.cost_before.latencies, outcome.cost_after.latencies
     if [x.batch_size for x in before] != [x.batch_size for x in after]:
         raise ValueError("latencies before and after at different batch sizes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -9,22 +10,30 @@ from torch import nn
 from unknot.core.errors import InputError
 from unknot.nets.accuracy import measure_accuracy
 from unknot.nets.cost import compare_cost
-from unknot.nets.data import LabelledData, keep_apart
+from unknot.nets.data import Data, LabelledData, keep_apart, labelled_data
+from unknot.nets.probe import tensors_of
+from unknot.nets.running import as_it_was, placed, unwrapped
 from unknot.nets.training import fine_tune
 from unknot.pruning.outcome import PruningOutcome, Round
-from unknot.pruning.planning.plan import REMEDY
-from unknot.pruning.recipe import Recipe, RoundBudgets, combine_plans
+from unknot.pruning.planning.budget import Budget
+from unknot.pruning.planning.plan import REMEDY, Allocation, PruningPlan, plan_by
+from unknot.pruning.planning.rounds import RoundBudgets, combine_plans
+from unknot.pruning.recipe import AnyCriterion, Recipe
 from unknot.pruning.refitting.reconstruction import refit as refit_model
-from unknot.pruning.removal import PruningPlan, plan_pruning, prune
+from unknot.pruning.removal import prune
 from unknot.pruning.scoring.scores import FilterScores, score_filters
+from unknot.pruning.structure.layers import linear_layers
+from unknot.pruning.structure.pools import find_structure
+
+REPEATS = 50  # timed forward passes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Shrunk:
-    """A smaller model and how it came about.
+    """A smaller model and how it came about; ``print`` shows what changed as a table.
 
     Attributes:
-        model: the smaller one.
+        model: the smaller one, in eval mode.
         scores: of the original's filters, before the first round.
         plan: of all rounds together; `prune` of the original by it gives the model's shape.
         outcome: accuracy and cost before and after, and what each round did.
@@ -35,60 +44,142 @@ class Shrunk:
     plan: PruningPlan
     outcome: PruningOutcome
 
+    def __repr__(self) -> str:
+        title = f"{type(self.model).__name__} pruned by {self.scores.criterion}: {self.plan.budget}"
+        return f"{title}\n{self.outcome}"
 
-def shrink(
+
+def shrink(  # noqa: PLR0913 (each is one decision of the user's)
+    model: nn.Module,
+    data: Data,
+    *,
+    macs: float | None = None,
+    parameters: float | None = None,
+    latency_ms: float | None = None,
+    max_betti: float | None = None,
+    ratio: float | None = None,
+    criterion: AnyCriterion = Recipe.criterion,
+    linear: Sequence[str] = Recipe.linear,
+    max_points: int = Recipe.max_points,
+    allocation: Allocation = Recipe.allocation,
+    ignored: Sequence[str] = Recipe.ignored,
+    min_filters: int = Recipe.min_filters,
+    round_to: int = Recipe.round_to,
+    rounds: int = Recipe.rounds,
+    refit: bool = Recipe.refit,
+    finetune: int = Recipe.finetune,
+    learning_rate: float = Recipe.learning_rate,
+    patience: int | None = Recipe.patience,
+    repeats: int = REPEATS,
+    seed: int = Recipe.seed,
+    progress: bool = False,
+) -> Shrunk:
+    """A trained model made smaller under exactly one budget: what ``unknot prune`` does.
+
+    Filters are scored, planned, removed and the remaining weights refitted on the training samples;
+    with ``finetune`` the model is trained on them too. Accuracy is that of the test samples, cost that
+    of a forward pass of up to 64 of them.
+
+    Args:
+        model: a trained classifier whose input is one tensor; not changed.
+        data: labelled samples that fit into memory: an iterable of batches ``(inputs, labels)`` such as
+            a DataLoader, arrays or tensors ``(inputs, labels)``, an ImageData, or a tuple ``(train,
+            test)`` of two of these; or a LabelledData. Where there is no test part, a tenth of the
+            samples, stratified by class, is kept apart for the accuracy alone;
+            ``outcome.split``, ``.n_train`` and ``.n_test`` say so.
+        macs: the share of multiply-accumulates to remove, in [0, 1).
+        parameters: the share of parameters to remove, likewise.
+        latency_ms: remove until a forward pass of one sample takes at most so many milliseconds.
+        max_betti: remove filters whose Betti number is above it, by the criterion "betti".
+        ratio: the share of each layer's filters to remove, in [0, 1).
+        criterion: what goes first, by name or a callable; see `score_filters`. With ``max_betti``
+            "betti" takes the place of the default.
+        linear: globs of linear layers to prune beside the convolutions, e.g. ``["*pwconv1"]``.
+        max_points: samples that filters are scored on.
+        allocation: "uniform", the same share of every layer; "macs", the lowest score for its MACs
+            first; "auto", "macs" where scores of different layers can be compared, else "uniform".
+        ignored: globs of layers to leave alone.
+        min_filters: left in each layer, the best ones by score.
+        round_to: keep a multiple of so many filters in each layer, or all.
+        rounds: of pruning, refitting and fine-tuning, each for an equal part of the budget.
+        refit: mend the layers that lost inputs in closed form, without labels; see `refit`.
+        finetune: epochs of fine-tuning with Adam, at most, in each round.
+        learning_rate: of fine-tuning.
+        patience: stop fine-tuning after so many epochs without better accuracy on a tenth of the
+            training samples, kept apart for that, and take the best weights. None: train on all
+            samples, to the end.
+        repeats: timed forward passes of each model.
+        seed: of everything random.
+        progress: bars on stderr, where that is a terminal.
+
+    Returns:
+        The smaller model with its scores, plan and outcome; it prints as a table.
+
+    Raises:
+        InputError: not one budget, or one that cannot be met; bad options; data without labels or
+            samples; no layer may lose any filter (one is named, with the reason).
+    """
+    budget = Budget(max_betti, ratio, macs, parameters, latency_ms)
+    recipe = Recipe(
+        budget, allocation, ignored, min_filters, round_to, criterion, linear, max_points, rounds, refit,
+        finetune, learning_rate, patience, seed,
+    )  # fmt: skip
+    return follow_recipe(model, labelled_data(data), recipe, repeats=repeats, progress=progress)
+
+
+def follow_recipe(
     model: nn.Module,
     data: LabelledData,
     recipe: Recipe,
     *,
-    repeats: int = 50,
+    repeats: int = REPEATS,
     progress: bool = False,
 ) -> Shrunk:
-    """Score the filters of a trained ``model``, prune it, refit, fine-tune, and compare the two.
-
-    Filters are scored on training samples, accuracy is that of the test samples, and cost that of a
-    forward pass of up to 64 of them. A budget of ``latency_ms`` is that of one sample.
+    """`shrink` with its options in one object.
 
     Args:
+        model, data: as of `shrink`.
         recipe: how, and how much.
         repeats: timed forward passes of each model.
-
-    Raises:
-        InputError: no layer may lose any filter (one is named, with the reason).
+        progress: bars on stderr, where that is a terminal.
     """
-    watched = recipe.tune_epochs > 0 and recipe.patience is not None
+    model = unwrapped(model)
+    given = len(data.test_labels) > 0
+    data = _on_device_of(model, data if given else _split(data, recipe.seed))
+    watched = recipe.finetune > 0 and recipe.patience is not None
     fit = keep_apart(data, seed=recipe.seed) if watched else data
-    loader = [(fit.inputs, fit.labels)]
+    calibration = [(fit.inputs, fit.labels)]
     example = fit.inputs[: 1 if recipe.budget.latency_ms is not None else 2]
     budgets = RoundBudgets(recipe.budget, recipe.rounds, model, example)
-    slim, plan, first = model, None, None
+    slim, plan, first_scores = model, None, None
     rounds: list[Round] = []
     for number in range(1, recipe.rounds + 1):
+        structure = find_structure(slim, example, recipe.ignored, linear_layers(slim, recipe.linear))
         scores = score_filters(
             slim,
-            loader,
+            calibration,
             criterion=recipe.criterion,
             linear=recipe.linear,
             max_points=recipe.max_points,
             seed=recipe.seed,
+            structure=structure,
             progress=progress,
         )
-        first = first or scores
-        step = plan_pruning(
-            slim, scores, example, **budgets.of(number, slim, plan).given,
-            allocation=recipe.allocation, ignored=recipe.ignored, min_filters=recipe.min_filters,
-            round_to=recipe.round_to,
-        )  # fmt: skip
+        first_scores = first_scores or scores
+        options = replace(recipe, budget=budgets.for_round(number, slim, plan))
+        step = plan_by(options, slim, scores, example, structure)
         if plan is None and step.refusal:
             raise InputError(step.refusal, "a model with filters that may go", REMEDY)
         plan = step if plan is None else combine_plans(plan, step, number)
-        slim, done = _one_round(slim, step, data, fit, recipe, progress)
-        rounds.append(done)
-    assert plan is not None and first is not None
-    plan = replace(plan, budget=budgets.told(slim, plan))
+        before, slim = slim, prune(slim, step, structure=structure)
+        rounds.append(_mend(before, slim, step, data, fit, recipe, progress))
+    assert plan is not None and first_scores is not None
+    plan = replace(plan, budget=budgets.describe(slim, plan))
     costs = compare_cost(model, slim, data.test_inputs[:64], repeats=repeats)
+    with as_it_was(model):
+        accuracy_before = measure_accuracy(model, data.test_inputs, data.test_labels)
     outcome = PruningOutcome(
-        accuracy_before=measure_accuracy(model, data.test_inputs, data.test_labels),
+        accuracy_before=accuracy_before,
         accuracy_after=measure_accuracy(slim, data.test_inputs, data.test_labels),
         cost_before=costs.before,
         cost_after=costs.after,
@@ -97,31 +188,56 @@ def shrink(
         verdict=costs.verdict,
         rounds=tuple(rounds),
         max_betti=recipe.budget.max_betti,
+        n_train=len(data.labels),
+        n_test=len(data.test_labels),
+        split="given" if given else "kept apart",
     )
-    return Shrunk(slim, first, plan, outcome)
+    return Shrunk(slim, first_scores, plan, outcome)
 
 
-def _one_round(
+def _split(data: LabelledData, seed: int) -> LabelledData:
+    """A share of the only samples there are as the test samples."""
+    parts = keep_apart(data, seed=seed)
+    if not len(parts.test_labels):
+        raise InputError(
+            f"{len(data.labels)} samples without a test part, of which none can be kept apart",
+            "at least 6 samples of one class",
+            "pass more, or a tuple (train, test)",
+        )
+    return parts
+
+
+def _on_device_of(model: nn.Module, data: LabelledData) -> LabelledData:
+    """The data where the model is, inputs in its type."""
+    (inputs,), (test_inputs,) = (
+        tensors_of(placed(part, model)) for part in (data.inputs, data.test_inputs)
+    )
+    labels, test_labels = (part.to(inputs.device) for part in (data.labels, data.test_labels))
+    return LabelledData(data.name, inputs, labels, test_inputs, test_labels)
+
+
+def _mend(
     model: nn.Module,
+    slim: nn.Module,
     plan: PruningPlan,
     data: LabelledData,
     fit: LabelledData,
     recipe: Recipe,
     progress: bool,
-) -> tuple[nn.Module, Round]:
-    def hits() -> float:
+) -> Round:
+    """Refit and fine-tune ``slim`` in place as the recipe says, and tell the accuracy after each."""
+
+    def accuracy() -> float:
         return measure_accuracy(slim, data.test_inputs, data.test_labels)
 
-    slim = prune(model, plan)
-    done = Round(plan.n_filters - plan.n_removed, hits())
+    done = Round(plan.n_filters - plan.n_removed, accuracy())
     if recipe.refit and plan.n_removed:
-        mended = refit_model(model, slim, plan, [(fit.inputs, fit.labels)], seed=recipe.seed)
-        done = replace(done, refit=mended, accuracy_refit=hits())
-    if recipe.tune_epochs:
-        apart = fit if recipe.patience is not None else data
-        tuned = fine_tune(
-            slim, apart, epochs=recipe.tune_epochs, learning_rate=recipe.learning_rate,
+        report = refit_model(model, slim, plan, [(fit.inputs, fit.labels)], seed=recipe.seed)
+        done = replace(done, refit=report, accuracy_refit=accuracy())
+    if recipe.finetune:
+        tuning = fine_tune(
+            slim, fit, epochs=recipe.finetune, learning_rate=recipe.learning_rate,
             patience=recipe.patience, seed=recipe.seed, progress="fine-tuning" if progress else None,
         )  # fmt: skip
-        done = replace(done, tuning=tuned, accuracy_tuned=hits())
-    return slim, done
+        done = replace(done, tuning=tuning, accuracy_tuned=accuracy())
+    return done

@@ -15,8 +15,9 @@ from unknot.nets.probe import tensors_of
 from unknot.nets.running import placed, unwrapped
 from unknot.pruning.planning.plan import PruningPlan, plan_pruning
 from unknot.pruning.refitting.reconstruction import refit as refit_weights
-from unknot.pruning.structure.channels import trace_links
-from unknot.pruning.structure.layers import width_of
+from unknot.pruning.structure.channels import ChannelGraph, trace_channels
+from unknot.pruning.structure.layers import prunable_layers, width_of
+from unknot.pruning.structure.pools import Structure, require_structure_of
 
 __all__ = ["PruningPlan", "plan_pruning", "prune"]
 
@@ -28,6 +29,7 @@ def prune(
     refit: Iterable[Any] | Tensor | None = None,
     max_points: int = 256,
     seed: int = 0,
+    structure: Structure | None = None,
 ) -> nn.Module:
     """A new, physically smaller model without the filters of ``plan``; ``model`` stays untouched.
 
@@ -35,27 +37,24 @@ def prune(
     layers that consume them; with ``refit``, something nearer to what ``model`` computes.
 
     Args:
+        model: the one that was planned for.
+        plan: what `plan_pruning` gave, or `PruningPlan.from_json` read.
         refit: samples, labelled or not, to refit the remaining weights on in closed form; see `refit`,
             which also reports by how much the error of each layer fell.
         max_points: samples used for it.
         seed: of their choice.
+        structure: what `find_structure` found in this model; its channels are traced anew where None.
 
     Raises:
         InputError: the plan names a layer or a filter that the model does not have, or takes channels
-            from one layer only that it shares with another.
+            from one layer only that it shares with another; a structure of another model.
     """
     model = unwrapped(model)
     _require_plan_of(model, plan)
-    if min(plan.input_shape, default=0) < 1 or 8 * math.prod(plan.input_shape) > memory_limit():
-        raise InputError(
-            f"plan for samples of shape {plan.input_shape}",
-            "the shape of one sample, which fits into memory",
-            "plan again with this model",
-        )
-    (example,) = tensors_of(placed(torch.zeros(2, *plan.input_shape), model))
-    linear = [n for n in plan.filters if isinstance(model.get_submodule(n), nn.Linear)]
-    links = trace_links(model, example, linear)
-    for unit in links.units:
+    if structure is not None:
+        require_structure_of(prunable_layers(model, _linear(model, plan)), structure)
+    graph = _trace(model, plan) if structure is None else structure.graph
+    for unit in graph.units:
         staying = [(layer, c) for layer, c in unit if c not in plan.removed.get(layer, ())]
         if 0 < len(staying) < len(unit):
             layer, channel = staying[0]
@@ -64,10 +63,25 @@ def prune(
                 f"that it goes with the {len(unit) - len(staying)} filters that share its channel",
                 "plan again with this model",
             )
-    slim = links.without(model, plan.removed)
+    slim = graph.without(model, plan.removed)
     if refit is not None:
         refit_weights(model, slim, plan, refit, max_points=max_points, seed=seed)
     return slim
+
+
+def _trace(model: nn.Module, plan: PruningPlan) -> ChannelGraph:
+    if min(plan.input_shape, default=0) < 1 or 8 * math.prod(plan.input_shape) > memory_limit():
+        raise InputError(
+            f"plan for samples of shape {plan.input_shape}",
+            "the shape of one sample, which fits into memory",
+            "plan again with this model",
+        )
+    (example,) = tensors_of(placed(torch.zeros(2, *plan.input_shape), model))
+    return trace_channels(model, example, _linear(model, plan))
+
+
+def _linear(model: nn.Module, plan: PruningPlan) -> list[str]:
+    return [name for name in plan.filters if isinstance(model.get_submodule(name), nn.Linear)]
 
 
 def _require_plan_of(model: nn.Module, plan: PruningPlan) -> None:

@@ -1,4 +1,4 @@
-"""What the report shows of a pruning outcome: costs, rounds, rivals, refit, thresholds, export."""
+"""What the report shows of a pruning outcome: costs, rounds, baselines, refit, thresholds, export."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unknot.report.profile import View
 
 def outcome_view(name: str, outcome: PruningOutcome) -> View:
     plot = {
-        "rivals": _rivals(outcome),
+        "baselines": _baselines(outcome),
         "refit": _refit(outcome),
         "thresholds": _thresholds(outcome.thresholds),
     }
@@ -19,42 +19,37 @@ def outcome_view(name: str, outcome: PruningOutcome) -> View:
         "name": name,
         "table": outcome.table(),
         "outcome": outcome,
-        "cost": outcome.cost_before,
         "plot": plot,
     }
 
 
-def _rivals(outcome: PruningOutcome) -> View | None:
+def _baselines(outcome: PruningOutcome) -> View | None:
     """One line a criterion over the share of MACs that is left, and where this pruning ended."""
-    if not outcome.rivals:
+    if not outcome.baselines:
         return None
     lines = []
-    for name in dict.fromkeys(row.criterion for row in outcome.rivals):
-        rows = sorted((r for r in outcome.rivals if r.criterion == name), key=lambda r: r.removed)
+    for name in dict.fromkeys(row.criterion for row in outcome.baselines):
+        rows = sorted((r for r in outcome.baselines if r.criterion == name), key=lambda r: r.removed)
         lines.append(
             {"name": name, "left": [1 - r.removed for r in rows], "accuracy": [r.accuracy for r in rows]}
         )
     whole = outcome.cost_before.macs
-    last = outcome.rounds[-1] if outcome.rounds else None
-    stages: list[tuple[str, float | None]] = []
-    if last is not None:
-        stages = [("refitted", last.accuracy_refit), ("fine-tuned", last.accuracy_tuned)]
-        if last.accuracy_refit is None and last.accuracy_tuned is None:
-            stages = [("as pruned", last.accuracy_pruned)]
+    accuracies = outcome.rounds[-1].accuracies if outcome.rounds else {}
+    stages = [(stage, value) for stage, value in accuracies.items() if value is not None]
     return {
         "lines": lines,
         "before": outcome.accuracy_before,
         "left": outcome.cost_after.macs / whole if whole else 1.0,
-        "stages": [(what, hits) for what, hits in stages if hits is not None],
+        "stages": stages[1:] or stages,
     }
 
 
 def _refit(outcome: PruningOutcome) -> View | None:
     """The refit's error of each layer in the last round that had one."""
-    found = [done.refit for done in outcome.rounds if done.refit is not None and done.refit.rows]
-    if not found:
+    refits = [done.refit for done in outcome.rounds if done.refit is not None and done.refit.rows]
+    if not refits:
         return None
-    rows = found[-1].rows
+    rows = refits[-1].rows
     return {
         "layers": [row.layer for row in rows],
         "before": [row.before for row in rows],
@@ -69,11 +64,11 @@ def _thresholds(rows: tuple[ThresholdRow, ...]) -> View | None:
     layers = list(dict.fromkeys(row.layer for row in rows))
     sizes = sorted({row.n_points for row in rows})
     scales = list(dict.fromkeys(_scale_name(row) for row in rows))
-    at = {(row.layer, row.n_points, _scale_name(row)): row for row in rows}
+    row_of = {(row.layer, row.n_points, _scale_name(row)): row for row in rows}
 
     def cells(field: str) -> list[list[list[Any]]]:
         return [
-            [[getattr(at.get((layer, n, scale)), field, None) for scale in scales] for n in sizes]
+            [[getattr(row_of.get((layer, n, scale)), field, None) for scale in scales] for n in sizes]
             for layer in layers
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -39,6 +40,8 @@ class Budget:
         for name in ("ratio", "macs", "parameters"):
             if name in given and not 0 <= given[name] < 1:
                 raise InputError(f"{name} = {given[name]}", "a share in [0, 1)", f"pass e.g. {name}=0.5")
+        if "max_betti" in given and not given["max_betti"] >= 0:
+            raise InputError(f"max_betti = {self.max_betti}", "a number >= 0", "pass e.g. max_betti=300")
         if "latency_ms" in given and not given["latency_ms"] > 0:
             raise InputError(f"latency_ms = {self.latency_ms}", "a number > 0", "pass e.g. 1.0")
 
@@ -54,11 +57,11 @@ class Met:
 
     Attributes:
         steps: taken down the list.
-        told: the budget in words, e.g. "49.8% of 29,532,160 MACs, 50.0% asked".
+        summary: the budget in words, e.g. "49.8% of 29,532,160 MACs, 50.0% asked".
     """
 
     steps: int
-    told: str
+    summary: str
 
 
 def meet_share(
@@ -79,7 +82,7 @@ def meet_share(
             sizes[step] = size(pruned(step), example)
         return 1 - sizes[step] / whole
 
-    first = _first(steps, lambda step: removed(step) >= share)
+    first = _first_step(steps, lambda step: removed(step) >= share)
     near = [step for step in (first - 1, first) if step >= 0]
     best = min(near, key=lambda step: abs(removed(step) - share))
     if removed(best) < share - 0.02 and removed(steps) < share:  # else rounding is what forbids it
@@ -98,8 +101,8 @@ def meet_latency(limit: float, pruned: Callable[[int], nn.Module], steps: int, e
     def latency(step: int) -> float:
         return measure_cost(pruned(step), example, repeats=REPEATS, batch_sizes=()).latency_ms
 
-    first = _first(steps, lambda step: latency(step) <= limit)
-    # Timings scatter, so the step that was found is timed again, and passed over if it fails.
+    first = _first_step(steps, lambda step: latency(step) <= limit)
+    # Timings scatter, so the first step is timed again, and passed over if it fails.
     while (taken := latency(first)) > limit:
         if first == steps:
             raise InputError(
@@ -111,16 +114,9 @@ def meet_latency(limit: float, pruned: Callable[[int], nn.Module], steps: int, e
     return Met(first, f"{taken:.3g} ms for {len(example)} samples, at most {limit:g} asked")
 
 
-def _first(steps: int, reached: Callable[[int], bool]) -> int:
+def _first_step(steps: int, reached: Callable[[int], bool]) -> int:
     """The first step in [0, steps] where a monotone condition holds; ``steps`` where none does."""
-    low, high = 0, steps
-    while low < high:
-        middle = (low + high) // 2
-        if reached(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return bisect_left(range(steps), True, key=reached)
 
 
 def _parameters_of(model: nn.Module, _example: Tensor) -> int:

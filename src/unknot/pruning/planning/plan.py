@@ -19,7 +19,14 @@ from unknot.pruning.planning.ranking import Candidate, rank_units, remove_first
 from unknot.pruning.scoring.criteria import gives_betti
 from unknot.pruning.scoring.scores import FilterScores
 from unknot.pruning.structure.layers import prunable_layers, width_of
-from unknot.pruning.structure.pools import Pool, Structure, channels_of, disagreement, find_structure
+from unknot.pruning.structure.pools import (
+    Pool,
+    Structure,
+    channels_of,
+    disagreement,
+    find_structure,
+    require_structure_of,
+)
 
 Allocation = Literal["auto", "uniform", "macs"]
 REMEDY = "name linear layers to prune, e.g. linear=['*pwconv1'] or --linear '*pwconv1', if it has some"
@@ -73,6 +80,48 @@ class PruningPlan:
         return read_record(path, "plan", lambda record: typed(cls, record))
 
 
+@dataclass(frozen=True)
+class PlanOptions:
+    """How much goes, and from where.
+
+    Attributes:
+        budget: how much.
+        allocation: "uniform", the same share of every layer; "macs", the lowest score for the MACs that
+            it takes first, over all layers; or "auto", "macs" where scores of different layers can be
+            compared (the criteria with "surgeon"), else "uniform".
+        ignored: globs of layers to leave alone.
+        min_filters: left in each layer, the best ones by score.
+        round_to: keep a multiple of so many filters in each layer, or all.
+
+    Raises:
+        InputError: another allocation, bad counts.
+    """
+
+    budget: Budget
+    allocation: Allocation = "auto"
+    ignored: Sequence[str] = ()
+    min_filters: int = 1
+    round_to: int = 1
+
+    def __post_init__(self) -> None:
+        if self.allocation not in ("auto", "uniform", "macs"):
+            raise InputError(
+                f"allocation = {self.allocation!r}", "'auto', 'uniform' or 'macs'", "pass 'auto'"
+            )
+        require_count("min_filters", self.min_filters, minimum=0)
+        require_count("round_to", self.round_to)
+
+    def require_threshold_of(self, criterion: str) -> None:
+        """Refuse a Betti threshold for the scores of another criterion."""
+        threshold = self.budget.max_betti
+        if threshold is not None and not gives_betti(criterion):
+            raise InputError(
+                f"max_betti = {threshold} with criterion {criterion!r}",
+                "the criterion 'betti'",
+                "score with criterion='betti', or pass ratio=0.5",
+            )
+
+
 def plan_pruning(
     model: nn.Module,
     scores: FilterScores,
@@ -83,10 +132,11 @@ def plan_pruning(
     macs: float | None = None,
     parameters: float | None = None,
     latency_ms: float | None = None,
-    allocation: Allocation = "auto",
-    ignored: Sequence[str] = (),
-    min_filters: int = 1,
-    round_to: int = 1,
+    allocation: Allocation = PlanOptions.allocation,
+    ignored: Sequence[str] = PlanOptions.ignored,
+    min_filters: int = PlanOptions.min_filters,
+    round_to: int = PlanOptions.round_to,
+    structure: Structure | None = None,
 ) -> PruningPlan:
     """Decide which filters go, under exactly one budget.
 
@@ -96,6 +146,8 @@ def plan_pruning(
     the model whose removed channels are masked.
 
     Args:
+        model: not changed.
+        scores: of the filters of this model, see `score_filters`.
         example: a batch ``[n, ...]`` that the model takes.
         max_betti: remove filters whose Betti number is above it (criterion "betti"), and redundant ones.
         ratio: the share of filters to remove from each layer, in [0, 1), worst first.
@@ -109,36 +161,49 @@ def plan_pruning(
         ignored: globs of layers to leave alone.
         min_filters: left in each layer, the best ones by score.
         round_to: keep a multiple of so many filters in each layer, or all.
+        structure: what `find_structure` found in this model for these ``ignored`` and the scored linear
+            layers; found anew where None.
 
     Raises:
-        InputError: not one budget, or one that cannot be met; scores of another model.
+        InputError: not one budget, or one that cannot be met; scores or a structure of another model.
     """
     budget = Budget(max_betti, ratio, macs, parameters, latency_ms)
-    require_plan_options(budget, scores.criterion, allocation, min_filters, round_to)
-    if allocation == "auto":
-        allocation = "macs" if scores.comparable else "uniform"
+    options = PlanOptions(budget, allocation, ignored, min_filters, round_to)
+    return plan_by(options, model, scores, example, structure)
+
+
+def plan_by(
+    options: PlanOptions,
+    model: nn.Module,
+    scores: FilterScores,
+    example: Tensor,
+    structure: Structure | None = None,
+) -> PruningPlan:
+    """`plan_pruning` with its options in one object."""
+    options.require_threshold_of(scores.criterion)
     model = unwrapped(model)
     (example,) = tensors_of(placed(example, model))
     modules = dict(model.named_modules())
-    linear = [x for x in scores.by_layer() if isinstance(modules.get(x), nn.Linear)]
-    filters = {name: width_of(layer) or 0 for name, layer in prunable_layers(model, linear).items()}
+    linear = [name for name in scores.by_layer() if isinstance(modules.get(name), nn.Linear)]
+    layers = prunable_layers(model, linear)
+    filters = {name: width_of(layer) or 0 for name, layer in layers.items()}
     _require_scores_of(filters, scores)
-    structure = find_structure(model, example, ignored, linear)
-    limits = _Limits(filters, max(1, min_filters), round_to)
-    chooser = _Chooser(model, scores, example, structure, limits)
-    chosen, told, kept = chooser.settle(budget, allocation)
-    nothing = why_nothing_goes(kept, filters)
+    structure = structure or find_structure(model, example, options.ignored, linear)
+    require_structure_of(layers, structure)
+    chooser = _Chooser(model, scores, example, structure, options, filters)
+    chosen, summary, kept = chooser.settle()
+    refusal = why_nothing_goes(kept, filters)
     reasons = {(layer, i): c.reason for c in chosen for layer, i in c.unit}
-    gone = channels_of(c.unit for c in chosen)
+    removed = channels_of(c.unit for c in chosen)
     return PruningPlan(
-        removed=gone,
-        reasons={layer: [reasons[layer, i] for i in channels] for layer, channels in gone.items()},
+        removed=removed,
+        reasons={layer: [reasons[layer, i] for i in channels] for layer, channels in removed.items()},
         kept_layers=kept,
         filters=filters,
         criterion=scores.criterion,
         input_shape=tuple(example.shape[1:]),
         shared=_shared(structure.pools),
-        budget=f"{told}; {nothing}" if nothing else told,
+        budget=f"{summary}; {refusal}" if refusal else summary,
     )
 
 
@@ -151,33 +216,6 @@ def why_nothing_goes(kept: dict[str, str], filters: dict[str, int]) -> str:
     return f"no filter of {layer} may go ({kept[layer]}){others}"
 
 
-def require_plan_options(
-    budget: Budget, criterion: str, allocation: Allocation, min_filters: int, round_to: int
-) -> None:
-    """Refuse what `plan_pruning` refuses, before there are scores or a trained model.
-
-    Raises:
-        InputError: a Betti threshold for another criterion, another allocation, bad counts.
-    """
-    if budget.max_betti is not None and not (gives_betti(criterion) and budget.max_betti >= 0):
-        raise InputError(
-            f"max_betti = {budget.max_betti} with criterion {criterion!r}",
-            "a number >= 0 and the criterion 'betti'",
-            "score with criterion='betti', or pass ratio=0.5",
-        )
-    if allocation not in ("auto", "uniform", "macs"):
-        raise InputError(f"allocation = {allocation!r}", "'auto', 'uniform' or 'macs'", "pass 'auto'")
-    require_count("min_filters", min_filters, minimum=0)
-    require_count("round_to", round_to)
-
-
-@dataclass(frozen=True)
-class _Limits:
-    filters: dict[str, int]
-    at_least: int
-    multiple: int
-
-
 @dataclass(frozen=True, eq=False)
 class _Chooser:
     """Picks the units that go."""
@@ -186,68 +224,68 @@ class _Chooser:
     scores: FilterScores
     example: Tensor
     structure: Structure
-    limits: _Limits
+    options: PlanOptions
+    filters: dict[str, int]
 
-    def settle(
-        self, budget: Budget, allocation: Allocation
-    ) -> tuple[list[Candidate], str, dict[str, str]]:
+    def settle(self) -> tuple[list[Candidate], str, dict[str, str]]:
         """What goes and does no harm, the budget in words, and {layer: why it keeps everything}."""
         pools, kept = list(self.structure.pools), dict(self.structure.kept)
         while True:
-            chosen, told = self._choose(pools, budget, allocation)
+            chosen, summary = self._choose(pools)
             why = self._fault(chosen)
             if not why:
-                return chosen, told, kept
+                return chosen, summary, kept
             # `find_structure` tried other channels of these pools, on other parameters.
-            bad = [pool for pool in pools if self._fault([c for c in chosen if c.pool is pool])]
-            for pool in bad or list(pools):
+            faulty = [pool for pool in pools if self._fault([c for c in chosen if c.pool is pool])]
+            for pool in faulty or list(pools):
                 kept |= dict.fromkeys(pool.layers, why)
                 pools.remove(pool)
 
     def _fault(self, chosen: list[Candidate]) -> str:
-        gone = channels_of(c.unit for c in chosen)
-        return disagreement(self.structure.links, self.model, gone, self.example[:2]) if gone else ""
+        removed = channels_of(c.unit for c in chosen)
+        if not removed:
+            return ""
+        return disagreement(self.structure.graph, self.model, removed, self.example[:2])
 
-    def _choose(
-        self, pools: list[Pool], budget: Budget, allocation: Allocation
-    ) -> tuple[list[Candidate], str]:
+    def _choose(self, pools: list[Pool]) -> tuple[list[Candidate], str]:
         ranked = rank_units(pools, self.scores)
-        ((name, amount),) = budget.given.items()
+        ((name, amount),) = self.options.budget.given.items()
         if name == "max_betti":
-            above = [c.told(amount) for pool in ranked for c in pool if c.exceeds(amount)]
+            above = [c.with_threshold(amount) for pool in ranked for c in pool if c.exceeds(amount)]
             return self._first(above, len(above)), f"Betti numbers above {amount:g}"
-        if allocation == "macs":
+        allocation = self.options.allocation
+        by_macs = self.scores.comparable if allocation == "auto" else allocation == "macs"
+        if by_macs:
             order = self._by_score_per_mac(ranked)
         else:  # a prefix of this takes the same share of every pool
             order = sorted((c for pool in ranked for c in pool), key=lambda c: c.place)
         if name == "ratio":
-            if allocation == "macs":
-                gone = self._first(order, int(len(order) * amount))
+            if by_macs:
+                chosen = self._first(order, int(len(order) * amount))
             else:
-                gone = self._first([c for p in ranked for c in p[: int(len(p) * amount)]], len(order))
-            n, whole = sum(len(c.unit) for c in gone), sum(self.limits.filters.values())
-            return gone, f"{n / whole:.1%} of {whole:,} filters, {amount:.1%} asked"
+                chosen = self._first([c for p in ranked for c in p[: int(len(p) * amount)]], len(order))
+            n, whole = sum(len(c.unit) for c in chosen), sum(self.filters.values())
+            return chosen, f"{n / whole:.1%} of {whole:,} filters, {amount:.1%} asked"
 
         def pruned(steps: int) -> nn.Module:
-            gone = channels_of(c.unit for c in self._first(order, steps))
-            return self.structure.links.without(self.model, gone)
+            removed = channels_of(c.unit for c in self._first(order, steps))
+            return self.structure.graph.without(self.model, removed)
 
         if name == "latency_ms":
             met = meet_latency(amount, pruned, len(order), self.example)
         elif amount > 0 and not pools:
             raise InputError(
-                f"{name} = {amount}: {why_nothing_goes(self.structure.kept, self.limits.filters)}",
+                f"{name} = {amount}: {why_nothing_goes(self.structure.kept, self.filters)}",
                 "a model with filters that may go",
                 REMEDY,
             )
         else:
             met = meet_share(name, amount, pruned, len(order), self.example[:1])
-        return self._first(order, met.steps), met.told
+        return self._first(order, met.steps), met.summary
 
     def _first(self, order: list[Candidate], steps: int) -> list[Candidate]:
-        return remove_first(
-            order[:steps], self.limits.filters, self.limits.at_least, self.limits.multiple
-        )
+        at_least = max(1, self.options.min_filters)
+        return remove_first(order[:steps], self.filters, at_least, self.options.round_to)
 
     def _by_score_per_mac(self, ranked: list[list[Candidate]]) -> list[Candidate]:
         """Over all pools, the least importance for the MACs that go with it first."""
@@ -255,7 +293,7 @@ class _Chooser:
         price = {}
         for pool in ranked:
             half = pool[: max(1, len(pool) // 2)]
-            slim = self.structure.links.without(self.model, channels_of(c.unit for c in half))
+            slim = self.structure.graph.without(self.model, channels_of(c.unit for c in half))
             price[id(pool[0].pool)] = max(1.0, whole - count_macs(slim, self.example[:1])) / len(half)
         every = [c for pool in ranked for c in pool]
         return sorted(every, key=lambda c: (c.importance / price[id(c.pool)], c.place))

@@ -37,12 +37,12 @@ class Candidate:
         """Whether it goes by a Betti threshold: above it, or all of it redundant."""
         return self.betti is None or self.betti > max_betti
 
-    def told(self, max_betti: float) -> Candidate:
-        """The same, its reason the threshold unless it is redundant."""
+    def with_threshold(self, max_betti: float) -> Candidate:
+        """The same with the threshold as its reason, unless it is redundant."""
         if self.betti is None:
             return self
-        of = f", the mean of {', '.join(self.pool.layers)}" if len(self.pool.layers) > 1 else ""
-        return replace(self, reason=f"Betti number {self.betti:.4g} > {max_betti:g}{of}")
+        mean = f", the mean of {', '.join(self.pool.layers)}" if len(self.pool.layers) > 1 else ""
+        return replace(self, reason=f"Betti number {self.betti:.4g} > {max_betti:g}{mean}")
 
 
 def rank_units(pools: Sequence[Pool], scores: FilterScores) -> list[list[Candidate]]:
@@ -79,24 +79,26 @@ def remove_first(
         at_least: filters left in each layer.
         multiple: layers keep a multiple of so many filters, or all; the last ones to go come back.
     """
-    left = Counter(filters)
-    gone: list[Candidate] = []
+    remaining = Counter(filters)
+    removed: list[Candidate] = []
     for candidate in order:
         taken = Counter(layer for layer, _ in candidate.unit)
-        if all(left[layer] - n >= at_least for layer, n in taken.items()):
-            left -= taken
-            gone.append(candidate)
-    while odd := next((x for x in filters if left[x] < filters[x] and left[x] % multiple), None):
-        last = max(i for i, c in enumerate(gone) if odd in c.pool.layers)
-        left += Counter(layer for layer, _ in gone.pop(last).unit)
-    return gone
+        if all(remaining[layer] - n >= at_least for layer, n in taken.items()):
+            remaining -= taken
+            removed.append(candidate)
+    while odd := next(
+        (x for x in filters if remaining[x] < filters[x] and remaining[x] % multiple), None
+    ):
+        last = max(i for i, c in enumerate(removed) if odd in c.pool.layers)
+        remaining += Counter(layer for layer, _ in removed.pop(last).unit)
+    return removed
 
 
 def _importances(scores: FilterScores) -> dict[tuple[str, int], float]:
     """Score, over the layer's mean where layers differ in scale, turned so that low goes first; 0 for
     redundant filters.
     """
-    found = {}
+    importances = {}
     for rows in scores.by_layer().values():
         values = [r.score for r in rows if not r.redundant]
         if scores.remove_high:
@@ -111,8 +113,8 @@ def _importances(scores: FilterScores) -> dict[tuple[str, int], float]:
             mean = 1.0
         for row in rows:
             live = mean > 0 and not row.redundant
-            found[row.layer, row.filter] = worth[row.filter] / mean if live else 0.0
-    return found
+            importances[row.layer, row.filter] = worth[row.filter] / mean if live else 0.0
+    return importances
 
 
 def _betti(members: Sequence[FilterScore]) -> float | None:
@@ -120,7 +122,7 @@ def _betti(members: Sequence[FilterScore]) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def _reason(members: Sequence[FilterScore], rank: int, of: int) -> str:
+def _reason(members: Sequence[FilterScore], rank: int, size: int) -> str:
     """E.g. "l1 0.31, rank 2 of 16", for shared channels with the layers they are shared by."""
     first = members[0]
     redundant = [r for r in members if r.redundant]
@@ -128,9 +130,9 @@ def _reason(members: Sequence[FilterScore], rank: int, of: int) -> str:
         if redundant:
             return first.note
         if gives_betti(first.criterion):
-            return f"Betti number {first.score:.4g}, rank {rank} of {of}"
+            return f"Betti number {first.score:.4g}, rank {rank} of {size}"
         note = f" ({first.note})" if first.note else ""
-        return f"{first.criterion} {first.score:.4g}, rank {rank} of {of}{note}"
+        return f"{first.criterion} {first.score:.4g}, rank {rank} of {size}{note}"
     parts = [f"{r.layer} {r.note if r.redundant else format(r.score, '.4g')}" for r in members[:4]]
     more = f" and {len(members) - 4} more" if len(members) > 4 else ""
-    return f"{first.criterion} mean over {', '.join(parts)}{more}, rank {rank} of {of}"
+    return f"{first.criterion} mean over {', '.join(parts)}{more}, rank {rank} of {size}"

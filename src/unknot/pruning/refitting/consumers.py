@@ -1,4 +1,4 @@
-"""What reads a layer's output: a normalisation alone, a sum alone; found by watching one forward pass.
+"""What consumes a layer's output: a normalisation alone, a sum alone; seen in one forward pass.
 
 Calls of torch functions are numbered in the order in which the model makes them. A pruned model makes the
 same ones, so a number found here finds the same tensor there.
@@ -26,7 +26,7 @@ _ADDS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
 
 @dataclass(frozen=True)
 class Sum:
-    """A sum that alone reads a layer's output, or the normalisation of it.
+    """A sum that alone consumes a layer's output, or the normalisation of it.
 
     Attributes:
         call: number of the call that adds.
@@ -38,12 +38,12 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class Readers:
-    """What reads the outputs of the layers that weigh their inputs and run once.
+class Consumers:
+    """What consumes the outputs of the layers that weigh their inputs and run once.
 
     Attributes:
-        norms: {layer: the batch normalisation with running statistics that is all that reads its output}.
-        sums: {layer: the sum that is all that reads its output, or that of its normalisation}.
+        norms: {layer: the batch normalisation with running statistics that alone consumes its output}.
+        sums: {layer: the sum that alone consumes its output, or that of its normalisation}.
     """
 
     norms: dict[str, str]
@@ -76,8 +76,8 @@ class Calls(TorchFunctionMode):
         self.off = before
 
 
-def find_readers(model: nn.Module, inputs: Inputs) -> Readers:
-    """Run ``model`` once in eval mode and see who reads what.
+def find_consumers(model: nn.Module, inputs: Inputs) -> Consumers:
+    """Run ``model`` once in eval mode and see what consumes what.
 
     Args:
         inputs: a small batch.
@@ -92,54 +92,56 @@ def find_readers(model: nn.Module, inputs: Inputs) -> Readers:
     }
     with hooked(layers, seen.layer), hooked(norms, seen.norm), as_it_was(model), Calls(seen.call):
         call_model(model, inputs)
-    return seen.readers()
+    return seen.consumers()
 
 
 @dataclass
 class _Seen:
     """Versions of tensors are known by the number of the call that made them."""
 
-    made: dict[int, int] = field(default_factory=dict)  # {id of a tensor: call that made or changed it}
+    origins: dict[int, int] = field(
+        default_factory=dict
+    )  # {id of a tensor: call that made or changed it}
     held: list[Any] = field(default_factory=list)  # so that no other tensor gets its id
-    reads: Counter[int] = field(default_factory=Counter)  # {call: times that its result is read}
+    uses: Counter[int] = field(default_factory=Counter)  # {call: times that its result is consumed}
     adds: list[tuple[int, int, int]] = field(default_factory=list)  # call and its two summands
     layers: dict[str, list[int]] = field(default_factory=dict)  # calls that a layer's results come from
-    norms: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # what is read and returned
+    norms: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # what is consumed and returned
 
     def call(self, number: int, name: str, args: tuple[Any, ...], result: Tensor) -> None:
         tensors = [a for a in tree_leaves(list(args)) if isinstance(a, Tensor)]
-        sources = [self.made.get(id(t), -1) for t in tensors]
-        self.reads.update(sources)
+        sources = [self.origins.get(id(t), -1) for t in tensors]
+        self.uses.update(sources)
         if name in _ADDS and len(args) == len(tensors) == 2 and tensors[0].shape == tensors[1].shape:
             self.adds.append((number, sources[0], sources[1]))
         self.held.append(result)
-        self.made[id(result)] = number
+        self.origins[id(result)] = number
 
     def layer(self, name: str, _module: nn.Module, _args: Any, output: Tensor) -> None:
-        self.layers.setdefault(name, []).append(self.made.get(id(output), -1))
+        self.layers.setdefault(name, []).append(self.origins.get(id(output), -1))
 
     def norm(self, name: str, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         # The hook sees its input after the call; an input changed in place is the output itself.
-        read = self.made.get(id(args[0]), -1) if args else -1
-        self.norms.setdefault(name, []).append((read, self.made.get(id(output), -1)))
+        source = self.origins.get(id(args[0]), -1) if args else -1
+        self.norms.setdefault(name, []).append((source, self.origins.get(id(output), -1)))
 
-    def readers(self) -> Readers:
+    def consumers(self) -> Consumers:
         normed = {
             calls[0][0]: (name, calls[0][1]) for name, calls in self.norms.items() if len(calls) == 1
         }
         norms, sums = {}, {}
         for layer, calls in self.layers.items():
             result = calls[0]
-            if len(calls) > 1 or result < 0 or self.reads[result] != 1:
+            if len(calls) > 1 or result < 0 or self.uses[result] != 1:
                 continue
             end = result
             if result in normed:
                 norms[layer], end = normed[result]
             for call, a, b in self.adds:
                 other = b if a == end else a
-                if end in (a, b) and a != b and 0 <= other < result and self.reads[end] == 1:
+                if end in (a, b) and a != b and 0 <= other < result and self.uses[end] == 1:
                     sums[layer] = Sum(call, other)
-        return Readers(norms, sums)
+        return Consumers(norms, sums)
 
 
 def affine_of(norm: nn.Module) -> tuple[Tensor, Tensor]:

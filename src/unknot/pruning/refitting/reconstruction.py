@@ -31,7 +31,7 @@ from unknot.nets.running import (
     unwrapped,
 )
 from unknot.pruning.planning.plan import PruningPlan
-from unknot.pruning.refitting.consumers import Calls, Readers, affine_of, find_readers
+from unknot.pruning.refitting.consumers import Calls, Consumers, affine_of, find_consumers
 from unknot.pruning.refitting.ridge import best_fit, relative_error
 from unknot.pruning.structure.layers import width_of
 from unknot.pruning.structure.linear_maps import Rows, groups_of, matrix, weighs_inputs
@@ -132,7 +132,7 @@ class _Fitting:
         self.generator = torch.Generator().manual_seed(seed)
         self.rows: dict[str, Rows] = {}
         self.targets: dict[str, Tensor] = {}  # [r, out] of the original, channels that are left
-        self.readers = Readers({}, {})
+        self.consumers = Consumers({}, {})
         self.sums: dict[str, Tensor] = {}  # [r, out] of the original, after the sum that a layer enters
         self.others: dict[int, Tensor] = {}  # {call: what it returned in the pruned model}
         self.notes: tuple[str, ...] = ()
@@ -145,10 +145,10 @@ class _Fitting:
         times: Counter[str] = Counter()
         widths = sum(int(m.weight.shape[0]) for m in modules.values())
         at_most = int(min(ROWS, max(512, memory_limit() // 8 // (4 * max(widths, 1)))))
-        self.readers = find_readers(self.model, map_tensors(inputs, lambda t: t[:2]))
-        adding = {found.call: layer for layer, found in self.readers.sums.items()}
+        self.consumers = find_consumers(self.model, map_tensors(inputs, lambda t: t[:2]))
+        adding = {sum_.call: layer for layer, sum_ in self.consumers.sums.items()}
 
-        def left(name: str, values: Tensor) -> Tensor:
+        def remaining(name: str, values: Tensor) -> Tensor:
             gone = set(self.plan.removed.get(name, ()))
             return values[:, [i for i in range(values.shape[1]) if i not in gone]]
 
@@ -164,11 +164,11 @@ class _Fitting:
                     raise InputError(
                         f"layer {name} with NaN or infinity", "finite outputs", "check the model"
                     )
-                self.targets[name] = left(name, values)
+                self.targets[name] = remaining(name, values)
 
         def see_sum(number: int, _name: str, _args: Any, result: Tensor) -> None:
             if layer := adding.get(number):
-                self.sums[layer] = left(layer, self.rows[layer].of_output(modules[layer], result))
+                self.sums[layer] = remaining(layer, self.rows[layer].of_output(modules[layer], result))
 
         calls = Calls(see_sum)
         with hooked(modules, see_layer):
@@ -187,7 +187,7 @@ class _Fitting:
             if not weighs_inputs(module) or len(matrix(module)) != self.targets[name].shape[1]:
                 self._leave(name, "has outputs that cannot be matched")
                 del modules[name]
-        needed = {found.other for found in self.readers.sums.values()}
+        needed = {sum_.other for sum_ in self.consumers.sums.values()}
 
         def keep(number: int, _name: str, _args: Any, result: Tensor) -> None:
             if number in needed:
@@ -208,24 +208,24 @@ class _Fitting:
 
     def _refit_layer(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         rows = self.rows.pop(name)
-        norm = self.readers.norms.get(name)
+        norm = self.consumers.norms.get(name)
         wanted, weights = self._wanted(name, rows, module)
         x = rows.of_input(module, args[0])
-        found = best_fit(
+        fit = best_fit(
             x, wanted, module, held_out=rows.samples % HELD_OUT == 0,
             constant=module.bias is not None or norm is not None, weights=weights,
         )  # fmt: skip
-        self.report.append(LayerRefit(name, found.before, found.after))
-        if found.weight is None or found.bias is None:
+        self.report.append(LayerRefit(name, fit.before, fit.after))
+        if fit.weight is None or fit.bias is None:
             return
         weight, bias = module.weight, module.bias
         assert isinstance(weight, Tensor)
-        weight.data.copy_(found.weight.reshape(weight.shape))
+        weight.data.copy_(fit.weight.reshape(weight.shape))
         if isinstance(bias, Tensor):
-            bias.data.copy_(found.bias)
+            bias.data.copy_(fit.bias)
         elif norm is not None:
             mean = f"{norm}.running_mean"
-            shift = found.bias.to(self.slim.get_buffer(mean))
+            shift = fit.bias.to(self.slim.get_buffer(mean))
             self.slim.get_buffer(mean).sub_(shift)
             self.shifts[mean] = shift
 
@@ -237,11 +237,11 @@ class _Fitting:
         wanted, sums = self.targets.pop(name), self.sums.pop(name, None)
         if sums is None:
             return wanted, None
-        other = self.others.get(self.readers.sums[name].other)
+        other = self.others.get(self.consumers.sums[name].other)
         if other is None or other.shape[1:2] != sums.shape[1:]:
             return wanted, None
         rest = sums - rows.of_output(module, other)
-        norm = self.readers.norms.get(name)
+        norm = self.consumers.norms.get(name)
         if norm is None:
             return rest, None
         factor, constant = affine_of(self.slim.get_submodule(norm))
@@ -278,10 +278,10 @@ def _require_pair(model: nn.Module, slim: nn.Module, plan: PruningPlan) -> None:
     for layer, module in model.named_modules():
         if layer not in plan.filters:
             continue
-        left = (width_of(module) or 0) - len(plan.removed.get(layer, ()))
-        if width_of(slimmer.get(layer)) != left:
+        remaining = (width_of(module) or 0) - len(plan.removed.get(layer, ()))
+        if width_of(slimmer.get(layer)) != remaining:
             raise InputError(
                 f"layer {layer} of the pruned model",
-                f"{left} filters",
+                f"{remaining} filters",
                 "pass what prune(model, plan) gave",
             )

@@ -56,9 +56,9 @@ def best_fit(
     unit = torch.ones_like(wanted[0]) if weights is None else weights.to(wanted)
 
     def error(weight: Tensor, bias: Tensor | None) -> float:
-        found = _side_by_side(x[:, held_out] @ weight.mT)
-        found = found if bias is None else found + bias
-        return relative_error(found * unit, wanted[held_out] * unit)
+        outputs = _side_by_side(x[:, held_out] @ weight.mT)
+        outputs = outputs if bias is None else outputs + bias
+        return relative_error(outputs * unit, wanted[held_out] * unit)
 
     before = error(old, module.bias.detach() if isinstance(module.bias, Tensor) else None)
     if before < 1e-10:  # nothing in front of it changed
@@ -114,7 +114,7 @@ def _ridges(rows: int, entries: int) -> tuple[float, ...]:
     return (least, *(ridge for ridge in STRONGER if ridge > least))
 
 
-def relative_error(found: Tensor, wanted: Tensor) -> float:
+def relative_error(outputs: Tensor, wanted: Tensor) -> float:
     """Mean square of the difference over the variance of ``wanted [n, d]``."""
     power = (wanted - wanted.mean(0)).square().mean() + 1e-30
-    return float((found - wanted).square().mean() / power)
+    return float((outputs - wanted).square().mean() / power)

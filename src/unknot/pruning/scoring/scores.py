@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,8 +32,8 @@ from unknot.pruning.scoring.observations import (
     observe,
     redundancy_notes,
 )
-from unknot.pruning.structure.layers import Layer, prunable_layers, width_of
-from unknot.pruning.structure.pools import Structure
+from unknot.pruning.structure.layers import prunable_layers, width_of
+from unknot.pruning.structure.pools import Structure, require_structure_of
 from unknot.topology.scale import Scale
 
 
@@ -178,7 +178,7 @@ def score_filters(
             "pass criterion='betti', or leave them out",
         )
     if structure is not None:
-        _require_structure_of(layers, structure)
+        require_structure_of(layers, structure)
     if chosen.needs != "weights" and loader is None:
         raise InputError(
             "loader = None",
@@ -213,18 +213,6 @@ def _labels(criterion: str, probe: Probe) -> Tensor:
             f"pass a loader that covers the classes, or criterion={DEFAULT!r}",
         )
     return probe.labels
-
-
-def _require_structure_of(layers: Mapping[str, Layer], structure: Structure) -> None:
-    widths = Counter(layer for unit in structure.links.units for layer, _ in unit)
-    for name, layer in layers.items():
-        # A layer that takes no part in the output has no units.
-        if name not in structure.links.layers or widths[name] not in (0, width_of(layer)):
-            raise InputError(
-                f"a structure with {widths[name]} channels of layer {name}",
-                f"{width_of(layer)} as in the model",
-                "find the structure of this model, with the linear layers that are scored",
-            )
 
 
 def _rows(name: str, criterion: Criterion, evidence: Evidence) -> list[FilterScore]:

@@ -31,7 +31,7 @@ from unknot.core.errors import InputError
 from unknot.nets.probe import Inputs, Probe, map_tensors, tensors_of
 from unknot.nets.running import as_it_was, call_model, hooked, placed
 from unknot.pruning.scoring.criteria import Criterion, Evidence, register
-from unknot.pruning.structure.channels import Channel, Links, trace_links
+from unknot.pruning.structure.channels import Channel, ChannelGraph, trace_channels
 from unknot.pruning.structure.layers import width_of
 from unknot.pruning.structure.linear_maps import Rows, is_linear_map, matrix
 from unknot.pruning.structure.masking import consumes
@@ -48,7 +48,7 @@ def removal_costs(
     probe: Probe,
     *,
     linear: Collection[str] = (),
-    links: Links | None = None,
+    graph: ChannelGraph | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> dict[Channel, float]:
@@ -62,22 +62,24 @@ def removal_costs(
         model: an unwrapped model; run in eval mode, and left as it was.
         probe: samples.
         linear: names of linear layers whose outputs are weighed likewise.
-        links: which channels go together, if known; else they are followed through the model.
+        graph: which channels go together, if known; else they are followed through the model.
         seed: of the places at which inputs are looked at.
 
     Raises:
         InputError: a model whose channels cannot be followed; layers with NaN.
     """
     inputs = placed(probe.inputs, model)
-    links = links or _followed(model, map_tensors(inputs, lambda t: t[:2]), linear)
+    graph = graph or _followed(model, map_tensors(inputs, lambda t: t[:2]), linear)
     modules = dict(model.named_modules())
     losses: defaultdict[str, dict[Channel, list[int]]] = defaultdict(dict)  # inputs of each consumer
-    for link in links.links:
-        if "prune_in" in link.shrink.__name__ and consumes(modules.get(link.target, nn.Identity())):
-            losses[link.target].update(link.losses)
+    for dependency in graph.dependencies:
+        if "prune_in" in dependency.shrink.__name__ and consumes(
+            modules.get(dependency.target, nn.Identity())
+        ):
+            losses[dependency.target].update(dependency.losses)
     covariances = _watch(model, inputs, {name: modules[name] for name in losses}, len(probe), seed)
     pools: defaultdict[tuple[str, ...], list[tuple[Channel, ...]]] = defaultdict(list)
-    for unit in links.units:
+    for unit in graph.units:
         pools[tuple(sorted({layer for layer, _ in unit}))].append(unit)
     costs: dict[Channel, float] = {}
     for units in track(list(pools.values()), "weighing channels", show=progress):
@@ -104,7 +106,7 @@ class Surgeon(Criterion):
             evidence.model,
             evidence.probe,
             linear=[name for name, layer in evidence.layers.items() if isinstance(layer, nn.Linear)],
-            links=evidence.structure.links if evidence.structure is not None else None,
+            graph=evidence.structure.graph if evidence.structure is not None else None,
             seed=evidence.seed,
             progress=evidence.progress,
         )
@@ -114,7 +116,7 @@ class Surgeon(Criterion):
         }
 
 
-def _followed(model: nn.Module, inputs: Inputs, linear: Collection[str]) -> Links:
+def _followed(model: nn.Module, inputs: Inputs, linear: Collection[str]) -> ChannelGraph:
     remedy = "pass criterion='elder', which follows no channels"
     examples = tensors_of(inputs)
     if len(examples) != 1:
@@ -122,7 +124,7 @@ def _followed(model: nn.Module, inputs: Inputs, linear: Collection[str]) -> Link
             f"a model of {len(examples)} input tensors", "one for a criterion with 'surgeon'", remedy
         )
     try:
-        return trace_links(model, examples[0], linear)
+        return trace_channels(model, examples[0], linear)
     except InputError as error:
         reason = (str(error.__cause__ or error).splitlines() or [""])[0][:120]
         raise InputError(

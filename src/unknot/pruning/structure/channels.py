@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import torch
 import torch_pruning as tp
+from scipy.cluster.hierarchy import DisjointSet
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -28,7 +29,7 @@ OUTPUT = "its channels are the model's output"
 
 
 @dataclass(frozen=True, eq=False)
-class Link:
+class Dependency:
     """What one module or parameter loses on one side.
 
     Attributes:
@@ -45,18 +46,18 @@ class Link:
 
 
 @dataclass(frozen=True, eq=False)
-class Links:
+class ChannelGraph:
     """Everything that goes with the output channels of a model's convolutions and chosen linear layers.
 
     Attributes:
         layers: these, by name.
-        links: one a target and side.
+        dependencies: one a target and side.
         units: classes of channels that can only go together.
         refused: {layer: why none of its channels may go}.
     """
 
     layers: tuple[str, ...]
-    links: tuple[Link, ...]
+    dependencies: tuple[Dependency, ...]
     units: tuple[tuple[Channel, ...], ...]
     refused: dict[str, str]
 
@@ -67,22 +68,23 @@ class Links:
         slim = copy.deepcopy(model)
         gone = {(layer, c) for layer, channels in removed.items() for c in channels}
         modules = dict(slim.named_modules())
-        for link in self.links:
-            lost = sorted({i for c in gone & link.losses.keys() for i in link.losses[c]})
+        for dependency in self.dependencies:
+            losses, target = dependency.losses, dependency.target
+            lost = sorted({i for c in gone & losses.keys() for i in losses[c]})
             if not lost:
                 continue
-            link.shrink.__self__.pruning_dim = link.dim  # type: ignore[attr-defined]
-            if link.target in modules:
-                _shrink_module(modules[link.target], link, lost)
+            dependency.shrink.__self__.pruning_dim = dependency.dim  # type: ignore[attr-defined]
+            if target in modules:
+                _shrink_module(modules[target], dependency, lost)
             else:
-                owner, _, name = link.target.rpartition(".")
-                setattr(modules[owner], name, link.shrink(slim.get_parameter(link.target), lost))
+                owner, _, name = target.rpartition(".")
+                setattr(modules[owner], name, dependency.shrink(slim.get_parameter(target), lost))
         for name, parameter in slim.named_parameters():  # pruning makes new, trainable parameters
             parameter.requires_grad_(model.get_parameter(name).requires_grad)
         return slim
 
 
-def trace_links(model: nn.Module, example: Tensor, linear: Collection[str] = ()) -> Links:
+def trace_channels(model: nn.Module, example: Tensor, linear: Collection[str] = ()) -> ChannelGraph:
     """Follow the output channels of every convolution through ``model``.
 
     Args:
@@ -99,9 +101,9 @@ def trace_links(model: nn.Module, example: Tensor, linear: Collection[str] = ())
     graph = _graph(working, example)
     names: dict[Any, str] = {module: name for name, module in working.named_modules()}
     names |= graph._param_to_name
-    found: dict[Any, Link] = {}
+    dependencies: dict[Any, Dependency] = {}
     refused: dict[str, str] = {}
-    together = _Classes()
+    together = DisjointSet()
     roots = {n: m for n, m in working.named_modules() if isinstance(m, _ConvNd) or n in linear}
     for layer, module in roots.items():
         if module not in graph.module2node:
@@ -120,12 +122,23 @@ def trace_links(model: nn.Module, example: Tensor, linear: Collection[str] = ())
             if target is None or why:
                 continue
             key = (target, item.dep.handler)
-            link = found.setdefault(key, Link(*key, item.dep.target.pruning_dim, {}))
+            dim = item.dep.target.pruning_dim
+            losses = dependencies.setdefault(key, Dependency(*key, dim, {})).losses
             for index, root in zip(item.idxs, item.root_idxs, strict=True):
-                link.losses.setdefault((layer, root), []).append(index)
-                for other in _partners(item.dep, target, index, roots):
-                    together.unite((layer, root), other)
-    return Links(tuple(roots), tuple(found.values()), together.channels(), refused)
+                losses.setdefault((layer, root), []).append(index)
+                for partner in _partners(item.dep, target, index, roots):
+                    together.add(partner)
+                    together.merge((layer, root), partner)
+    return ChannelGraph(tuple(roots), tuple(dependencies.values()), _units(together), refused)
+
+
+def _units(together: DisjointSet) -> tuple[tuple[Channel, ...], ...]:
+    """The channels of each set; keys with negative numbers are ties, not channels."""
+    units: defaultdict[Channel, list[Channel]] = defaultdict(list)
+    for channel in together:
+        if channel[1] >= 0:
+            units[together[channel]].append(channel)
+    return tuple(tuple(members) for members in units.values())
 
 
 def _graph(model: nn.Module, example: Tensor) -> Any:
@@ -198,32 +211,8 @@ def _partners(dep: Any, target: str, index: int, roots: Collection[str]) -> list
     return ties
 
 
-def _shrink_module(module: nn.Module, link: Link, lost: list[int]) -> None:
+def _shrink_module(module: nn.Module, dependency: Dependency, lost: list[int]) -> None:
     size = module.num_channels // module.num_groups if isinstance(module, nn.GroupNorm) else 0
-    link.shrink(module, lost)
+    dependency.shrink(module, lost)
     if isinstance(module, nn.GroupNorm):
         module.num_groups = module.num_channels // size
-
-
-class _Classes:
-    """Disjoint sets of channels; keys with negative numbers are ties, not channels."""
-
-    def __init__(self) -> None:
-        self.parent: dict[Channel, Channel] = {}
-
-    def add(self, a: Channel) -> Channel:
-        root = self.parent.setdefault(a, a)
-        while self.parent[root] != root:
-            self.parent[root] = self.parent[self.parent[root]]
-            root = self.parent[root]
-        return root
-
-    def unite(self, a: Channel, b: Channel) -> None:
-        self.parent[self.add(a)] = self.add(b)
-
-    def channels(self) -> tuple[tuple[Channel, ...], ...]:
-        classes: defaultdict[Channel, list[Channel]] = defaultdict(list)
-        for channel in list(self.parent):
-            if channel[1] >= 0:
-                classes[self.add(channel)].append(channel)
-        return tuple(tuple(members) for members in classes.values())

@@ -20,14 +20,14 @@ def all_convolutions(model: nn.Module) -> dict[str, _ConvNd]:
     Raises:
         InputError: there is none.
     """
-    found = {name: m for name, m in model.named_modules() if isinstance(m, _ConvNd)}
-    if not found:
+    convolutions = {name: m for name, m in model.named_modules() if isinstance(m, _ConvNd)}
+    if not convolutions:
         raise InputError(
             f"a {type(model).__name__} without convolutions",
             "at least one nn.Conv2d",
             "pruning removes convolution filters; pass a convolution net",
         )
-    return found
+    return convolutions
 
 
 def prunable_layers(model: nn.Module, linear: Sequence[str] = ()) -> dict[str, Layer]:
@@ -39,11 +39,11 @@ def prunable_layers(model: nn.Module, linear: Sequence[str] = ()) -> dict[str, L
     every = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
     chosen: set[str] = set()
     for glob in [linear] if isinstance(linear, str) else linear:
-        found = {name for name in every if fnmatchcase(name, glob)}
-        if not found:
+        matching = {name for name in every if fnmatchcase(name, glob)}
+        if not matching:
             some = f"try {', '.join(list(every)[:5])}" if every else "it has none: leave it out"
             raise InputError(f"linear = {glob!r}", "a glob that matches a linear layer", some)
-        chosen |= found
+        chosen |= matching
     if not chosen:
         return dict(all_convolutions(model))
     return {
@@ -51,6 +51,15 @@ def prunable_layers(model: nn.Module, linear: Sequence[str] = ()) -> dict[str, L
         for name, m in model.named_modules()
         if isinstance(m, _ConvNd) or (isinstance(m, nn.Linear) and name in chosen)
     }
+
+
+def linear_layers(model: nn.Module, globs: Sequence[str]) -> list[str]:
+    """The names of the linear layers that match the globs.
+
+    Raises:
+        InputError: as of `prunable_layers`.
+    """
+    return [n for n, m in prunable_layers(model, globs).items() if isinstance(m, nn.Linear)]
 
 
 def width_of(layer: nn.Module | None) -> int | None:

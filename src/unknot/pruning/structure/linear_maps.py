@@ -30,8 +30,8 @@ class Rows:
         n, places = shape[0], int(torch.Size(sizes).numel())
         each = min(places, max(1, at_most // n))
         chosen = torch.stack([torch.randperm(places, generator=generator)[:each] for _ in range(n)])
-        at = torch.unravel_index(chosen.flatten(), sizes) if len(sizes) else ()
-        return cls(torch.arange(n).repeat_interleave(each), tuple(at))
+        coordinates = torch.unravel_index(chosen.flatten(), sizes) if len(sizes) else ()
+        return cls(torch.arange(n).repeat_interleave(each), tuple(coordinates))
 
     def of_output(self, module: nn.Module, output: Tensor) -> Tensor:
         """``[r, out]``."""
@@ -48,15 +48,15 @@ class Rows:
         columns = []
         for tap in taps.reshape(-1, len(module.kernel_size)).tolist():
             steps = zip(self.places, module.stride, tap, module.dilation, strict=True)
-            at = tuple(place * stride + t * dilation for place, stride, t, dilation in steps)
-            columns.append(self._pick(module, padded, at))
+            places = tuple(place * stride + t * dilation for place, stride, t, dilation in steps)
+            columns.append(self._pick(module, padded, places))
         return torch.stack(columns, dim=2).flatten(1)  # [r, c, taps] -> [r, c * taps]
 
     def _pick(self, module: nn.Module, tensor: Tensor, places: tuple[Tensor, ...]) -> Tensor:
         """``[r, c]``: all channels at each row's place."""
         channels = () if isinstance(module, nn.Linear) else (slice(None),)
-        at: tuple[Any, ...] = (self.samples, *channels, *places)
-        return tensor[at]
+        index: tuple[Any, ...] = (self.samples, *channels, *places)
+        return tensor[index]
 
 
 def is_linear_map(module: nn.Module) -> bool:

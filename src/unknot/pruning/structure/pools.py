@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeAlias
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from unknot.core.errors import InputError
 from unknot.nets.probe import tensors_of
 from unknot.nets.running import as_it_was, float_tensors, placed
-from unknot.pruning.structure.channels import Channel, Links, trace_links
-from unknot.pruning.structure.layers import width_of
+from unknot.pruning.structure.channels import Channel, ChannelGraph, trace_channels
+from unknot.pruning.structure.layers import Layer, width_of
 from unknot.pruning.structure.masking import masked_outputs
 
 Removed: TypeAlias = dict[str, list[int]]  # {layer: output channels, ascending}
@@ -45,12 +45,12 @@ class Structure:
     Attributes:
         pools: of two units or more each, every one tried out.
         kept: {layer: why none of its channels may go}.
-        links: what goes with a channel.
+        graph: what goes with a channel.
     """
 
     pools: tuple[Pool, ...]
     kept: dict[str, str]
-    links: Links
+    graph: ChannelGraph
 
 
 def channels_of(units: Iterable[Unit]) -> Removed:
@@ -72,6 +72,7 @@ def find_structure(
     run, the pools are halved until those to blame are alone; their layers are refused.
 
     Args:
+        model: unwrapped; not changed.
         example: a batch ``[n, ...]`` that the model takes; two samples are used.
         ignored: globs of layers that keep all of their channels.
         linear: names of the linear layers that may lose channels, beside all convolutions.
@@ -80,17 +81,17 @@ def find_structure(
         InputError: the model does not take the example, or a glob matches no layer.
     """
     (example,) = tensors_of(placed(example[:2], model))
-    links = trace_links(model, example, linear)
+    graph = trace_channels(model, example, linear)
     with as_it_was(model):
         finite = all(bool(t.isfinite().all()) for t in float_tensors(model(example)))
     if not finite:
         raise InputError(
             "a model that returns NaN or infinity for the example", "finite outputs", "check both"
         )
-    order = list(dict.fromkeys(layer for unit in links.units for layer, _ in unit))
-    kept = links.refused | _ignored(ignored, [*order, *links.refused])
+    order = list(dict.fromkeys(layer for unit in graph.units for layer, _ in unit))
+    kept = graph.refused | _ignored(ignored, [*order, *graph.refused])
     members: defaultdict[tuple[str, ...], list[Unit]] = defaultdict(list)
-    for unit in links.units:
+    for unit in graph.units:
         members[tuple(sorted({layer for layer, _ in unit}, key=order.index))].append(unit)
     pools = []
     for layers, units in members.items():
@@ -100,15 +101,28 @@ def find_structure(
             _keep(kept, layers, why)
         else:
             pools.append(Pool(layers, tuple(units)))
-    trial = _Trial(model, links, example)
+    trial = _Trial(model, graph, example)
     for pool, why in trial.refusals(pools).items():
         _keep(kept, pool.layers, why)
     free = [p for p in pools if not kept.keys() & set(p.layers)]
-    return Structure(tuple(free), kept, links)
+    return Structure(tuple(free), kept, graph)
+
+
+def require_structure_of(layers: Mapping[str, Layer], structure: Structure) -> None:
+    """Refuse a structure of another model than the one with these ``layers``."""
+    widths = Counter(layer for unit in structure.graph.units for layer, _ in unit)
+    for name, layer in layers.items():
+        # A layer that takes no part in the output has no units.
+        if name not in structure.graph.layers or widths[name] not in (0, width_of(layer)):
+            raise InputError(
+                f"a structure with {widths[name]} channels of layer {name}",
+                f"{width_of(layer)} as in the model",
+                "find the structure of this model, with the linear layers that are scored",
+            )
 
 
 def disagreement(
-    links: Links, model: nn.Module, removed: Removed, example: Tensor, tolerance: float = 1e-4
+    graph: ChannelGraph, model: nn.Module, removed: Removed, example: Tensor, tolerance: float = 1e-4
 ) -> str:
     """Why ``model`` pruned is not ``model`` masked; empty where they agree.
 
@@ -119,19 +133,19 @@ def disagreement(
     if any(bool(t.isnan().any()) for t in expected):
         return "its channels reach the output, or an operation that mixes channels"
     try:
-        slim = links.without(model, removed)
+        slim = graph.without(model, removed)
         with as_it_was(slim):
-            found = list(float_tensors(slim(example)))
+            outputs = list(float_tensors(slim(example)))
     except Exception as error:  # whatever the user's code or torch-pruning raises
         text = (str(error).splitlines() or [""])[0][:100]
         return f"the model does not run without them ({type(error).__name__}: {text})"
-    widths = [[width_of(m.get_submodule(n)) or 0 for n in links.layers] for m in (model, slim)]
-    gone = [len(removed.get(layer, ())) for layer in links.layers]
-    if any(a - n != b for a, b, n in zip(*widths, gone, strict=True)):
+    widths = [[width_of(m.get_submodule(n)) or 0 for n in graph.layers] for m in (model, slim)]
+    losses = [len(removed.get(layer, ())) for layer in graph.layers]
+    if any(a - n != b for a, b, n in zip(*widths, losses, strict=True)):
         return "other channels would go with them"
-    if [t.shape for t in found] != [t.shape for t in expected]:
+    if [t.shape for t in outputs] != [t.shape for t in expected]:
         return "its channels are the model's output"
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(outputs, expected, strict=True):
         if b.numel() and not float((a - b).abs().max()) <= tolerance * float(b.abs().max()) + 1e-7:
             return "the model would compute something else than without them"
     return ""
@@ -140,21 +154,21 @@ def disagreement(
 class _Trial:
     """Tries removals on a copy whose parameters are jittered, lest zeros hide a fault."""
 
-    def __init__(self, model: nn.Module, links: Links, example: Tensor) -> None:
-        self.model, self.links, self.example = jittered(model), links, example
+    def __init__(self, model: nn.Module, graph: ChannelGraph, example: Tensor) -> None:
+        self.model, self.graph, self.example = jittered(model), graph, example
         self.rng = random.Random(0)
 
     def refusals(self, pools: list[Pool]) -> dict[Pool, str]:
         refused = self._blame(pools)
-        left: list[Pool] = []
+        accepted: list[Pool] = []
         if self._fault([p for p in pools if p not in refused]):  # fine alone, not together
             for pool in pools:
                 if pool not in refused:
-                    why = self._fault([*left, pool])
+                    why = self._fault([*accepted, pool])
                     if why:
                         refused[pool] = why
                     else:
-                        left.append(pool)
+                        accepted.append(pool)
         return refused
 
     def _blame(self, pools: list[Pool]) -> dict[Pool, str]:
@@ -166,7 +180,7 @@ class _Trial:
 
     def _fault(self, pools: list[Pool]) -> str:
         units = [u for p in pools for u in self.rng.sample(p.units, len(p.units) // 2)]
-        return disagreement(self.links, self.model, channels_of(units), self.example) if units else ""
+        return disagreement(self.graph, self.model, channels_of(units), self.example) if units else ""
 
 
 def jittered(model: nn.Module) -> nn.Module:
@@ -185,12 +199,12 @@ def jittered(model: nn.Module) -> nn.Module:
 def _ignored(globs: Sequence[str], layers: Sequence[str]) -> dict[str, str]:
     kept: dict[str, str] = {}
     for glob in [globs] if isinstance(globs, str) else globs:
-        found = [layer for layer in layers if fnmatchcase(layer, glob)]
-        if not found:
+        matching = [layer for layer in layers if fnmatchcase(layer, glob)]
+        if not matching:
             raise InputError(
                 f"ignored = {glob!r}", "a glob that matches a convolution", f"try {', '.join(layers[:5])}"
             )
-        kept |= dict.fromkeys(found, f"ignored by {glob!r}")
+        kept |= dict.fromkeys(matching, f"ignored by {glob!r}")
     return kept
 
 

@@ -5,8 +5,8 @@ const share = (v) => `${(100 * v).toFixed(1)}\u00a0%`;
 const captioned = (text) => ({ text, font: { size: 12 }, standoff: 6 });
 
 /** Accuracy over the share of MACs that is left, one line a criterion; marks for this pruning. */
-function rivals(index) {
-  const plot = data.outcomes[index].rivals;
+function baselines(index) {
+  const plot = data.outcomes[index].baselines;
   const traces = plot.lines.map((line, i) => ({
     type: "scatter",
     mode: "lines+markers",

@@ -1,0 +1,129 @@
+"""Labelled samples from whatever holds them: the same tensors, or one line that says what is wrong."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from unknot.core.errors import InputError
+from unknot.nets.data import LabelledData, labelled_data
+from unknot.nets.images import ImageData
+
+X = torch.arange(24.0).reshape(12, 1, 2)
+Y = torch.arange(12) % 3
+TEST_X, TEST_Y = X[:5] + 100, Y[:5]
+BATCHES = [(X[:5], Y[:5]), (X[5:10], Y[5:10]), (X[10:], Y[10:])]
+
+
+def images(x: torch.Tensor, y: torch.Tensor) -> ImageData:
+    return ImageData(x, y, ("a", "b", "c"), "three")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        BATCHES,
+        [*BATCHES[:1], {"pixels": X[5:], "labels": Y[5:]}],
+        (batch for batch in BATCHES),
+        DataLoader(TensorDataset(X, Y), batch_size=4),
+        (X, Y),
+        (X.numpy(), Y.numpy()),
+        (X.numpy(), Y.tolist()),
+        (X, Y.reshape(12, 1)[:, 0].double().long()),
+        images(X, Y),
+    ],
+    ids=str.split("list dict generator DataLoader tensors arrays array-and-list view ImageData"),
+)
+def test_one_part_of_every_kind_gives_the_same_samples(data: Any) -> None:
+    labelled = labelled_data(data)
+    assert torch.equal(labelled.inputs, X) and torch.equal(labelled.labels, Y)
+    assert labelled.inputs.dtype == torch.float32 and labelled.labels.dtype == torch.int64
+    assert labelled.test_inputs.shape == (0, 1, 2) and labelled.test_labels.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ((X, Y), (TEST_X, TEST_Y)),
+        (BATCHES, [(TEST_X, TEST_Y)]),
+        (
+            DataLoader(TensorDataset(X, Y), batch_size=5),
+            DataLoader(TensorDataset(TEST_X, TEST_Y), batch_size=2),
+        ),
+        (images(X, Y), images(TEST_X, TEST_Y)),
+        ((X.numpy(), Y.numpy()), images(TEST_X, TEST_Y)),
+    ],
+)
+def test_a_tuple_of_two_is_train_and_test(train: Any, test: Any) -> None:
+    labelled = labelled_data((train, test))
+    assert torch.equal(labelled.inputs, X) and torch.equal(labelled.labels, Y)
+    assert torch.equal(labelled.test_inputs, TEST_X) and torch.equal(labelled.test_labels, TEST_Y)
+
+
+def test_a_list_of_two_batches_is_one_part() -> None:
+    labelled = labelled_data([(X, Y), (TEST_X, TEST_Y)])
+    assert len(labelled.labels) == 17 and len(labelled.test_labels) == 0
+
+
+def test_labelled_data_come_back_as_they_are() -> None:
+    data = LabelledData("three", X, Y, TEST_X, TEST_Y)
+    assert labelled_data(data) is data
+
+
+def test_a_shuffled_loader_draws_nothing_from_the_callers_generator() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    labelled = labelled_data(DataLoader(TensorDataset(X, Y), batch_size=4, shuffle=True))
+    assert torch.equal(torch.get_rng_state(), before)
+    order = labelled.inputs[:, 0, 0].argsort()
+    assert torch.equal(labelled.inputs[order], X) and torch.equal(labelled.labels[order], Y)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ("digits", "data of type str: expected batches"),
+        (3, "data of type int: expected batches"),
+        (X, "data of type Tensor: expected batches"),
+        ({"x": X}, "data of type dict: expected batches"),
+        (TensorDataset(X, Y), "data of type TensorDataset: expected batches .*; pass e.g. a DataLoader"),
+        ([], "a loader without samples"),
+        ((X[:0], Y[:0]), "a loader without samples"),
+        ((BATCHES, []), "a loader without samples"),
+        ((X, Y[:7]), r"inputs of shape \[12, 1, 2\] and labels of shape \[7\]: expected"),
+        ((X.numpy(), Y.numpy()[:7]), r"labels of shape \[7\]"),
+        ((X, torch.tensor(1)), r"labels of shape \[\]"),
+        ((X.numpy(), ["a"] * 12), "data of type <U1: expected numbers"),
+        ((X, X), r"inputs of shape \[12, 1, 2\] and labels of shape \[12, 1, 2\]"),
+        ((X, Y - 1), "label -1: expected labels 0, 1, 2"),
+        ((X, Y + 0.5), "data without class labels"),
+        ([X], "data without class labels: expected .* one whole number a sample"),
+        ([(X[:5], Y[:4])], "data without class labels"),
+        ([*BATCHES, (X[:5], Y[:4])], "data without class labels"),
+        ([(X[:5], Y[:4]), *BATCHES], "data without class labels"),
+        ([({"a": X, "b": X}, Y)], "samples of 2 tensors: expected one tensor"),
+        ([(X, Y), (X[:, :, :1], Y)], "samples of shapes"),
+        (((X, Y), (X[:, :, :1], Y)), r"training samples \[1, 2\] and test samples \[1, 1\]"),
+        (LabelledData("x", X, Y[:3], X, Y), r"labels of shape \[3\]"),
+        (LabelledData("x", X, Y, X, Y[:3]), r"labels of shape \[3\]"),
+    ],
+)
+def test_what_is_no_labelled_data_is_told_in_one_line(data: Any, says: str) -> None:
+    with pytest.raises(InputError, match=f"^.*{says}") as caught:
+        labelled_data(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loader_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNKNOT_MEMORY_GB", "0.00001")
+    with pytest.raises(InputError, match=r"^data of more than 3.3e-06 GB: .* raise UNKNOT_MEMORY_GB"):
+        labelled_data(itertools.repeat((X, Y)))
+
+
+def test_float64_arrays_keep_their_type() -> None:
+    assert labelled_data((np.zeros((3, 2)), np.arange(3))).inputs.dtype == torch.float64

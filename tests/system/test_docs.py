@@ -50,12 +50,15 @@ def test_readme_runs_as_printed_from_the_example_to_the_pruned_model(tmp_path: P
     markdown = (ROOT / "README.md").read_text()
     found = readme.blocks(markdown)
     assert [b.text.startswith("make demo") for b in found if not b.language] == [True]
-    example, model = (b for b in found if b.language == "python")
+    example, model, library = (b for b in found if b.language == "python")
     assert len(example.text.strip().splitlines()) <= 15
     assert model.file == "mymodel.py"
+    assert "uk.measure(" in library.text and "uk.shrink(" in library.text
     out = readme.follow(tmp_path, markdown)
     assert "ReLU reaches 99 % in" in out
     assert "('act1', 9, 9)" in out
+    assert "pruned by elder-surgeon" in out
+    assert (tmp_path / "mine.html").stat().st_size > 100_000
     assert (tmp_path / "report.html").stat().st_size > 100_000
     outcome = json.loads((tmp_path / "pruned" / "outcome.json").read_text())
     before, after = (outcome[when]["macs"] for when in ("cost_before", "cost_after"))

@@ -29,7 +29,8 @@ from unknot.pruning.scoring.scores import score_filters
 from unknot.pruning.structure.layers import width_of
 from unknot.pruning.structure.masking import masked_outputs
 
-pytestmark = pytest.mark.numeric
+# The slowest took 260 s with a dozen processes on two cores.
+pytestmark = [pytest.mark.numeric, pytest.mark.timeout(1800)]
 
 # Linear layers that are 1 x 1 convolutions: almost all that a ConvNeXt computes, and all that may go.
 LINEAR = {"ConvNext": ("*pwconv1",)}

@@ -24,7 +24,8 @@ from unknot.study.task import Task, rank_cell, run_task
 from unknot.study.trials import SELECTION_SEED, Curve, TopologyRow, Trial, TrialFile, TrialSettings
 from unknot.study.untangling import prediction, untangling_rows
 
-pytestmark = pytest.mark.numeric
+# The slowest took 260 s with a dozen processes on two cores.
+pytestmark = [pytest.mark.numeric, pytest.mark.timeout(1800)]
 
 
 def halves(n: int = 256, test: int = 0) -> dict[str, LabelledData]:

@@ -236,7 +236,7 @@ def test_baselines_that_take_too_long_or_cannot_be_met_are_left_out(
 
 def test_an_outcome_with_everything_comes_back(tmp_path: Path) -> None:
     model, data = trained(), images()
-    recipe = Recipe(Budget(max_betti=20.0), finetune=1, patience=1)
+    recipe = Recipe(Budget(max_betti=20.0), criterion="betti", finetune=1, patience=1)
     shrunk = follow_recipe(model, data, recipe, repeats=1)
     time = (Latency(1, 0.5, 0.1, 9),)
     outcome = replace(

@@ -35,7 +35,7 @@ from unknot.pruning.onnx_export import ExportReport, export_onnx, require_onnx
 from unknot.pruning.outcome import PruningOutcome, Round
 from unknot.pruning.pipeline import Shrunk, follow_recipe
 from unknot.pruning.planning.budget import Budget
-from unknot.pruning.recipe import Recipe
+from unknot.pruning.recipe import Recipe, default_criterion
 from unknot.pruning.scoring.criteria import criterion_names, register
 from unknot.pruning.scoring.thresholds import threshold_sensitivity
 from unknot.pruning.structure.layers import prunable_layers
@@ -47,13 +47,13 @@ def prune_command(
     data: Data,
     out: Annotated[Path, typer.Option("--out", help="New folder for the model, its plan and a report.")],
     criterion: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--criterion",
-            help=f"What goes first: {', '.join(criterion_names())}, or package.module:name of your own. "
-            "With --max-betti, betti takes the place of the default.",
+            help=f"What goes first: {', '.join(criterion_names())}, or package.module:name of your own.",
+            show_default=f"{Recipe.criterion}; betti with --max-betti",
         ),
-    ] = str(Recipe.criterion),
+    ] = None,
     max_betti: MaxBetti = None,
     ratio: Ratio = None,
     macs: Macs = None,
@@ -134,9 +134,10 @@ def prune_command(
       unknot prune --model mine:net --data mine:data --criterion elder --macs 0.5 --onnx --out pruned/
     """
 
+    budget = Budget(max_betti, ratio, macs, parameters, latency_ms)
     recipe = Recipe(
-        Budget(max_betti, ratio, macs, parameters, latency_ms),
-        criterion=_named_criterion(criterion),
+        budget,
+        criterion=default_criterion(budget) if criterion is None else _named_criterion(criterion),
         allocation=allocation,
         ignored=tuple(ignore or ()),
         min_filters=min_filters,

@@ -18,7 +18,7 @@ from unknot.pruning.outcome import PruningOutcome, Round
 from unknot.pruning.planning.budget import Budget
 from unknot.pruning.planning.plan import REMEDY, Allocation, PruningPlan, plan_by
 from unknot.pruning.planning.rounds import RoundBudgets, combine_plans
-from unknot.pruning.recipe import AnyCriterion, Recipe
+from unknot.pruning.recipe import AnyCriterion, Recipe, default_criterion
 from unknot.pruning.refitting.reconstruction import refit as refit_model
 from unknot.pruning.removal import prune
 from unknot.pruning.scoring.scores import FilterScores, score_filters
@@ -58,7 +58,7 @@ def shrink(  # noqa: PLR0913 (each is one decision of the user's)
     latency_ms: float | None = None,
     max_betti: float | None = None,
     ratio: float | None = None,
-    criterion: AnyCriterion = Recipe.criterion,
+    criterion: AnyCriterion | None = None,
     linear: Sequence[str] = Recipe.linear,
     max_points: int = Recipe.max_points,
     allocation: Allocation = Recipe.allocation,
@@ -92,8 +92,8 @@ def shrink(  # noqa: PLR0913 (each is one decision of the user's)
         latency_ms: remove until a forward pass of one sample takes at most so many milliseconds.
         max_betti: remove filters whose Betti number is above it, by the criterion "betti".
         ratio: the share of each layer's filters to remove, in [0, 1).
-        criterion: what goes first, by name or a callable; see `score_filters`. With ``max_betti``
-            "betti" takes the place of the default.
+        criterion: what goes first, by name or a callable; see `score_filters`. None: "betti" with
+            ``max_betti``, else "elder-surgeon".
         linear: globs of linear layers to prune beside the convolutions, e.g. ``["*pwconv1"]``.
         max_points: samples that filters are scored on.
         allocation: "uniform", the same share of every layer; "macs", the lowest score for its MACs
@@ -120,6 +120,7 @@ def shrink(  # noqa: PLR0913 (each is one decision of the user's)
             samples; no layer may lose any filter (one is named, with the reason).
     """
     budget = Budget(max_betti, ratio, macs, parameters, latency_ms)
+    criterion = default_criterion(budget) if criterion is None else criterion
     recipe = Recipe(
         budget, allocation, ignored, min_filters, round_to, criterion, linear, max_points, rounds, refit,
         finetune, learning_rate, patience, seed,

@@ -9,10 +9,16 @@ from typing import Any, TypeAlias
 from numpy.typing import ArrayLike
 
 from unknot.core.errors import InputError, require_count
+from unknot.pruning.planning.budget import Budget
 from unknot.pruning.planning.plan import PlanOptions
 from unknot.pruning.scoring.criteria import DEFAULT, Criterion, find_criterion
 
 AnyCriterion: TypeAlias = str | Criterion | Callable[[str, Any], ArrayLike]
+
+
+def default_criterion(budget: Budget) -> str:
+    """"betti" where the budget is a Betti number, else the default of `score_filters`."""
+    return DEFAULT if budget.max_betti is None else "betti"
 
 
 @dataclass(frozen=True)
@@ -21,8 +27,7 @@ class Recipe(PlanOptions):
 
     Attributes:
         budget, allocation, ignored, min_filters, round_to: of `plan_pruning`.
-        criterion: of `score_filters`, what goes first. A budget of ``max_betti`` is one of Betti
-            numbers, so with it "betti" takes the place of the default.
+        criterion: of `score_filters`, what goes first; see `default_criterion`.
         linear: of `score_filters`, globs of linear layers to prune beside the convolutions.
         max_points: samples that filters are scored on.
         rounds: of pruning, refitting and fine-tuning, each for an equal part of the budget.
@@ -49,8 +54,6 @@ class Recipe(PlanOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.budget.max_betti is not None and self.criterion == Recipe.criterion:
-            object.__setattr__(self, "criterion", "betti")
         name, _ = find_criterion(self.criterion)
         self.require_threshold_of(name)
         require_count("rounds", self.rounds)

@@ -106,6 +106,19 @@ def test_no_module_has_the_name_of_a_public_function(room: Path) -> None:
         assert not modules & {function.name for function in functions}, path
 
 
+def test_inner_functions_take_at_most_eight_parameters() -> None:
+    """What people call takes as many as there are decisions, and so does a verb, whose flags they are."""
+    doors = [importlib.import_module(".".join(r.relative_to(SOURCE).parts)) for r in ROOMS]
+    public = {name for door in doors for name in getattr(door, "__all__", ())} | {"run"}  # of Study
+    for path in PACKAGE.rglob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                arguments = function.args
+                names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+                inner = function.name not in public and not function.name.endswith("_command")
+                assert not inner or len(set(names) - {"self", "cls"}) <= 8, f"{path}: {function.name}"
+
+
 @pytest.mark.parametrize(
     "path",
     [p for ending in ("py", "cpp", "hpp") for p in SOURCE.rglob(f"*.{ending}")],

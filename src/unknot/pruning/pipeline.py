@@ -49,7 +49,7 @@ class Shrunk:
         return f"{title}\n{self.outcome}"
 
 
-def shrink(  # noqa: PLR0913 (each is one decision of the user's)
+def shrink(
     model: nn.Module,
     data: Data,
     *,

@@ -41,7 +41,7 @@ class Study:
         self.path = Path(path)
         self._file = TrialFile(path)
 
-    def run(  # noqa: PLR0913 (each is one decision of the user's)
+    def run(
         self,
         sets: Mapping[str, LabelledData | tuple[Tensor, Tensor]],
         activations: Sequence[str] | Mapping[str, NewActivation],

@@ -17,7 +17,7 @@ AnyCriterion: TypeAlias = str | Criterion | Callable[[str, Any], ArrayLike]
 
 
 def default_criterion(budget: Budget) -> str:
-    """"betti" where the budget is a Betti number, else the default of `score_filters`."""
+    """Of `score_filters`; "betti" where the budget is a Betti number."""
     return DEFAULT if budget.max_betti is None else "betti"
 
 

@@ -98,8 +98,12 @@ def plan(layer: str = "conv1") -> uk.pruning.PruningPlan:
 
 
 def outcome() -> uk.pruning.PruningOutcome:
-    before = uk.nets.Cost(56714, 29532160, 228160, 0.647, 0.073, 64, "cpu", 2)
-    after = replace(before, parameters=22942, macs=10048128, bytes=92616, latency_ms=0.522)
+    times = (Latency(64, 0.647, 0.073, 50),)
+    before = uk.nets.Cost(56714, 29532160, 228160, 0.647, 0.073, 64, "cpu", 2, latencies=times)
+    after = replace(
+        before, parameters=22942, macs=10048128, bytes=92616, latency_ms=0.522,
+        latencies=(Latency(64, 0.522, 0.073, 50),),
+    )  # fmt: skip
     return uk.pruning.PruningOutcome(0.9944, 0.925, before, after, 5, 3)
 
 

@@ -167,7 +167,8 @@ def test_pruning_shows_scores_scale_reasons_and_costs(tmp_path: Path) -> None:
     text = " ".join(shown.text.split())
     for part in (
         "2 of 5 go, by betti", "0 to 300", "radius = 1.25", "2% quantile", "396",
-        "its channels are the model's output", "Betti number 300 > 150", "64 samples on cpu, 2 threads",
+        "its channels are the model's output", "Betti number 300 > 150",
+        "forward pass of 64 samples where no other batch is named, on cpu, 2 threads",
         "99.44%92.50%0.93", "56,71422,9420.40", "29,532,16010,048,1280.34", "228,16092,6160.41",
         "0.647 [0.073]0.522 [0.073]0.81",
     ):  # fmt: skip

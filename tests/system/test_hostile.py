@@ -132,13 +132,13 @@ def test_a_plan_made_to_harm_is_refused(
 
 
 def everything_named(name: str) -> list[object]:
-    """All kinds of results, every text in them replaced, the keys of dicts too."""
+    """All kinds of results, every text in them replaced that is not one of a few words."""
 
     def renamed(value: Any) -> Any:
         if isinstance(value, str):
             return name
         if isinstance(value, dict):
-            return {k: renamed(v) for k, v in value.items()}
+            return {k: v if k == "split" else renamed(v) for k, v in value.items()}
         return [renamed(v) for v in value] if isinstance(value, list) else value
 
     results: list[object] = []

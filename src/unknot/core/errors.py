@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -70,6 +71,13 @@ def import_package(*names: str, extra: str) -> Any:
             error.name = error.name or name
             refusals.append(missing_package(error, extra))
     raise refusals[0]
+
+
+def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """An InputError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        *others, last = map(repr, choices)
+        raise InputError(f"{name} = {value!r}", f"{', '.join(others)} or {last}", "pick one")
 
 
 def require_count(name: str, value: object, minimum: int = 1) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unknot.core.console import track
-from unknot.core.errors import InputError, import_package, require_count
+from unknot.core.errors import InputError, import_package, require_choice, require_count
 from unknot.core.files import DAMAGED
 from unknot.core.memory import require_memory
 
@@ -76,8 +76,7 @@ def load_images(
         InputError: nothing of that name, no network for the hub, images of several sizes, or the extra
             ``data`` is not installed.
     """
-    if split not in ("train", "test"):
-        raise InputError(f"split = {split!r}", "'train' or 'test'", "pick one")
+    require_choice("split", split, ("train", "test"))
     pixels, labels, classes = _digits(split) if name == EMBEDDED else _cached(name, split)
     if limit is not None and limit < len(pixels):
         rows = _subset(len(pixels), limit, seed)

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError, require_choice, require_count
 from unknot.core.memory import LIMIT_VARIABLE, memory_limit
 from unknot.nets.follower import After, Follower, Key, Step
 from unknot.nets.probe import Inputs, Probe, tensors_of
@@ -139,12 +139,8 @@ class Recording:
         after: After = "module",
         batch_size: int = 1024,
     ) -> None:
-        for name, value, allowed in (
-            ("tokens", tokens, ("mean", "first", "last", "all")),
-            ("after", after, ("module", "activation", "pooling")),
-        ):
-            if value not in allowed:
-                raise InputError(f"{name} = {value!r}", " or ".join(allowed), f"pass {allowed[0]!r}")
+        require_choice("tokens", tokens, get_args(Tokens))
+        require_choice("after", after, get_args(After))
         self.model = unwrapped(model)
         self.probe = probe
         self._chosen = matching_layers(self.model, layers)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, get_args
 
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError, require_choice, require_count
 from unknot.nets.follower import After
 from unknot.nets.recording import Tokens
 from unknot.profiles.clouds import By
@@ -55,8 +55,7 @@ class MeasureOptions:
     def __post_init__(self) -> None:
         if not isinstance(self.layers, str):
             object.__setattr__(self, "layers", tuple(self.layers))  # a generator could be read once only
-        if self.by not in ("layer", "class", "filter"):
-            raise InputError(f"by = {self.by!r}", "'layer', 'class' or 'filter'", "pass by='class'")
+        require_choice("by", self.by, get_args(By))
         if self.scale != "auto":
             require_rule(self.scale, "'auto'")
         if self.max_dim not in (1, 2):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unknot import _native
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError, require_choice, require_count
 from unknot.core.memory import require_memory
 from unknot.topology.cloud import FloatArray, make_cloud
 from unknot.topology.graph import NeighborGraph, rips_graph
@@ -101,8 +101,7 @@ def calibrate(
     Raises:
         InputError: what `make_cloud` refuses, or one distinct point in every class.
     """
-    if rule not in ("knn", "radius"):
-        raise InputError(f"rule = {rule!r}", "'knn' or 'radius'", "pick one")
+    require_choice("rule", rule, ("knn", "radius"))
     clouds = list(class_clouds(points, labels, max_points=max_points, seed=seed).values())
     largest = max(map(len, clouds))
     if largest < 2:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError, require_choice, require_count
 
 FloatArray = NDArray[np.float64]
 _GOLDEN, _PLASTIC = (math.sqrt(5) - 1) / 2, 1.3247179572447460  # roots of x^2 + x = 1, x^3 = x + 1
@@ -98,8 +98,7 @@ def make_shape(
     seed = require_count("seed", seed, minimum=0)
     if not isinstance(noise, Real) or isinstance(noise, bool) or not 0 <= noise < math.inf:
         raise InputError(f"noise = {noise!r}", "a finite number >= 0", "pass e.g. noise=0.01")
-    if sampling not in ("even", "random"):
-        raise InputError(f"sampling = {sampling!r}", "'even' or 'random'", "pass sampling='even'")
+    require_choice("sampling", sampling, ("even", "random"))
 
     geometry, rng = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     parts = kind.parts(geometry, **used)

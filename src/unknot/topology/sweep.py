@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, require_choice
 from unknot.topology.calibration import HOPS, K_LADDER, RankedNeighbours, calibrate, class_clouds
 from unknot.topology.cloud import FloatArray
 from unknot.topology.graph import NeighborGraph, rips_graph
@@ -83,8 +83,7 @@ class Sensitivity:
         rows = [row for row in self.rows if row.label == label]
         if not rows:
             raise InputError(f"label = {label!r}", f"one of {self.labels()}", "list them with .labels()")
-        if number not in ("b0", "b1"):
-            raise InputError(f"number = {number!r}", "'b0' or 'b1'", "pick one")
+        require_choice("number", number, ("b0", "b1"))
         rule = require_rule(rows[0].scale)
         cells = {require_rule(row.scale).cell: float(getattr(row, number)) for row in rows}
         every = {require_rule(row.scale).cell for row in self.rows}

@@ -193,7 +193,6 @@ def test_a_cluster_returns_what_this_machine_does(cluster: Cluster) -> None:
     shared = np.zeros(10)
     calls = [(x, shared) for x in range(20)]
     with Workforce(cluster=cluster.address) as workforce:
-        assert workforce.remote
         assert list(workforce.run(double, calls, ordered=True)) == list(range(0, 40, 2))
         assert sorted(workforce.run(double, calls)) == list(range(0, 40, 2))
         assert list(workforce.run(double, [])) == []

@@ -14,11 +14,9 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from threading import Event, Thread
-from types import TracebackType
 from typing import Any, TypeVar
 
 from unknot.core.errors import InputError, import_package, require_count
@@ -62,16 +60,9 @@ class Workforce:
                 self._open = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._client = None
         self._open.close()
-
-    @property
-    def remote(self) -> bool:
-        """Whether tasks leave this machine."""
-        return self.cluster is not None
 
     def run(
         self, function: Callable[..., T], calls: Sequence[tuple[Any, ...]], *, ordered: bool = False
@@ -200,30 +191,22 @@ def _same(value: T) -> T:
     return value
 
 
-@dataclass(frozen=True)
-class _Worker:
-    """What a worker reports about itself."""
-
-    version: str
-    threads: int
-
-    def check(self, here: str, address: str) -> None:
-        if self.version != here:
-            raise InputError(
-                f"worker {address} with unknot {self.version}",
-                f"{here}, as here",
-                "install the same there",
-            )
-        if self.threads != 1:
-            raise InputError(
-                f"worker {address} with {self.threads} threads",
-                "one thread a worker",
-                f"have it {_STARTED}",
-            )
+def _describe(dask_worker: Any) -> tuple[str, int]:  # the name by which Dask passes it
+    """Version and threads of a worker."""
+    return version("unknot"), dask_worker.state.nthreads
 
 
-def _describe(dask_worker: Any) -> _Worker:  # the name by which Dask passes it
-    return _Worker(version("unknot"), dask_worker.state.nthreads)
+def _require_fit(worker: tuple[str, int], here: str, address: str) -> None:
+    """Refuse a worker, as `_describe` gives it, of another version or with several threads."""
+    there, threads = worker
+    if there != here:
+        raise InputError(
+            f"worker {address} with unknot {there}", f"{here}, as here", "install the same there"
+        )
+    if threads != 1:
+        raise InputError(
+            f"worker {address} with {threads} threads", "one thread a worker", f"have it {_STARTED}"
+        )
 
 
 def _unpacked(here: str, *packed: bytes) -> Any:
@@ -231,7 +214,7 @@ def _unpacked(here: str, *packed: bytes) -> Any:
     from distributed import get_worker
 
     worker = get_worker()
-    _describe(worker).check(here, worker.address)
+    _require_fit(_describe(worker), here, worker.address)
     function, *call = map(pickle.loads, packed)
     return function(*call)
 
@@ -325,7 +308,7 @@ def _require_workers(client: Any, address: str) -> None:
             "install it there, and start the workers again",
         ) from None
     for worker_address, worker in workers.items():
-        worker.check(version("unknot"), worker_address)
+        _require_fit(worker, version("unknot"), worker_address)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def count_clouds(
     Raises:
         InputError: NaN or infinity, no sample, a scale without a rule, a cluster that went.
     """
-    if workforce is not None and workforce.remote:
+    if workforce is not None and workforce.cluster is not None:
         calls = [(part, settings) for part in _parts(clouds)]
         return [count for part in workforce.run(count_clouds, calls, ordered=True) for count in part]
     points = [make_cloud(cloud).points for cloud in clouds]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,11 +24,13 @@ class LayerCloud:
     """One cloud of a layer output.
 
     Attributes:
+        output: which it is of.
         label: the class, None for all classes together.
         filter: the output channel, None for the whole layer output.
         samples: float32 or float64 ``[n, d]``, duplicates included.
     """
 
+    output: LayerOutput
     label: int | None
     filter: int | None
     samples: FloatArray
@@ -45,14 +48,14 @@ def layer_clouds(
         if output.layer != INPUT and output.values.ndim > 2:
             for channel in range(output.values.shape[1]):
                 one = LayerOutput(output.layer, output.call, output.values[:, channel])
-                yield LayerCloud(None, channel, one.numpy())
+                yield LayerCloud(output, None, channel, one.numpy())
         return
     samples = output.numpy()
     if by == "layer":
-        yield LayerCloud(None, None, samples)
+        yield LayerCloud(output, None, None, samples)
     else:
         for label, numbers in members:
-            yield LayerCloud(label, None, samples[numbers])
+            yield LayerCloud(output, label, None, samples[numbers])
 
 
 def class_members(labels: Tensor) -> list[tuple[int, NDArray[np.intp]]]:
@@ -70,3 +73,14 @@ def require_finite(output: LayerOutput, epoch: int | None) -> None:
             "finite outputs",
             "check the weights, the data and the learning rate",
         )
+
+
+@contextmanager
+def layer_named(clouds: Iterable[LayerCloud], epoch: int | None) -> Iterator[None]:
+    """Where counting the clouds is refused for NaN or infinity, refuse the layer in which it arose."""
+    try:
+        yield
+    except InputError:
+        for output in dict.fromkeys(cloud.output for cloud in clouds):
+            require_finite(output, epoch)
+        raise

@@ -18,11 +18,13 @@ from unknot.core.workforce import Workforce
 from unknot.nets.accuracy import share_right
 from unknot.nets.probe import Probe, probe_samples
 from unknot.nets.recording import INPUT, OUTPUT, LayerOutput, Recording
+from unknot.nets.running import plain_name
 from unknot.profiles.clouds import (
     By,
     LayerCloud,
     class_members,
     layer_clouds,
+    layer_named,
     require_finite,
 )
 from unknot.profiles.options import MeasureKeywords, MeasureOptions
@@ -30,7 +32,6 @@ from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile, 
 from unknot.profiles.projection import CloudView, project
 from unknot.topology.batch import CloudCount, CountSettings, count_clouds
 from unknot.topology.calibration import calibrate
-from unknot.topology.cloud import FloatArray
 from unknot.topology.scale import Scale
 from unknot.topology.sweep import sensitivity as scan_scales
 
@@ -93,22 +94,6 @@ class Reading:
     views: list[CloudView] = field(default_factory=list)
 
 
-@dataclass(frozen=True, eq=False)
-class Portion:
-    """Layer outputs that are counted in one call, and the clouds that they hold."""
-
-    outputs: tuple[LayerOutput, ...]
-    clouds: tuple[tuple[LayerOutput, LayerCloud], ...]
-
-    def samples(self) -> list[FloatArray]:
-        return [cloud.samples for _, cloud in self.clouds]
-
-    def require_finite(self, epoch: int | None) -> None:
-        """Refuse NaN and infinity with the layer and the epoch in which they arose."""
-        for output in self.outputs:
-            require_finite(output, epoch)
-
-
 class Meter:
     """Measures one model on one probe, once or again and again at the same scale.
 
@@ -163,13 +148,9 @@ class Meter:
 
     def measure_once(self, workforce: Workforce, *, progress: bool = False) -> TopologyProfile:
         """The profile of the model as it is now, without an epoch."""
-        n_outputs = len(self.recording.shapes) + (self.probe.points() is not None)
-        outputs = track(self.outputs(), "Betti numbers of layers", show=progress, total=n_outputs)
+        total = len(self.recording.shapes) + (self.probe.points() is not None)
+        outputs = track(self.recording.outputs(), "Betti numbers of layers", show=progress, total=total)
         return self.read(outputs, Reading(None), workforce)
-
-    def outputs(self) -> Iterable[LayerOutput]:
-        """Run the model; each layer output in order."""
-        return self.recording.outputs()
 
     def read(
         self, outputs: Iterable[LayerOutput], reading: Reading, workforce: Workforce | None = None
@@ -177,14 +158,15 @@ class Meter:
         """Measure what the model returned, a portion at a time; needs the model no more."""
         epoch = reading.epoch
         counted = [
-            self.rows(portion, self.count(portion, epoch, workforce), epoch)
-            for portion in self.portions(outputs, reading)
+            self.rows(clouds, self.count(clouds, epoch, workforce), epoch)
+            for clouds in self.portions(outputs, reading)
         ]
         return self.profile(reading, counted)
 
-    def portions(self, outputs: Iterable[LayerOutput], reading: Reading) -> Iterator[Portion]:
-        """Clouds to be counted together; what needs no counting goes into ``reading``."""
-        together: list[LayerOutput] = []
+    def portions(self, outputs: Iterable[LayerOutput], reading: Reading) -> Iterator[list[LayerCloud]]:
+        """Clouds to be counted in one call; what needs no counting goes into ``reading``."""
+        together: list[LayerCloud] = []
+        size = 0
         for output in outputs:
             if output.layer == OUTPUT:
                 reading.share = share_right(output.values, self.probe.labels)
@@ -196,27 +178,25 @@ class Meter:
                 # The probe stays the same: its own rows are measured once.
                 reading.rows += [replace(row, epoch=reading.epoch) for row in self._input_rows]
                 continue
-            together.append(output)
-            if sum(o.values.nbytes for o in together) > TOGETHER_BYTES:
-                yield self._portion(together)
-                together = []
+            together += layer_clouds(output, self._members, self._by)
+            size += output.values.nbytes
+            if size > TOGETHER_BYTES:
+                yield together
+                together, size = [], 0
         if together:
-            yield self._portion(together)
+            yield together
 
     def count(
-        self, portion: Portion, epoch: int | None, workforce: Workforce | None = None
+        self, clouds: list[LayerCloud], epoch: int | None, workforce: Workforce | None = None
     ) -> list[CloudCount]:
         """The engine's part, now."""
-        try:
-            return count_clouds(portion.samples(), self.counting, workforce)
-        except InputError:
-            portion.require_finite(epoch)
-            raise
+        with layer_named(clouds, epoch):
+            return count_clouds([cloud.samples for cloud in clouds], self.counting, workforce)
 
-    def rows(self, portion: Portion, counts: list[CloudCount], epoch: int | None) -> list[ProfileRow]:
-        return [
-            self._row(*pair, count, epoch) for pair, count in zip(portion.clouds, counts, strict=True)
-        ]
+    def rows(
+        self, clouds: list[LayerCloud], counts: list[CloudCount], epoch: int | None
+    ) -> list[ProfileRow]:
+        return [self._row(*pair, epoch) for pair in zip(clouds, counts, strict=True)]
 
     def profile(self, reading: Reading, counted: Iterable[list[ProfileRow]]) -> TopologyProfile:
         """What `portions` has read, with the rows of each portion in order."""
@@ -245,16 +225,8 @@ class Meter:
             raise InputError("an input with NaN or infinity", "finite samples", "clean the data")
         return calibrate(reference, self._labels, max_points=max(2, len(reference)), seed=seed)
 
-    def _portion(self, outputs: list[LayerOutput]) -> Portion:
-        return Portion(
-            tuple(outputs),
-            tuple((o, cloud) for o in outputs for cloud in layer_clouds(o, self._members, self._by)),
-        )
-
-    def _row(
-        self, output: LayerOutput, cloud: LayerCloud, count: CloudCount, epoch: int | None
-    ) -> ProfileRow:
-        betti = count.betti
+    def _row(self, cloud: LayerCloud, count: CloudCount, epoch: int | None) -> ProfileRow:
+        output, betti = cloud.output, count.betti
         b0, b1, *b2 = betti.values
         notes = [output.note] if output.note else []
         notes += [betti.scale.note] if betti.scale != self.scale else []
@@ -284,5 +256,4 @@ class Meter:
 
 
 def _convolutions(model: nn.Module) -> list[str] | str:
-    names = [name for name, module in model.named_modules() if isinstance(module, _ConvNd)]
-    return [name.replace("_orig_mod.", "") for name in names] or "*"
+    return [plain_name(n) for n, m in model.named_modules() if isinstance(m, _ConvNd)] or "*"

@@ -6,9 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from joblib.externals.loky import ProcessPoolExecutor
 from torch import Tensor, nn
@@ -17,12 +16,12 @@ from unknot.core.errors import InputError, require_count
 from unknot.core.keywords import spelled_out
 from unknot.nets.probe import probe_samples
 from unknot.nets.recording import PASS_BYTES
+from unknot.profiles.clouds import LayerCloud, layer_named
 from unknot.profiles.journal import joined, open_journal
-from unknot.profiles.meter import Meter, Portion, Reading
+from unknot.profiles.meter import Meter, Reading
 from unknot.profiles.options import MonitorKeywords, MonitorOptions
 from unknot.profiles.profile import TopologyProfile
 from unknot.topology.batch import CloudCount, CountSettings, count_clouds, warm_up
-from unknot.topology.cloud import FloatArray
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -31,20 +30,14 @@ if TYPE_CHECKING:
 MAX_WAITING = 2
 
 
-@dataclass(frozen=True, eq=False)
-class _Waiting:
-    """An epoch whose clouds are being counted, portion by portion."""
-
-    reading: Reading
-    portions: tuple[tuple[Portion, Future[list[CloudCount]]], ...]
-
-    def done(self) -> bool:
-        return all(future.done() for _, future in self.portions)
+# An epoch whose clouds are being counted, portion by portion.
+_Waiting: TypeAlias = tuple[Reading, list[tuple[list[LayerCloud], Future[list[CloudCount]]]]]
 
 
-def _submitted(worker: Any, samples: list[FloatArray], settings: CountSettings) -> Future[Any]:
+def _submitted(worker: Any, clouds: list[LayerCloud], settings: CountSettings) -> Future[Any]:
     """Of a process that is known to be dead: a future that says so, as one of its last tasks would."""
     try:
+        samples = [cloud.samples for cloud in clouds]
         future: Future[Any] = worker.submit(count_clouds, samples, settings)
     except BrokenProcessPool as error:
         future = Future()
@@ -108,16 +101,11 @@ class Monitor:
             self.record(0)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         try:
             self.close()
         except InputError:
-            if error is None:  # else the training's own error is the one to see
+            if error[0] is None:  # else the training's own error is the one to see
                 raise
 
     def record(self, epoch: int, accuracy: float | None = None, *, always: bool = False) -> None:
@@ -135,17 +123,17 @@ class Monitor:
         if require_count("epoch", epoch, minimum=0) % self.every and not always:
             return
         reading = Reading(epoch, accuracy)
-        outputs = self._meter.outputs()
+        outputs = self._meter.recording.outputs()
         if not self._background:
             self._keep(self._meter.read(outputs, reading))
             return
         self._collect(MAX_WAITING - 1)
         worker = self._started()
-        portions = tuple(
-            (portion, _submitted(worker, portion.samples(), self._meter.counting))
-            for portion in self._meter.portions(outputs, reading)
-        )
-        self._waiting.append(_Waiting(reading, portions))
+        portions = [
+            (clouds, _submitted(worker, clouds, self._meter.counting))
+            for clouds in self._meter.portions(outputs, reading)
+        ]
+        self._waiting.append((reading, portions))
 
     def close(self) -> None:
         """Wait for what is being measured; `record` may be called again later."""
@@ -169,26 +157,26 @@ class Monitor:
 
     def _collect(self, allowed: int) -> None:
         """Take over what has been counted; wait until no more than ``allowed`` epochs are waiting."""
-        while self._waiting and (len(self._waiting) > allowed or self._waiting[0].done()):
-            waited = self._waiting.popleft()
-            epoch = waited.reading.epoch
+        while self._waiting:
+            reading, portions = self._waiting[0]
+            if len(self._waiting) <= allowed and not all(future.done() for _, future in portions):
+                return
+            self._waiting.popleft()
             counted = [
-                self._meter.rows(portion, self._counted(portion, future, epoch), epoch)
-                for portion, future in waited.portions
+                self._meter.rows(clouds, self._counted(clouds, future, reading.epoch), reading.epoch)
+                for clouds, future in portions
             ]
-            self._keep(self._meter.profile(waited.reading, counted))
+            self._keep(self._meter.profile(reading, counted))
 
     def _counted(
-        self, portion: Portion, future: Future[list[CloudCount]], epoch: int | None
+        self, clouds: list[LayerCloud], future: Future[list[CloudCount]], epoch: int | None
     ) -> list[CloudCount]:
         try:
-            return future.result()
-        except InputError:
-            portion.require_finite(epoch)
-            raise
+            with layer_named(clouds, epoch):
+                return future.result()
         except BrokenProcessPool:  # it was killed, e.g. for memory: nothing is lost, it is counted here
             self._background, self._worker = False, None
-            return self._meter.count(portion, epoch)
+            return self._meter.count(clouds, epoch)
 
     def _keep(self, part: TopologyProfile) -> None:
         if self._journal is not None:

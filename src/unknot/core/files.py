@@ -20,7 +20,7 @@ T = TypeVar("T")
 DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
-def write_file(path: str | Path, write: Callable[[Path], None]) -> None:
+def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
     """Call ``write(temporary)`` beside ``path`` and rename the result to it.
 
     An error, a full disk or an interruption leaves neither a half-written file nor the temporary one;
@@ -128,9 +128,10 @@ def claimed(path: Path) -> Iterator[None]:
         handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Otherwise the last holder has just removed it, and this lock is on a file without a name.
-            if _same_file(handle, lock):
+            if os.path.samestat(os.fstat(handle), lock.stat()):
                 break
+        except FileNotFoundError:
+            pass  # the last holder has just removed it: this lock is on a file without a name
         except BlockingIOError:
             os.close(handle)
             raise InputError(
@@ -146,21 +147,10 @@ def claimed(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _same_file(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole or not at all."""
-    write_file(path, lambda temporary: _write(temporary, text))
-
-
-def _write(path: Path, text: str) -> None:
     # Names of files may hold bytes that are no UTF-8, which Python keeps as lone surrogates.
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_file(path, lambda new: new.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def write_record(path: str | Path, kind: str, record: dict[str, Any]) -> None:

@@ -201,22 +201,16 @@ def peak_activation_bytes(model: nn.Module, example: Tensor) -> int:
     """
     (example,) = tensors_of(placed(example, model))
     with as_it_was(model):
-        return _peak_bytes(model, example)
-
-
-def _peak_bytes(model: nn.Module, example: Tensor) -> int:
-    if example.is_cuda:
-        torch.cuda.synchronize(example.device)
-        torch.cuda.reset_peak_memory_stats(example.device)
-        before = torch.cuda.memory_allocated(example.device)
-        result = model(example)
-        peak = int(torch.cuda.max_memory_allocated(example.device)) - before
-        del result
-        return peak
-    known = [example, *model.parameters(), *model.buffers()]
-    with _Following(t.untyped_storage() for t in known if t.layout is torch.strided) as following:
-        model(example)
-    return int(following.peak)
+        if example.is_cuda:
+            torch.cuda.synchronize(example.device)
+            torch.cuda.reset_peak_memory_stats(example.device)
+            before = torch.cuda.memory_allocated(example.device)
+            model(example)
+            return int(torch.cuda.max_memory_allocated(example.device)) - before
+        known = [example, *model.parameters(), *model.buffers()]
+        with _Following(t.untyped_storage() for t in known if t.layout is torch.strided) as following:
+            model(example)
+        return int(following.peak)
 
 
 class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]

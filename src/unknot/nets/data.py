@@ -110,13 +110,13 @@ def _samples(part: Any) -> tuple[Tensor, Tensor]:
             "(inputs, labels) with one whole number a sample",
             "add labels; score_filters, plan_pruning and prune do without",
         )
-    if len(tensors_of(probe.inputs)) > 1:
+    inputs, *others = tensors_of(probe.inputs)
+    if others:
         raise InputError(
-            f"samples of {len(tensors_of(probe.inputs))} tensors",
+            f"samples of {1 + len(others)} tensors",
             "one tensor of inputs a sample",
             "wrap the model so that it takes one",
         )
-    (inputs,) = tensors_of(probe.inputs)
     _require_labels(inputs, probe.labels)
     return inputs, probe.labels
 

@@ -79,7 +79,8 @@ def load_images(
     require_choice("split", split, ("train", "test"))
     pixels, labels, classes = _digits(split) if name == EMBEDDED else _cached(name, split)
     if limit is not None and limit < len(pixels):
-        rows = _subset(len(pixels), limit, seed)
+        require_count("limit", limit)
+        rows = np.sort(np.random.default_rng(seed).permutation(len(pixels))[:limit])
         pixels, labels = pixels[rows], labels[rows]
     images = torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2).div_(127.5).sub_(1)
     return ImageData(images.contiguous(), torch.from_numpy(np.array(labels)), classes, name)
@@ -211,7 +212,3 @@ def _save(path: Path, array: NDArray[Any]) -> None:
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(array.data)
-
-
-def _subset(n: int, limit: int, seed: int) -> NDArray[np.int64]:
-    return np.sort(np.random.default_rng(seed).permutation(n)[: require_count("limit", limit)])

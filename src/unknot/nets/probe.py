@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,7 +20,6 @@ from unknot.core.errors import InputError, require_count
 # One tensor, or the positional or the keyword arguments of the model.
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 LABEL_KEYS = ("labels", "label", "targets", "target", "y")
-_EXPECTED = "a tensor, (inputs, labels) with one label a sample, or a dict of tensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Probe:
     def batches(self, size: int) -> Iterator[Inputs]:
         """The inputs in runs of at most ``size`` samples."""
         for start in range(0, len(self), size):
-            yield map_tensors(self.inputs, partial(_rows, start=start, end=start + size))
+            yield map_tensors(self.inputs, itemgetter(slice(start, start + size)))
 
     def points(self) -> Tensor | None:
         """The first floating-point input ``[n, ...]``; None where all are whole numbers (tokens)."""
@@ -85,10 +85,6 @@ def _randomness_kept() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
-
-
-def _rows(tensor: Tensor, start: int, end: int) -> Tensor:
-    return tensor[start:end]
 
 
 def _row(tensor: Tensor, number: int) -> Tensor:
@@ -173,20 +169,15 @@ def _stack(rows: list[Inputs]) -> Inputs:
         raise InputError(
             f"samples of shapes {one[0]} and {other[0]}", "one shape for all", "pad or resize them"
         )
-    first = rows[0]
-    columns = [torch.stack(column) for column in zip(*map(tensors_of, rows), strict=True)]
-    if isinstance(first, Tensor):
-        return columns[0]
-    return dict(zip(first, columns, strict=True)) if isinstance(first, dict) else tuple(columns)
+    columns = map(torch.stack, zip(*map(tensors_of, rows), strict=True))
+    return map_tensors(rows[0], lambda _: next(columns))
 
 
 def _split(batch: Any) -> tuple[Inputs, Tensor | None]:
     labels: Any = None
     inputs = batch
-    if isinstance(batch, (tuple, list)) and len(batch) > 1:
-        inputs, labels = batch[0], batch[1]
-    elif isinstance(batch, (tuple, list)) and len(batch) == 1:
-        inputs = batch[0]
+    if isinstance(batch, (tuple, list)) and batch:
+        inputs, labels = batch[0], batch[1] if len(batch) > 1 else None
     elif isinstance(batch, Mapping):
         label_key = next((key for key in LABEL_KEYS if key in batch), None)
         labels = None if label_key is None else batch[label_key]
@@ -205,7 +196,7 @@ def _checked(inputs: Any, batch: Any) -> Inputs:
     if not tensors or not all(isinstance(t, Tensor) and t.ndim > 0 for t in tensors):
         raise InputError(
             f"a batch of type {type(batch).__name__}",
-            _EXPECTED,
+            "a tensor, (inputs, labels) with one label a sample, or a dict of tensors",
             "wrap the loader so that it yields one of these",
         )
     if len({len(t) for t in tensors}) > 1:

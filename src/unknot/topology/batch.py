@@ -20,12 +20,10 @@ SENT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class CloudCount:
-    """The count of one cloud.
+    """Betti numbers of one cloud, with the scale that was used.
 
     Attributes:
-        betti: its Betti numbers, with the scale that was used.
-        intervals: of each Betti number over subsamples; None where they were not asked for, or there is
-            one point alone.
+        intervals: of each over subsamples; None where not asked for, or of one point alone.
     """
 
     betti: BettiNumbers
@@ -61,9 +59,7 @@ def count_clouds(
 
     Args:
         clouds: at least one sample each.
-        settings: the scale, and what is counted.
-        workforce: a cluster counts them; without one, or with processes of this machine, the engine's
-            threads do.
+        workforce: whose cluster counts them; without a cluster the engine's threads do.
 
     Raises:
         InputError: NaN or infinity, no sample, a scale without a rule, a cluster that went.

@@ -119,11 +119,7 @@ def calibrate(
 def class_clouds(
     points: ArrayLike, labels: ArrayLike | None = None, *, max_points: int | None = None, seed: int = 0
 ) -> dict[int | None, FloatArray]:
-    """The class clouds ``[n_c, d]`` by label; one under None without labels.
-
-    Duplicates are dropped, and a seeded stratified subsample is taken of more than ``max_points``,
-    or of more than 10,000 where that is None.
-    """
+    """Class clouds ``[n_c, d]`` of `make_cloud` by label, or one under None; 10,000 points by default."""
     limit = MOST_POINTS if max_points is None else require_count("max_points", max_points, minimum=2)
     cloud = make_cloud(points, labels, max_points=limit, seed=seed)
     classes = cloud.classes()
@@ -203,13 +199,9 @@ def _why_not(blobs: Run | None, what: str) -> str:
 
 
 class RankedNeighbours:
-    """The kNN-hop graphs of one cloud for every k up to ``most``, from one search.
+    """The kNN-hop graphs of points ``[n, d]`` for every k up to min(``most``, n - 1), from one search.
 
-    Each pair that `knn_graph` joins for k = ``most`` is kept with the smallest k that joins it.
-
-    Args:
-        points: ``[n, d]``.
-        most: the largest k; lowered to n - 1.
+    Each pair that `knn_graph` joins for the largest k is kept with the smallest k that joins it.
     """
 
     def __init__(self, points: FloatArray, most: int) -> None:

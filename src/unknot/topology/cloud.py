@@ -69,7 +69,7 @@ def check_points(points: ArrayLike, name: str = "points") -> FloatArray:
             f"{name} = {array!r}", "an array [n, d]", "pass one row a sample, e.g. [[0.0, 1.0]]"
         )
     dtype = np.float32 if array.dtype == np.float32 else np.float64
-    width = int(np.prod(array.shape[1:])) if array.shape[0] == 0 or array.ndim > 1 else 1
+    width = int(np.prod(array.shape[1:]))
     array = np.ascontiguousarray(array.reshape(array.shape[0], width), dtype=dtype)
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]

@@ -156,10 +156,6 @@ def knn_graph(points: ArrayLike, *, k: int, hops: int = 1) -> NeighborGraph:
 
 
 def scale_graph(points: ArrayLike, scale: Scale) -> NeighborGraph:
-    """The neighbour graph of ``points`` ``[n, d]`` at ``scale``, whichever its rule.
-
-    Raises:
-        InputError: a scale without a rule, n <= k, NaN, more memory than `memory_limit` allows.
-    """
+    """`rips_graph` or `knn_graph` of ``points`` ``[n, d]``, whichever is the rule of ``scale``."""
     rule, array = require_rule(scale), check_points(points)
     return NeighborGraph(len(array), scale, *rule.join(array))

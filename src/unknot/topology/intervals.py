@@ -28,24 +28,19 @@ def betti_interval(
 ) -> tuple[Interval, ...]:
     """The range of each Betti number over a cloud and its seeded subsamples without replacement.
 
-    The range goes from the least to the greatest value: quantiles of so few values would claim a
-    precision that is not there. One further subsample falls outside the range of 20 with probability
-    2/21 at most, about one in ten. The number of the whole cloud is always inside. An error that all
+    From the least to the greatest value: quantiles of so few would claim a precision that is not there.
+    One further subsample falls outside the range of 20 with probability 2/21 at most. An error that all
     subsamples share, such as a bias of the scale or of the sampling, does not show.
 
-    k, hops and radius stay as they are, as they do from layer to layer. k in proportion to ``share``
-    would reach as far, with fewer neighbours: of well sampled shapes fewer subsamples would then show
-    the true numbers, of thinly sampled ones more (docs/scale.md).
+    k, hops and radius stay as they are; docs/scale.md compares k in proportion to ``share``.
 
     Args:
         points: ``[n, ...]``, one row a sample; duplicates are dropped.
         scale: the neighbour rule; k is lowered to n - 1 where a subsample has n <= k points.
         repeats: subsamples, >= 1.
         share: of the points in each, in (0, 1].
-        max_dim: 0, 1 or 2.
         seed: of the subsamples.
-        threads: that share the subsamples, inside the engine; 0 takes one a core. The answer does not
-            depend on it.
+        max_dim, threads: as of `betti_numbers_batch`.
 
     Returns:
         ``((low, high) of b0, of b1, ...)``, ``max_dim + 1`` pairs.

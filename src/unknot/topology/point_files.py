@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unknot.core.errors import InputError
+from unknot.core.files import require_file
 from unknot.core.memory import require_memory
 from unknot.topology.cloud import PointCloud, make_cloud
 
@@ -50,16 +51,15 @@ def load_arrays(path: str | Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     a coordinate.
 
     Raises:
-        InputError: unreadable, empty, of another format, or larger than `memory_limit` by its header;
-            Python objects are never unpickled.
+        InputError: a folder, unreadable, empty, of another format, or larger than `memory_limit` by its
+            header; Python objects are never unpickled.
         FileNotFoundError: there is no such file.
     """
     path = Path(path)
     readers = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}
     if path.suffix.lower() not in readers:
         raise InputError(f"file {path}", "one of .npy, .npz, .csv", "convert it, e.g. with np.save")
-    if not path.is_file():
-        raise FileNotFoundError(f"file {path}: expected a readable file; check the path")
+    require_file(path)
     if path.stat().st_size == 0:
         raise InputError(f"file {path} of 0 bytes", "points", "write it again")
     try:

@@ -145,10 +145,9 @@ def estimate_memory(n_points: int, *, k: int | None = None, hops: int = 1) -> in
         k: of a kNN-hop graph; without it the graph is a Rips graph, dense at worst.
         hops: with k.
 
-    A dense graph is n rows of n bits. Where nothing can be collapsed the engine works on up to four
-    such matrices at once; on most clouds one is enough. Neighbour lists take 4 bytes an entry, twice
-    while the hops are expanded; in the plane and in space the real number of neighbours after two
-    hops is far below the bound (2 k)^hops. b2 can take more: give it a time budget.
+    A dense graph is n rows of n bits; where nothing can be collapsed the engine works on four such
+    matrices at once. Neighbour lists take 4 bytes an entry, at most (2 k)^hops entries a point, twice
+    while the hops are expanded. b2 can take more: give it a time budget.
     """
     n = require_count("n_points", n_points, minimum=0)
     dense = 4 * n * math.ceil(n / 64) * 8

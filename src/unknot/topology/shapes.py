@@ -1,9 +1,8 @@
 """Labelled point clouds whose Betti numbers are known.
 
-`discs`, `rings` and `spheres` follow the data sets D-I, D-II and D-III of Naitzat, Zhitnikov and
-Lim, "Topology of Deep Neural Networks" (JMLR 2020, the section on data sets); the others are more
-strongly entangled. A shape is a union of disjoint parts, each a circle, a disc with or without
-holes, an annulus, a sphere or a solid ball, so that its homology can be read off.
+"discs", "rings" and "spheres" follow D-I, D-II and D-III of Naitzat, Zhitnikov and Lim, "Topology of
+Deep Neural Networks" (JMLR 2020); the others are more entangled. A shape is a union of disjoint circles,
+discs, annuli, spheres and balls, so that its homology can be read off.
 """
 
 from __future__ import annotations

@@ -6,12 +6,12 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from unknot.core.errors import InputError, import_package
-from unknot.core.files import DAMAGED, read_record, require_file, write_file, write_record, write_text
+from unknot.core.files import DAMAGED, require_file, write_file, write_text
 from unknot.core.memory import require_memory
 from unknot.profiles.profile import TopologyProfile, parse_profile
 
@@ -60,9 +60,8 @@ class Journal:
 
 
 class Table:
-    """A ``.parquet`` file that is replaced by a longer one with every epoch.
+    """A ``.parquet`` file, which cannot be appended to: every epoch replaces it by a longer one.
 
-    Parquet cannot be appended to, and rows are few: the whole table is written anew and renamed.
     Arguments and errors as of `Journal`.
     """
 
@@ -98,7 +97,7 @@ def write_profile(path: str | Path, profile: TopologyProfile) -> None:
     elif path.suffix == ".jsonl":
         write_text(path, _head(profile) + _lines(profile))
     else:
-        write_record(path, "profile", asdict(profile))
+        profile.to_json(path)
 
 
 def read_profile(path: str | Path) -> TopologyProfile:
@@ -113,10 +112,8 @@ def read_profile(path: str | Path) -> TopologyProfile:
     """
     path = Path(path)
     require_file(path)
-    if path.suffix == ".json":
-        return read_record(path, "profile", parse_profile)
     readers: dict[str, Callable[[Path], TopologyProfile]] = {
-        ".jsonl": _read_lines, ".parquet": _read_parquet,
+        ".json": TopologyProfile.from_json, ".jsonl": _read_lines, ".parquet": _read_parquet,
     }  # fmt: skip
     if path.suffix not in readers:
         raise InputError(f"file {path}", f"one of {', '.join(FORMATS)}", "pass a profile's file")
@@ -151,14 +148,11 @@ def joined(parts: Iterable[TopologyProfile]) -> TopologyProfile:
     chosen = [
         (e, parts[i]) for e, i in sorted(latest.items(), key=lambda pair: (pair[0] is None, pair[0]))
     ]
-    return TopologyProfile(
+    return replace(
+        first,
         rows=tuple(row for e, part in chosen for row in part.rows if row.epoch == e),
-        seed=first.seed,
         versions=parts[-1].versions,
         accuracy=tuple(a for e, part in chosen for a in part.accuracy if a.epoch == e),
-        settings=first.settings,
-        notes=first.notes,
-        scale=first.scale,
         views=tuple(view for e, part in chosen for view in part.views if view.epoch == e),
         sensitivity=first.sensitivity or parts[-1].sensitivity,
     )
@@ -243,17 +237,14 @@ _SCALE_COLUMNS = ("k", "hops", "radius", "determined")
 
 def _write_parquet(path: Path, profile: TopologyProfile) -> None:
     arrow, parquet = _pyarrow()
-    columns: dict[str, list[Any]] = {}
-    for row in profile.rows:
-        record = asdict(row)
-        scale = record.pop("scale")
-        for name, value in {**record, **{key: scale[key] for key in _SCALE_COLUMNS}}.items():
-            columns.setdefault(name, []).append(value)
     # A scale's note is the same for most rows: the metadata hold every scale once.
     scales = list(dict.fromkeys(row.scale for row in profile.rows))
-    columns["scale"] = [scales.index(row.scale) for row in profile.rows]
+    records = []
+    for row in profile.rows:
+        columns = {key: getattr(row.scale, key) for key in _SCALE_COLUMNS}
+        records.append({**asdict(row), **columns, "scale": scales.index(row.scale)})
     rest = {**asdict(profile), "rows": [], "scales": [asdict(scale) for scale in scales]}
-    table = arrow.table(columns).replace_schema_metadata({"unknot": json.dumps(rest)})
+    table = arrow.Table.from_pylist(records).replace_schema_metadata({"unknot": json.dumps(rest)})
     write_file(path, lambda temporary: parquet.write_table(table, temporary))
 
 

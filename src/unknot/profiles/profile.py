@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -114,10 +115,5 @@ def library_versions() -> dict[str, str]:
     return {"unknot": version("unknot"), "torch": torch.__version__, "numpy": np.__version__}
 
 
-def parse_profile(record: dict[str, Any]) -> TopologyProfile:
-    """The inverse of ``dataclasses.asdict``, also after a journey through JSON.
-
-    Raises:
-        ValueError: the record is none.
-    """
-    return typed(TopologyProfile, record)
+# The inverse of ``dataclasses.asdict``, also after a journey through JSON; as of `typed`.
+parse_profile = partial(typed, TopologyProfile)

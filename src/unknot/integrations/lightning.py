@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -89,7 +90,8 @@ class TopologyCallback(_Callback):  # type: ignore[misc]  # not known before it 
             epochs_done += 0.5  # of a checkpoint within an epoch
         changes: MonitorKeywords = {"out": None} if trainer.fast_dev_run else {}
         if self._log:
-            changes["on_record"] = [*self._watch.options.on_record, _Logger(trainer, self._steps)]
+            log = partial(_log, trainer, self._steps)
+            changes["on_record"] = [*self._watch.options.on_record, log]
         self._watch.begin(model, self._samples(trainer), epochs_done, **changes)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: nn.Module) -> None:
@@ -135,16 +137,11 @@ class TopologyCallback(_Callback):  # type: ignore[misc]  # not known before it 
         return {**metrics, name: None} if stale else metrics
 
 
-class _Logger:
-    """Writes each measured epoch to a trainer's loggers, at the step in which the epoch ended."""
-
-    def __init__(self, trainer: Any, steps: dict[int, int]) -> None:
-        self._trainer, self._steps = trainer, steps
-
-    def __call__(self, profile: TopologyProfile) -> None:
-        for epoch, numbers in named_scalars(profile).items():
-            for logger in self._trainer.loggers:
-                logger.log_metrics({**numbers, "epoch": epoch}, step=self._steps[epoch])
+def _log(trainer: Any, steps: dict[int, int], profile: TopologyProfile) -> None:
+    """Write measured epochs to a trainer's loggers, each at the step in which it ended."""
+    for epoch, numbers in named_scalars(profile).items():
+        for logger in trainer.loggers:
+            logger.log_metrics({**numbers, "epoch": epoch}, step=steps[epoch])
 
 
 def _first(loaders: Any) -> Any:

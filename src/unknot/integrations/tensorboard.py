@@ -22,9 +22,8 @@ class TensorBoardWriter:
     ...     with uk.Monitor(model, loader, on_record=[writer]) as monitor: ...
     >>> TensorBoardWriter("runs/b")(uk.profiles.read_profile("run.jsonl"))                # doctest: +SKIP
 
-    The tags are those of `named_scalars`: ``topology/<layer>/b0/<class>``, b1 likewise,
-    ``topology/<layer>/complexity``, ``topology/probe_accuracy``, ``topology/given_accuracy``. Every epoch
-    is on the disk when the call returns.
+    The tags are those of `named_scalars`, e.g. ``topology/<layer>/b0/<class>``. Every epoch is on the
+    disk when the call returns.
 
     Args:
         log_dir: a folder for the event file; or a SummaryWriter, e.g. the ``experiment`` of Lightning's

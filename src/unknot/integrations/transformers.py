@@ -31,14 +31,13 @@ class TopologyCallback(_Callback):  # type: ignore[misc]  # imported on demand
     Training runs as it would without it: the model, its random numbers and its loaders are left as they
     were. An epoch's number is how many epochs were trained; the last one, which ``max_steps`` may cut
     short, is recorded whatever ``every`` is. Only the first process measures. A training that goes on
-    from a checkpoint goes on with its ``out`` file. A Trainer tells its callbacks nothing of an error:
-    `close` then ends the process that measures.
+    from a checkpoint goes on with its ``out`` file. After one that failed call `close`.
 
     Args:
         probe: a data set of the kind that the Trainer takes, batched by the Trainer's collator; or a
             DataLoader, or another iterable of batches that is no list. All samples need one shape: pad
-            texts to one length. None takes the training samples where there is no evaluation. A Trainer
-            shows its evaluation samples to a callback only once it has evaluated, so pass them.
+            texts to one length. None takes the training samples, and only where there is no evaluation:
+            a Trainer shows its evaluation samples to a callback only once it has evaluated.
         metric: a metric of the evaluation after an epoch, e.g. "eval_accuracy", kept with that epoch.
         options: the fields of `MonitorOptions`, as of `unknot.Monitor`, each a keyword.
 

@@ -29,10 +29,6 @@ class Watch:
     Args:
         metric: name of the metric that is recorded beside the Betti numbers, or None.
         options: of the Monitor.
-
-    Attributes:
-        metric: that name.
-        options: all of them, checked.
     """
 
     def __init__(self, *, metric: str | None = None, **options: Unpack[MonitorKeywords]) -> None:

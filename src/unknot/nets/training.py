@@ -52,11 +52,8 @@ def epochs_to(target: float, accuracies: Iterable[float], epochs: Iterable[Epoch
 
 
 def batches_an_epoch(n: int, batch_size: int) -> int:
-    """Batches of an epoch of ``n`` samples.
-
-    A last one of a single sample is dropped where there are others: batch normalisation has no
-    variance of one sample.
-    """
+    """Batches of an epoch of ``n`` samples, without a last one of a single sample if there are others."""
+    # Batch normalisation has no variance of one sample.
     require_count("batch_size", batch_size)
     return max(1, math.ceil(n / batch_size) - (n > 1 and n % batch_size == 1))
 
@@ -66,9 +63,7 @@ def descend(
 ) -> Iterator[Tensor]:
     """Adam on cross entropy, one step and its loss at a time, without end; in the mode of the model.
 
-    Args:
-        data: its training samples are visited, on the model's device.
-        seed: of the order of the samples, drawn anew each epoch.
+    The order of the training samples is drawn anew each epoch.
     """
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
@@ -197,14 +192,11 @@ def fine_tune(
     """Train in place with `train`, stop when it no longer helps, and take the best weights.
 
     Args:
-        model: ``[n, ...] -> [n, classes]``; left in eval mode.
         data: what `keep_apart` gave: trained on its samples, stopped by its ``test_*``.
-        epochs: at most.
-        learning_rate, seed: as of `train`.
+        model, epochs, learning_rate, seed, progress: as of `train`.
         patience: stop after so many epochs in a row without better accuracy on the samples kept apart
             (of equal ones the lower cross entropy is better). None: train all ``epochs`` and keep the
             last weights.
-        progress: label of the progress bar, none where None.
     """
     require_count("epochs", epochs, minimum=0)
     if patience is not None:
@@ -212,12 +204,10 @@ def fine_tune(
     watched = patience is not None and len(data.test_labels) > 0 and epochs > 0
     marks = [_mark(model, data.test_inputs, data.test_labels)] if watched else []
     best, weights = 0, copy.deepcopy(model.state_dict()) if watched else {}
-    trained = 0
 
     def judge(epoch: int) -> bool:
         """Keep the best weights; whether patience is at its end."""
-        nonlocal best, weights, trained
-        trained = epoch
+        nonlocal best, weights
         if not marks or patience is None:
             return False
         marks.append(_mark(model, data.test_inputs, data.test_labels))
@@ -225,13 +215,13 @@ def fine_tune(
             best, weights = epoch, copy.deepcopy(model.state_dict())
         return epoch - best >= patience
 
-    train(
+    curve = train(
         model, data.inputs, data.labels, epochs=epochs, learning_rate=learning_rate, seed=seed,
         on_epoch=judge, progress=progress,
     )  # fmt: skip
     if marks:
         model.load_state_dict(weights)
-    accuracies = tuple(accuracy for accuracy, _ in marks)
+    trained, accuracies = len(curve.loss), tuple(accuracy for accuracy, _ in marks)
     return Tuning(trained, best if marks else trained, accuracies, len(data.test_labels))
 
 

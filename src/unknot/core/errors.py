@@ -37,11 +37,7 @@ class MissingPackage(InputError, ImportError):
 
 
 def missing_package(error: ImportError, extra: str | None = None) -> MissingPackage:
-    """The import that failed, with what to install.
-
-    Args:
-        extra: of unknot, that brings the package; None where pip is to install it by its own name.
-    """
+    """The import that failed, with what to install: ``extra`` of unknot, or without it the package."""
     module = (error.name or str(error)).partition(".")[0]
     package = DISTRIBUTIONS.get(module, module)
     if not isinstance(error, ModuleNotFoundError):
@@ -54,11 +50,7 @@ def missing_package(error: ImportError, extra: str | None = None) -> MissingPack
 
 
 def import_package(*names: str, extra: str) -> Any:
-    """The first of the modules that can be imported.
-
-    Args:
-        names: of modules that serve equally.
-        extra: of unknot, that installs one of them.
+    """The first of these modules that can be imported; ``extra`` of unknot installs one of them.
 
     Raises:
         MissingPackage: there is none; the message is about the first.

@@ -159,10 +159,9 @@ def write_record(path: str | Path, kind: str, record: dict[str, Any]) -> None:
 
 
 def typed(kind: type[T], record: object) -> T:
-    """Build the dataclass ``kind``, and all that it holds, from what JSON gives.
+    """The dataclass ``kind``, and all that it holds, from what JSON gives.
 
-    Lists become tuples where the fields ask for them. Fields with a default may be missing; fields that
-    ``kind`` does not know are ignored.
+    Fields with a default may be missing; those that ``kind`` does not know are ignored.
 
     Raises:
         ValueError: a field is missing or of another type.

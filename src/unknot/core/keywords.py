@@ -17,13 +17,8 @@ def spelled_out(options: type) -> Callable[[T], T]:
     >>> @spelled_out(MeasureOptions)                                          # doctest: +SKIP
     ... def measure(model, loader, **options: Unpack[MeasureKeywords]): ...
 
-    Args:
-        options: a dataclass whose docstring explains its fields under "Args:", as those that it inherits
-            from explain theirs.
-
-    Returns:
-        what mends a function, or a class by its ``__init__``. Where its docstring explains "options", the
-        explanations of the fields stand afterwards.
+    ``options`` is a dataclass whose docstring explains its fields under "Args:", as those that it
+    inherits from explain theirs; these lines replace what the docstring says of "options".
     """
 
     def mend(thing: T) -> T:

@@ -43,15 +43,10 @@ def model_scores(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def fit_labels(labels: Tensor, scores: Tensor) -> Tensor:
-    """Labels as int64 ``[n]``, on the device of the scores that they are for.
-
-    Args:
-        labels: whole numbers ``[n]``, or booleans.
-        scores: ``[any, classes]``.
+    """Whole numbers or booleans ``[n]`` as int64, on the device of the scores ``[any, classes]``.
 
     Raises:
-        InputError: targets that are no classes (float or ``[n, k]``, e.g. of several labels a sample),
-            negative labels, or one that has no score.
+        InputError: targets that are no classes (float or ``[n, k]``), or a label that has no score.
     """
     if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
         raise InputError(
@@ -88,9 +83,7 @@ def predicted(scores: Tensor) -> Tensor:
 def class_loss(scores: Tensor, labels: Tensor, *, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
     """Cross entropy in nats, binary where there is one logit; half precision in float32.
 
-    Args:
-        scores: ``[n, classes]``, of `class_scores`.
-        labels: ``[n]``, of `fit_labels` or known to fit.
+    Scores ``[n, classes]`` are of `class_scores`, labels ``[n]`` of `fit_labels` or known to fit.
     """
     labels = labels.to(scores.device)
     if scores.dtype in (torch.float16, torch.bfloat16):

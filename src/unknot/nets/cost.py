@@ -32,13 +32,12 @@ class Cost:
         macs: multiply-accumulates of convolutions and matrix products, for the whole example batch
             (half of what torch's flop counter counts).
         bytes: parameters and buffers in memory.
-        latency_ms: median milliseconds of a forward pass of the example batch.
-        latency_iqr_ms: interquartile range of the same repeats, in milliseconds.
+        latency_ms, latency_iqr_ms: median and interquartile range of a forward pass of the example batch,
+            in milliseconds.
         batch_size: samples in the example.
         device: where it ran, e.g. "cpu".
         threads: torch's intra-op threads while timing.
-        activation_bytes: the most memory that a forward pass of the example batch takes at one time
-            beyond weights and input; see `peak_activation_bytes`. None where it was not measured.
+        activation_bytes: of the example batch, see `peak_activation_bytes`; None where not measured.
         latencies: at the batch sizes asked for, 1 and 64 by default.
     """
 
@@ -98,15 +97,7 @@ def measure_cost(
     repeats: int = 50,
     batch_sizes: Sequence[int] = BATCH_SIZES,
 ) -> Cost:
-    """Measure one model; see `compare_cost`, which is fairer for two.
-
-    Args:
-        model: measured in eval mode on a copy, where it is: on the CPU, or on a GPU by CUDA events.
-        example: a batch ``[n, ...]`` that the model takes.
-        repeats: timed forward passes after a tenth as many to warm up; at least ten of them, and no
-            more once they took ten seconds.
-        batch_sizes: further batches to time, made of the example's samples, over and over if need be.
-    """
+    """Measure one model; `compare_cost`, which explains the arguments, is fairer for two."""
     return _measure((model,), example, repeats, batch_sizes)[0][0]
 
 
@@ -124,9 +115,12 @@ def compare_cost(
     compared with itself.
 
     Args:
-        before, after: measured in eval mode on copies, where ``before`` is.
+        before, after: measured in eval mode on copies, where ``before`` is: on the CPU, or on a GPU by
+            CUDA events.
         example: a batch ``[n, ...]`` that both take.
-        repeats, batch_sizes: as of `measure_cost`.
+        repeats: timed forward passes after a tenth as many to warm up; at least ten of them, and no
+            more once they took ten seconds.
+        batch_sizes: further batches to time, made of the example's samples, over and over if need be.
     """
     costs, times = _measure((before, after), example, repeats, batch_sizes)
     sizes = sorted(set(batch_sizes)) or sorted(times)
@@ -137,8 +131,10 @@ def compare_cost(
 def count_macs(model: nn.Module, example: Tensor) -> int:
     """Multiply-accumulates of convolutions and matrix products in one forward pass in eval mode.
 
-    Of the whole batch ``example`` ``[n, ...]``: pass one sample for those of one. It is moved to the
-    model's device and precision.
+    Args:
+        model: any module that takes the example.
+        example: a batch ``[n, ...]``, of one sample for the number of one; it is moved to the model's
+            device and precision.
     """
     with as_it_was(model), FlopCounterMode(display=False) as counter:
         call_model(model, placed(example, model))
@@ -190,7 +186,7 @@ def batch_of(example: Tensor, size: int) -> Tensor:
 
 
 def peak_activation_bytes(model: nn.Module, example: Tensor) -> int:
-    """The most bytes that the tensors of one forward pass hold at one time, in eval mode, no gradients.
+    """The most bytes that a forward pass in eval mode holds at one time beyond weights and input.
 
     On a GPU what the allocator reports, workspaces included. On the CPU every operation's results are
     followed until they are freed: the same number on every machine, but without what a kernel takes for

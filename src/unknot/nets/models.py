@@ -58,9 +58,8 @@ def cnn(
 
     Args:
         channels: of the images.
-        classes: scores that it returns.
+        classes, activation: as of `mlp`.
         widths: filters of each convolution.
-        activation: what makes each activation function.
         batch_norm: whether batch normalisation follows each convolution.
     """
     for name, value in (("channels", channels), ("classes", classes)):
@@ -134,11 +133,9 @@ def resnet(
     ``widths=(64, 128, 256, 512), blocks=2`` is ResNet-18 with a stem for small images.
 
     Args:
-        channels: of the images.
-        classes: scores that it returns.
+        channels, classes, activation: as of `cnn`.
         widths: filters of each convolution of a stage.
         blocks: residual blocks a stage.
-        activation: what makes each activation function.
         batch_norm: batch normalisation; without it see `ResidualBlock`.
     """
     for name, value in (("channels", channels), ("classes", classes), ("blocks", blocks)):

@@ -86,12 +86,9 @@ def capture(
     after: After = "module",
     batch_size: int = 1024,
 ) -> tuple[LayerOutput, ...]:
-    """Run ``model`` in eval mode without gradients and collect the outputs of its layers.
+    """What a `Recording` of ``model`` gives for ``inputs``, in memory at once and without its `OUTPUT`.
 
-    Like `Recording`, with everything in memory at once.
-
-    Returns:
-        The input first where it is floating point, then each layer in the order in which it first ran.
+    The input comes first where it is floating point, then each layer in the order in which it first ran.
     """
     recording = Recording(
         model, Probe(inputs), layers=layers, tokens=tokens, after=after, batch_size=batch_size
@@ -112,12 +109,8 @@ class Recording:
 
     Args:
         model: any module. `torch.compile`, DataParallel and DistributedDataParallel are looked through.
-        probe: the samples.
-        layers: glob or globs over dotted module names; "*" is every leaf.
-        tokens: what becomes of a sequence ``[n, t, d]``: the mean over its tokens, the first or the last
-            one, or "all" side by side. Maps ``[n, c, l]`` of convolutions are no sequences.
-        after: for convolutions only: "module" their own output, "activation" that of the activation
-            function that follows, "pooling" that of the pooling that follows.
+        layers, tokens, after: as of `unknot.measure`; "*" is every leaf. Maps ``[n, c, l]`` of
+            convolutions are no sequences.
         batch_size: samples run at once; fewer where they would not fit.
 
     Attributes:
@@ -271,15 +264,9 @@ class Recording:
 
 
 class _Sequel:
-    """What the activation function or the pooling after each convolution returns.
+    """What the activation function or the pooling after each convolution returns, copied, as ``outputs``.
 
-    Args:
-        after: what to look for; "module" looks for nothing.
-        wanted: the convolutions to look after; None for all.
-
-    Attributes:
-        origins: every convolution that ran.
-        outputs: what followed it, where anything did, copied.
+    ``origins`` are the convolutions that ran: of the ``wanted``, or all where that is None.
     """
 
     def __init__(self, after: After, wanted: Container[Key] | None = None) -> None:

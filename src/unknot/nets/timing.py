@@ -62,11 +62,9 @@ class Speed:
 def time_in_turns(
     calls: Sequence[Callable[[], object]], *, repeats: int, cuda: bool = False
 ) -> list[list[float]]:
-    """Milliseconds that each call took, one list a call: as many rounds of all of them, after a tenth
-    as many to warm up.
+    """Milliseconds that each call took, one list a call, after a tenth of the rounds to warm up.
 
-    Args:
-        cuda: the calls queue work on a GPU, to be timed by its own events.
+    With ``cuda`` the calls queue work on a GPU, and its own events time them.
     """
     timed = _timed_on_gpu if cuda else _timed
     milliseconds: list[list[float]] = [[] for _ in calls]

@@ -78,14 +78,7 @@ TOGETHER_BYTES = 1 << 26
 
 @dataclass
 class Reading:
-    """What is known of one moment before anything is counted.
-
-    Attributes:
-        epoch, given: as of `EpochAccuracy`.
-        share: of the samples classified rightly.
-        rows: of the input, which stay the same.
-        views: as of `TopologyProfile`.
-    """
+    """One moment before anything is counted: accuracies, rows of the input (always the same), views."""
 
     epoch: int | None
     given: float | None = None
@@ -104,7 +97,6 @@ class Meter:
     Attributes:
         scale: of every row.
         empty: a profile without rows, and with all that its profiles have in common.
-        counting: how the engine counts the clouds.
     """
 
     def __init__(

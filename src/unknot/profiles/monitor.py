@@ -49,10 +49,9 @@ def _submitted(worker: Any, clouds: list[LayerCloud], settings: CountSettings) -
 class Monitor:
     """Measures a model on a fixed probe set while it trains.
 
-    The probe is drawn and the scale calibrated once, so that the epochs differ by the model alone. The
-    profile of epoch 0, before any training, is recorded on entering: a wide random net can merge
-    components by being undersampled, and only what changes from there was learnt. The accuracy on the
-    probe is recorded beside the Betti numbers.
+    The probe is drawn and the scale calibrated once, so that the epochs differ by the model alone. Epoch
+    0, before any training, is recorded on entering: a wide random net can merge components by being
+    undersampled, and only what changes from there was learnt.
 
     >>> with uk.Monitor(model, loader, out="run.jsonl") as monitor:      # doctest: +SKIP
     ...     for epoch in range(1, 11):
@@ -61,8 +60,7 @@ class Monitor:
     >>> monitor.profile.rows                                             # doctest: +SKIP
 
     `record` runs the model on the probe and returns; the homology is computed beside the training, by a
-    process of its own, so that the two do not wait for Python's lock. It knows no torch and takes half a
-    second to start, while the scale is calibrated.
+    process of its own, so that the two do not wait for Python's lock.
 
     Args:
         model: watched; never changed.

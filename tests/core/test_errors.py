@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unknot.core.errors import InputError, MissingPackage, import_package, missing_package, require_count
+from unknot.core.errors import (
+    InputError,
+    MissingPackage,
+    import_package,
+    missing_package,
+    require_choice,
+    require_count,
+)
 from unknot.core.workforce import Workforce
 from unknot.nets.images import load_images
 from unknot.profiles.journal import open_journal, read_profile
@@ -100,3 +107,11 @@ def test_counts_are_whole_numbers_of_any_kind(value: object) -> None:
 def test_what_is_no_count_is_refused(value: object) -> None:
     with pytest.raises(InputError, match=r"^k = .*: expected a whole number >= 1; pass e\.g\. k=1$"):
         require_count("k", value)
+
+
+def test_a_name_out_of_a_few_is_checked_and_all_are_told() -> None:
+    for by in ("layer", "class", "filter"):
+        require_choice("by", by, ("layer", "class", "filter"))
+    with pytest.raises(InputError) as caught:
+        require_choice("by", "epoch", ("layer", "class", "filter"))
+    assert str(caught.value) == "by = 'epoch': expected 'layer', 'class' or 'filter'; pick one"

@@ -7,7 +7,8 @@ import pytest
 from unknot.pruning.planning.ranking import Candidate, rank_units, remove_first
 from unknot.pruning.scoring.observations import DEAD
 from unknot.pruning.scoring.scores import FilterScore, FilterScores
-from unknot.pruning.structure.pools import Pool, Unit
+from unknot.pruning.structure.channels import Unit
+from unknot.pruning.structure.pools import Pool
 
 
 def pool(n: int, *layers: str) -> Pool:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from unknot.pruning.scoring.criteria import gives_betti
 from unknot.pruning.scoring.scores import FilterScore, FilterScores
-from unknot.pruning.structure.pools import Pool, Unit
+from unknot.pruning.structure.channels import Unit
+from unknot.pruning.structure.pools import Pool
 
 
 @dataclass(frozen=True, eq=False)

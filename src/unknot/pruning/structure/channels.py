@@ -25,6 +25,7 @@ from unknot.pruning.structure.layers import width_of
 from unknot.pruning.structure.masking import is_depthwise
 
 Channel: TypeAlias = tuple[str, int]  # layer, output channel
+Unit: TypeAlias = tuple[Channel, ...]  # that can only go together
 OUTPUT = "its channels are the model's output"
 
 
@@ -52,14 +53,21 @@ class ChannelGraph:
     Attributes:
         layers: these, by name.
         dependencies: one a target and side.
-        units: classes of channels that can only go together.
+        units: every channel is in one.
         refused: {layer: why none of its channels may go}.
     """
 
     layers: tuple[str, ...]
     dependencies: tuple[Dependency, ...]
-    units: tuple[tuple[Channel, ...], ...]
+    units: tuple[Unit, ...]
     refused: dict[str, str]
+
+    def units_of_layers(self) -> dict[tuple[str, ...], list[Unit]]:
+        """The units of each set of layers that share channels, in the model's order."""
+        units: defaultdict[tuple[str, ...], list[Unit]] = defaultdict(list)
+        for unit in self.units:
+            units[tuple(sorted({layer for layer, _ in unit}, key=self.layers.index))].append(unit)
+        return units
 
     def without(self, model: nn.Module, removed: Mapping[str, Iterable[int]]) -> nn.Module:
         """A copy of ``model`` that lacks the ``removed`` channels {layer: channels} and what goes with
@@ -132,7 +140,7 @@ def trace_channels(model: nn.Module, example: Tensor, linear: Collection[str] = 
     return ChannelGraph(tuple(roots), tuple(dependencies.values()), _units(together), refused)
 
 
-def _units(together: DisjointSet) -> tuple[tuple[Channel, ...], ...]:
+def _units(together: DisjointSet) -> tuple[Unit, ...]:
     """The channels of each set; keys with negative numbers are ties, not channels."""
     units: defaultdict[Channel, list[Channel]] = defaultdict(list)
     for channel in together:

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from unknot.core.errors import InputError
 from unknot.nets.probe import tensors_of
 from unknot.nets.running import as_it_was, float_tensors, placed
-from unknot.pruning.structure.channels import Channel, ChannelGraph, trace_channels
+from unknot.pruning.structure.channels import ChannelGraph, Unit, trace_channels
 from unknot.pruning.structure.layers import Layer, width_of
 from unknot.pruning.structure.masking import masked_outputs
 
 Removed: TypeAlias = dict[str, list[int]]  # {layer: output channels, ascending}
-Unit: TypeAlias = tuple[Channel, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +87,9 @@ def find_structure(
         raise InputError(
             "a model that returns NaN or infinity for the example", "finite outputs", "check both"
         )
-    order = list(dict.fromkeys(layer for unit in graph.units for layer, _ in unit))
-    kept = graph.refused | _ignored(ignored, [*order, *graph.refused])
-    members: defaultdict[tuple[str, ...], list[Unit]] = defaultdict(list)
-    for unit in graph.units:
-        members[tuple(sorted({layer for layer, _ in unit}, key=order.index))].append(unit)
+    kept = graph.refused | _ignored(ignored, graph.layers)
     pools = []
-    for layers, units in members.items():
+    for layers, units in graph.units_of_layers().items():
         why = next((kept[layer] for layer in layers if layer in kept), "")
         why = why or ("" if len(units) > 1 else "its channels can only go together")
         if why:

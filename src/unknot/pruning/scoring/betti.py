@@ -17,6 +17,7 @@ from unknot.nets.probe import Probe, map_tensors
 from unknot.nets.recording import LayerOutput, Recording
 from unknot.profiles.clouds import layer_clouds, require_finite
 from unknot.pruning.scoring.criteria import Criterion, Evidence, FilterBetti, LayerScores, register
+from unknot.pruning.structure.linear_maps import channels_second
 from unknot.topology.batch import CountSettings, count_clouds
 from unknot.topology.calibration import calibrate
 from unknot.topology.cloud import FloatArray
@@ -126,11 +127,8 @@ def conv_outputs(
     for output in track(recording.outputs(), "Betti numbers of filters", show=progress, total=total):
         if output.layer in layers and output.call == 0:
             require_finite(output, None)
-            if isinstance(recording.model.get_submodule(output.layer), nn.Linear):  # [n, ..., c]
-                values = output.values
-                values = values.movedim(-1, 1) if values.ndim > 2 else values[..., None]
-                output = replace(output, values=values)  # noqa: PLW2901
-            yield output
+            layer = recording.model.get_submodule(output.layer)
+            yield replace(output, values=channels_second(layer, output.values))
 
 
 def layer_scales(

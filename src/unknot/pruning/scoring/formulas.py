@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.modules.conv import _ConvNd
 
 from unknot.pruning.scoring.criteria import Criterion, Evidence, LayerScores, register
 from unknot.pruning.structure.layers import Layer, width_of
+from unknot.pruning.structure.linear_maps import matrix
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -56,7 +55,7 @@ class GeometricMedian(Criterion):
     """Sum of distances to the weights of all other filters (He et al., CVPR 2019)."""
 
     def score(self, evidence: Evidence) -> dict[str, FloatArray]:
-        weights = {name: filter_weights(layer) for name, layer in evidence.layers.items()}
+        weights = {name: matrix(layer).cpu().double() for name, layer in evidence.layers.items()}
         return {name: torch.cdist(w, w).sum(1).numpy() for name, w in weights.items()}
 
 
@@ -71,12 +70,4 @@ class Chance(Criterion):
 
 def l1_norms(layer: Layer) -> FloatArray:
     """Sum of absolute weights of each filter ``[c]``."""
-    return np.asarray(filter_weights(layer).abs().sum(1).numpy())
-
-
-def filter_weights(layer: Layer) -> Tensor:
-    """float64 ``[c, ...]`` on the CPU, one row a filter; of transposed convolutions too."""
-    weight = layer.weight.detach().cpu().double()
-    if isinstance(layer, _ConvNd) and layer.transposed:  # [in, out / groups, ...]
-        weight = weight.reshape(layer.groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
-    return weight.flatten(1)
+    return np.asarray(matrix(layer).cpu().double().abs().sum(1).numpy())

@@ -22,6 +22,7 @@ from unknot.nets.probe import Inputs, Probe
 from unknot.nets.recording import PASS_BYTES, LayerOutput
 from unknot.nets.running import as_it_was, call_model, hooked, placed
 from unknot.profiles.clouds import require_finite
+from unknot.pruning.structure.linear_maps import channels_second
 
 MOST_AT_ONCE = 32
 # Kept for the backward pass, copied and reduced: so many times what the convolutions hand on.
@@ -86,11 +87,11 @@ class Responses:
 
     def _run(self, batch: Inputs, labels: Tensor | None) -> list[Response]:
         batch = placed(batch, self.model)
-        chain = _Chain(gradients=labels is not None)
+        chain = _Chain(self.convolutions, gradients=labels is not None)
         calls: Counter[str] = Counter()
 
-        def hook(name: str, module: nn.Module, _inputs: Any, output: Any) -> None:
-            chain.start((name, calls[name]), module, output)
+        def hook(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+            chain.start((name, calls[name]), output)
             calls[name] += 1
 
         differentiable = nullcontext() if labels is None else _differentiable(self.model)
@@ -100,7 +101,11 @@ class Responses:
             self.norms.update({key[0]: norm for key, norm in chain.norms.items()})
             for (layer, call), values in chain.values.items():
                 require_finite(LayerOutput(layer, call, values), None)
-            gradients = {} if labels is None else chain.gradients(_loss(output, labels))
+            gradients = {}
+            if labels is not None:
+                scores = class_scores(output, len(labels))
+                loss = class_loss(scores, fit_labels(labels, scores), reduction="sum")
+                gradients = chain.gradients(loss)
         return [Response(*key, values, gradients.get(key)) for key, values in chain.values.items()]
 
 
@@ -112,7 +117,8 @@ class _Chain:
     branches may leave (a skip connection before the pooling).
     """
 
-    def __init__(self, *, gradients: bool) -> None:
+    def __init__(self, layers: Mapping[str, nn.Module], *, gradients: bool) -> None:
+        self.layers = layers
         self.follower = Follower(self._see)
         self.values: dict[Key, Tensor] = {}
         self.norms: dict[Key, _BatchNorm] = {}
@@ -120,12 +126,9 @@ class _Chain:
         self._gates: dict[Key, tuple[Any, Tensor]] = {}  # gradient edge, values
         self._head: dict[Key, tuple[Any, ...]] = {}  # the latest tensor of the chain
         self._activated: set[Key] = set()
-        self._last: set[Key] = set()  # those whose channels are the last dimension
 
-    def start(self, key: Key, module: nn.Module, output: Tensor) -> None:
+    def start(self, key: Key, output: Tensor) -> None:
         self.follower.follow(key, output)
-        if isinstance(module, nn.Linear):
-            self._last.add(key)
         self._advance(key, output)
 
     def gradients(self, loss: Tensor) -> dict[Key, Tensor]:
@@ -135,33 +138,28 @@ class _Chain:
         edges = [edge for edge, _ in self._gates.values()]
         gradients = torch.autograd.grad(loss, edges, allow_unused=True)
         return {
-            key: torch.zeros(self._channels_second(key, values).shape[:2])
+            key: torch.zeros(channels_second(self.layers[key[0]], values).shape[:2])
             if gradient is None
-            else self._channels_second(key, gradient * values).flatten(2).sum(2).cpu()
+            else channels_second(self.layers[key[0]], gradient * values).flatten(2).sum(2).cpu()
             for (key, (_, values)), gradient in zip(self._gates.items(), gradients, strict=True)
         }
 
     def _advance(self, key: Key, output: Tensor) -> None:
         self._head[key] = _layout(output)
         values = output.detach().clone()
-        self.values[key] = self._channels_second(key, values)
+        self.values[key] = channels_second(self.layers[key[0]], values)
         if self._with_gradients and key not in self._activated:
             if not output.requires_grad:
                 raise _not_differentiable(f"layer {key[0]}")
             self._gates[key] = (torch.autograd.graph.get_gradient_edge(output), values)
-
-    def _channels_second(self, key: Key, values: Tensor) -> Tensor:
-        """``[b, c, ...]``, from ``[b, ..., c]`` or ``[b, c]`` of a linear layer."""
-        if key not in self._last:
-            return values
-        return values.movedim(-1, 1) if values.ndim > 2 else values[..., None]
 
     def _see(self, key: Key, step: Step) -> bool:
         if self._head[key] != _layout(step.before):
             return False
         if isinstance(step.module, _BatchNorm):
             self.norms.setdefault(key, step.module)
-        ends = key in self._activated and (step.kind != "pooling" or key in self._last)
+        pooled = step.kind == "pooling" and not isinstance(self.layers[key[0]], nn.Linear)
+        ends = key in self._activated and not pooled
         if ends or step.after.ndim != step.before.ndim:
             return False
         self._advance(key, step.after)
@@ -195,8 +193,3 @@ def _differentiable(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)
-
-
-def _loss(output: Any, labels: Tensor) -> Tensor:
-    scores = class_scores(output, len(labels))
-    return class_loss(scores, fit_labels(labels, scores), reduction="sum")

@@ -31,9 +31,9 @@ from unknot.core.errors import InputError
 from unknot.nets.probe import Inputs, Probe, map_tensors, tensors_of
 from unknot.nets.running import as_it_was, call_model, hooked, placed
 from unknot.pruning.scoring.criteria import Criterion, Evidence, register
-from unknot.pruning.structure.channels import Channel, ChannelGraph, trace_channels
+from unknot.pruning.structure.channels import Channel, ChannelGraph, Unit, trace_channels
 from unknot.pruning.structure.layers import width_of
-from unknot.pruning.structure.linear_maps import Rows, is_linear_map, matrix
+from unknot.pruning.structure.linear_maps import Rows, filter_weights, groups_of, is_linear_map
 from unknot.pruning.structure.masking import consumes
 
 ROWS = 6144  # places of a consumer's outputs whose inputs are looked at
@@ -78,11 +78,9 @@ def removal_costs(
         ):
             losses[dependency.target].update(dependency.losses)
     covariances = _watch(model, inputs, {name: modules[name] for name in losses}, len(probe), seed)
-    pools: defaultdict[tuple[str, ...], list[tuple[Channel, ...]]] = defaultdict(list)
-    for unit in graph.units:
-        pools[tuple(sorted({layer for layer, _ in unit}))].append(unit)
+    pools = list(graph.units_of_layers().values())
     costs: dict[Channel, float] = {}
-    for units in track(list(pools.values()), "weighing channels", show=progress):
+    for units in track(pools, "weighing channels", show=progress):
         consumers = []
         for name, of_channels in losses.items():
             lost = [sorted({i for c in unit for i in of_channels.get(c, ())}) for unit in units]
@@ -283,22 +281,15 @@ class _Consumer:
 
 def _weights(module: nn.Module) -> Tensor:
     """``[out, channels, taps]``, with zeros where a grouped consumer takes nothing in."""
-    if is_linear_map(module):
-        channels = module.in_channels if isinstance(module, _ConvNd) else module.in_features
-        weights = matrix(module)
-        return weights.view(len(weights), int(channels), -1)  # type: ignore[arg-type]
-    assert isinstance(module, _ConvNd)
-    weight = module.weight.detach().flatten(2)
-    if module.transposed:  # [in, out / groups, taps]
-        weight = torch.stack([part.transpose(0, 1) for part in weight.chunk(module.groups)]).flatten(0, 1)
+    weight, groups = filter_weights(module), groups_of(module)
     out, width, taps = weight.shape
-    whole = weight.new_zeros(out, module.in_channels, taps)
-    for group, part in enumerate(weight.chunk(module.groups)):
+    whole = weight.new_zeros(out, groups * width, taps)
+    for group, part in enumerate(weight.chunk(groups)):
         whole[group * len(part) : (group + 1) * len(part), group * width : (group + 1) * width] = part
     return whole
 
 
-def _eliminate(units: Sequence[tuple[Channel, ...]], consumers: Sequence[_Consumer]) -> list[float]:
+def _eliminate(units: Sequence[Unit], consumers: Sequence[_Consumer]) -> list[float]:
     """The cost of each unit when it is the cheapest left; never less than that of one gone before."""
     if not consumers:
         return [EVERYTHING] * len(units)

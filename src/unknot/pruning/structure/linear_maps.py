@@ -76,8 +76,23 @@ def groups_of(module: nn.Module) -> int:
     return module.groups if isinstance(module, _ConvNd) else 1
 
 
-def matrix(module: nn.Module) -> Tensor:
-    """The weights as ``[out, d]``, d being what one group weighs."""
+def filter_weights(module: nn.Module) -> Tensor:
+    """``[out, in / groups, taps]``, of transposed convolutions and linear layers (one tap) too."""
     weight = module.weight
     assert isinstance(weight, Tensor)
-    return weight.detach().flatten(1)
+    weight = weight.detach().flatten(2) if weight.ndim > 2 else weight.detach()[..., None]
+    if isinstance(module, _ConvNd) and module.transposed:  # [in, out / groups, taps]
+        weight = weight.reshape(module.groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
+    return weight
+
+
+def matrix(module: nn.Module) -> Tensor:
+    """`filter_weights` as ``[out, d]``, d being what one group weighs."""
+    return filter_weights(module).flatten(1)
+
+
+def channels_second(module: nn.Module, values: Tensor) -> Tensor:
+    """``[n, c, ...]`` of what a layer returned, which is ``[n, ..., c]`` where it is linear."""
+    if not isinstance(module, nn.Linear):
+        return values
+    return values.movedim(-1, 1) if values.ndim > 2 else values[..., None]

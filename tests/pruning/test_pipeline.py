@@ -101,7 +101,7 @@ def test_parts_of_a_latency_go_from_now_to_the_limit(monkeypatch: pytest.MonkeyP
     class Whole:
         latency_ms = 9.0
 
-    monkeypatch.setattr("unknot.pruning.planning.rounds.measure_cost", lambda *_, **__: Whole)
+    monkeypatch.setattr("unknot.pruning.planning.budget.measure_cost", lambda *_, **__: Whole)
     parts = RoundBudgets(Budget(latency_ms=3.0), 3, nn.Identity(), torch.zeros(1))
     limits = [parts.for_round(k, nn.Identity(), None).latency_ms for k in (1, 2, 3)]
     assert limits == pytest.approx([7.0, 5.0, 3.0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from unknot.core.errors import InputError
 from unknot.nets.cost import count_macs, measure_cost
 
 REPEATS = 20  # timed passes a try
+UNITS = {"macs": "MACs", "parameters": "parameters"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,15 @@ class Budget:
         return {name: value for name, value in values.items() if value is not None}
 
 
+def size_of(what: str, model: nn.Module, example: Tensor) -> float:
+    """What a budget is about: "macs" of one sample, "parameters", or "latency_ms" of the example."""
+    if what == "macs":
+        return count_macs(model, example[:1])
+    if what == "parameters":
+        return sum(p.numel() for p in model.parameters())
+    return measure_cost(model, example, repeats=REPEATS, batch_sizes=()).latency_ms
+
+
 @dataclass(frozen=True)
 class Met:
     """Where the search ended.
@@ -73,14 +84,11 @@ def meet_share(
         what: "macs" or "parameters".
         pruned: the model after so many of ``steps`` steps.
     """
-    size = count_macs if what == "macs" else _parameters_of
-    whole = size(pruned(0), example)
-    sizes = {0: whole}
+    whole = size_of(what, pruned(0), example)
 
+    @cache
     def removed(step: int) -> float:
-        if step not in sizes:
-            sizes[step] = size(pruned(step), example)
-        return 1 - sizes[step] / whole
+        return 1 - size_of(what, pruned(step), example) / whole if step else 0.0
 
     first = _first_step(steps, lambda step: removed(step) >= share)
     near = [step for step in (first - 1, first) if step >= 0]
@@ -91,15 +99,14 @@ def meet_share(
             f"at most {removed(steps):.3g}, all that may go",
             "lower it; a plan by ratio tells in kept_layers what may not",
         )
-    unit = "MACs" if what == "macs" else "parameters"
-    return Met(best, f"{removed(best):.1%} of {whole:,} {unit}, {share:.1%} asked")
+    return Met(best, f"{removed(best):.1%} of {whole:,} {UNITS[what]}, {share:.1%} asked")
 
 
 def meet_latency(limit: float, pruned: Callable[[int], nn.Module], steps: int, example: Tensor) -> Met:
     """The first step found whose median forward pass of ``example`` takes at most ``limit`` ms."""
 
     def latency(step: int) -> float:
-        return measure_cost(pruned(step), example, repeats=REPEATS, batch_sizes=()).latency_ms
+        return size_of("latency_ms", pruned(step), example)
 
     first = _first_step(steps, lambda step: latency(step) <= limit)
     # Timings scatter, so the first step is timed again, and passed over if it fails.
@@ -117,7 +124,3 @@ def meet_latency(limit: float, pruned: Callable[[int], nn.Module], steps: int, e
 def _first_step(steps: int, reached: Callable[[int], bool]) -> int:
     """The first step in [0, steps] where a monotone condition holds; ``steps`` where none does."""
     return bisect_left(range(steps), True, key=reached)
-
-
-def _parameters_of(model: nn.Module, _example: Tensor) -> int:
-    return sum(p.numel() for p in model.parameters())

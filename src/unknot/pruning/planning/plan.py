@@ -280,7 +280,7 @@ class _Chooser:
                 REMEDY,
             )
         else:
-            met = meet_share(name, amount, pruned, len(order), self.example[:1])
+            met = meet_share(name, amount, pruned, len(order), self.example)
         return self._first(order, met.steps), met.summary
 
     def _first(self, order: list[Candidate], steps: int) -> list[Candidate]:

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from unknot.nets.cost import count_macs, measure_cost
-from unknot.pruning.planning.budget import REPEATS, Budget
+from unknot.pruning.planning.budget import UNITS, Budget, size_of
 from unknot.pruning.planning.plan import PruningPlan
 
 
@@ -23,7 +22,7 @@ class RoundBudgets:
     def __init__(self, budget: Budget, rounds: int, model: nn.Module, example: Tensor) -> None:
         ((self.name, self.amount),) = budget.given.items()
         self.budget, self.rounds, self.example = budget, rounds, example
-        self.whole = self._size(model) if rounds > 1 else 0.0
+        self.whole = size_of(self.name, model, example) if rounds > 1 else 0.0
 
     def for_round(self, number: int, slim: nn.Module, plan: PruningPlan | None) -> Budget:
         """What round ``number``, from 1, may take from what the rounds before it left.
@@ -40,8 +39,8 @@ class RoundBudgets:
             return Budget(latency_ms=self.amount + rest * (1 - number / self.rounds))
         if self.name == "ratio":
             return Budget(ratio=part if plan is None else _ratio_left(plan, part))
-        share = max(0.0, 1 - (1 - part) * self.whole / self._size(slim))
-        return Budget(macs=share) if self.name == "macs" else Budget(parameters=share)
+        size = size_of(self.name, slim, self.example)
+        return Budget(**{self.name: max(0.0, 1 - (1 - part) * self.whole / size)})
 
     def describe(self, slim: nn.Module, plan: PruningPlan) -> str:
         """What came of the whole budget, in words."""
@@ -52,16 +51,9 @@ class RoundBudgets:
         if self.name == "ratio":
             share, whole = plan.n_removed / plan.n_filters, f"{plan.n_filters:,} filters"
         else:
-            unit = "MACs" if self.name == "macs" else "parameters"
-            share, whole = 1 - self._size(slim) / self.whole, f"{self.whole:,.0f} {unit}"
+            share = 1 - size_of(self.name, slim, self.example) / self.whole
+            whole = f"{self.whole:,.0f} {UNITS[self.name]}"
         return f"{share:.1%} of {whole}, {self.amount:.1%} asked, in {self.rounds} rounds"
-
-    def _size(self, model: nn.Module) -> float:
-        if self.name == "macs":
-            return count_macs(model, self.example[:1])
-        if self.name == "latency_ms":
-            return measure_cost(model, self.example, repeats=REPEATS, batch_sizes=()).latency_ms
-        return sum(p.numel() for p in model.parameters())
 
 
 def combine_plans(first: PruningPlan, then: PruningPlan, number: int) -> PruningPlan:

@@ -12,6 +12,7 @@ from unknot.nets.models import cnn, resnet
 from unknot.nets.probe import probe_samples
 from unknot.pruning.refitting.consumers import Consumers, Sum, find_consumers
 from unknot.pruning.refitting.reconstruction import refit
+from unknot.pruning.scoring.criteria import Evidence
 from unknot.pruning.scoring.surgeon import RIDGE, removal_costs
 from unknot.pruning.structure.linear_maps import Rows
 
@@ -50,7 +51,7 @@ def small_net(seed: int = 0) -> nn.Sequential:
 
 def test_costs_add_up_to_the_error_of_least_squares() -> None:
     model, inputs = small_net(), torch.randn(300, 2, 8, 8)
-    costs = removal_costs(model, probe_samples(inputs, max_points=300))
+    costs = removal_costs(Evidence(model, {}, probe_samples(inputs, max_points=300)))
     x = channels_in_front(model, "4", inputs).double().numpy()
     wanted = x @ model[4].weight.detach().double().numpy().T
     order = sorted(range(6), key=lambda i: costs["0", i])
@@ -72,7 +73,7 @@ def test_a_mixture_of_other_channels_costs_nothing_and_all_of_its_parts_somethin
     weight[2:] = 0.0
     weight[2] = 0.5 * weight[0] + 2.0 * weight[1]
     weight[3, 0] = 0.01  # two inputs, so any two independent filters make up the rest
-    costs = removal_costs(model, probe_samples(torch.randn(64, 2, 9, 9), max_points=64))
+    costs = removal_costs(Evidence(model, {}, probe_samples(torch.randn(64, 2, 9, 9), max_points=64)))
     cheap = sorted(costs["0", i] for i in range(4))
     assert cheap[1] < 0.05 < cheap[2]
 
@@ -81,9 +82,9 @@ def test_what_the_taps_share_is_used_for_wide_convolutions(monkeypatch: pytest.M
     torch.manual_seed(0)
     model = cnn(1, 3, widths=(8, 8, 8), batch_norm=True).eval()
     probe = probe_samples(torch.randn(64, 1, 16, 16), max_points=64)
-    exact = removal_costs(model, probe)
+    exact = removal_costs(Evidence(model, {}, probe))
     monkeypatch.setattr("unknot.pruning.scoring.surgeon.ENTRIES", 16)
-    close = removal_costs(model, probe)
+    close = removal_costs(Evidence(model, {}, probe))
     assert exact.keys() == close.keys()
     for layer in ("conv1", "conv2"):  # the reader of conv3 is the linear layer, small enough
         a, b = ([found[layer, i] for i in range(8)] for found in (exact, close))
@@ -111,7 +112,7 @@ class Uneven(nn.Module):
 def test_grouped_and_transposed_readers_and_channels_that_go_together() -> None:
     torch.manual_seed(0)
     model = Uneven().eval()
-    costs = removal_costs(model, probe_samples(torch.randn(20, 3, 8, 8), max_points=20))
+    costs = removal_costs(Evidence(model, {}, probe_samples(torch.randn(20, 3, 8, 8), max_points=20)))
     assert all(0 < cost <= 8 for cost in costs.values())
     assert [costs["stem", i] for i in range(8)] == [costs["deep", i] for i in range(8)]
     assert len({costs["up", i] for i in range(6)}) == 6
@@ -124,8 +125,8 @@ def test_the_model_stays_as_it_is(kind: torch.dtype) -> None:
     model = resnet(1, 3, widths=(4, 8)).to(kind).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     inputs = torch.randn(30, 1, 12, 12, dtype=kind)
-    first = removal_costs(model, probe_samples(inputs, max_points=30), seed=3)
-    assert removal_costs(model, probe_samples(inputs, max_points=30), seed=3) == first
+    first = removal_costs(Evidence(model, {}, probe_samples(inputs, max_points=30), seed=3))
+    assert removal_costs(Evidence(model, {}, probe_samples(inputs, max_points=30), seed=3)) == first
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

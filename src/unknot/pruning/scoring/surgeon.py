@@ -15,7 +15,7 @@ stand in for each other the second is dear. No labels, no gradients.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from unknot.core.console import track
 from unknot.core.errors import InputError
-from unknot.nets.probe import Inputs, Probe, map_tensors, tensors_of
+from unknot.nets.probe import Inputs, Probe, tensors_of
 from unknot.nets.running import as_it_was, call_model, hooked, placed
 from unknot.pruning.scoring.criteria import Criterion, Evidence, register
 from unknot.pruning.structure.channels import Channel, ChannelGraph, Unit, trace_channels
@@ -43,33 +43,20 @@ BATCH = 64
 EVERYTHING = 1.0  # the cost of what no consumer's error tells of: the model's output depends on it
 
 
-def removal_costs(
-    model: nn.Module,
-    probe: Probe,
-    *,
-    linear: Collection[str] = (),
-    graph: ChannelGraph | None = None,
-    seed: int = 0,
-    progress: bool = False,
-) -> dict[Channel, float]:
+def removal_costs(evidence: Evidence) -> dict[Channel, float]:
     """The cost of each output channel of each convolution, when its turn to go has come.
 
     Costs of different layers can be compared: each is a share of the output variance of what takes it
     in, summed over these consumers. Channels that go together have one cost. Transposed and grouped
     consumers are taken as they are, without refitting.
 
-    Args:
-        model: an unwrapped model; run in eval mode, and left as it was.
-        probe: samples.
-        linear: names of linear layers whose outputs are weighed likewise.
-        graph: which channels go together, if known; else they are followed through the model.
-        seed: of the places at which inputs are looked at.
-
     Raises:
         InputError: a model whose channels cannot be followed; layers with NaN.
     """
+    model, probe = evidence.model, evidence.probe
+    assert probe is not None
     inputs = placed(probe.inputs, model)
-    graph = graph or _followed(model, map_tensors(inputs, lambda t: t[:2]), linear)
+    graph = evidence.structure.graph if evidence.structure else _followed(evidence, inputs)
     modules = dict(model.named_modules())
     losses: defaultdict[str, dict[Channel, list[int]]] = defaultdict(dict)  # inputs of each consumer
     for dependency in graph.dependencies:
@@ -77,10 +64,12 @@ def removal_costs(
             modules.get(dependency.target, nn.Identity())
         ):
             losses[dependency.target].update(dependency.losses)
-    covariances = _watch(model, inputs, {name: modules[name] for name in losses}, len(probe), seed)
+    covariances = _watch(
+        model, inputs, {name: modules[name] for name in losses}, len(probe), evidence.seed
+    )
     pools = list(graph.units_of_layers().values())
     costs: dict[Channel, float] = {}
-    for units in track(pools, "weighing channels", show=progress):
+    for units in track(pools, "weighing channels", show=evidence.progress):
         consumers = []
         for name, of_channels in losses.items():
             lost = [sorted({i for c in unit for i in of_channels.get(c, ())}) for unit in units]
@@ -99,34 +88,27 @@ class Surgeon(Criterion):
     comparable = True
 
     def score(self, evidence: Evidence) -> dict[str, NDArray[np.float64]]:
-        assert evidence.probe is not None
-        costs = removal_costs(
-            evidence.model,
-            evidence.probe,
-            linear=[name for name, layer in evidence.layers.items() if isinstance(layer, nn.Linear)],
-            graph=evidence.structure.graph if evidence.structure is not None else None,
-            seed=evidence.seed,
-            progress=evidence.progress,
-        )
+        costs = removal_costs(evidence)
         return {
             name: np.array([costs.get((name, i), EVERYTHING) for i in range(width_of(layer) or 0)])
             for name, layer in evidence.layers.items()
         }
 
 
-def _followed(model: nn.Module, inputs: Inputs, linear: Collection[str]) -> ChannelGraph:
+def _followed(evidence: Evidence, inputs: Inputs) -> ChannelGraph:
     remedy = "pass criterion='elder', which follows no channels"
     examples = tensors_of(inputs)
+    linear = [name for name, layer in evidence.layers.items() if isinstance(layer, nn.Linear)]
     if len(examples) != 1:
         raise InputError(
             f"a model of {len(examples)} input tensors", "one for a criterion with 'surgeon'", remedy
         )
     try:
-        return trace_channels(model, examples[0], linear)
+        return trace_channels(evidence.model, examples[0], linear)
     except InputError as error:
         reason = (str(error.__cause__ or error).splitlines() or [""])[0][:120]
         raise InputError(
-            f"a {type(model).__name__} whose channels cannot be followed ({reason})",
+            f"a {type(evidence.model).__name__} whose channels cannot be followed ({reason})",
             "a model that torch-pruning can trace, for a criterion with 'surgeon'",
             remedy,
         ) from error

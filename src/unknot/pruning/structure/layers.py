@@ -36,14 +36,8 @@ def prunable_layers(model: nn.Module, linear: Sequence[str] = ()) -> dict[str, L
     Raises:
         InputError: there is none, or a glob matches no linear layer.
     """
-    every = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-    chosen: set[str] = set()
-    for glob in [linear] if isinstance(linear, str) else linear:
-        matching = {name for name in every if fnmatchcase(name, glob)}
-        if not matching:
-            some = f"try {', '.join(list(every)[:5])}" if every else "it has none: leave it out"
-            raise InputError(f"linear = {glob!r}", "a glob that matches a linear layer", some)
-        chosen |= matching
+    names = [name for name, m in model.named_modules() if isinstance(m, nn.Linear)]
+    chosen = match_globs("linear", linear, names, "linear layer")
     if not chosen:
         return dict(all_convolutions(model))
     return {
@@ -51,6 +45,22 @@ def prunable_layers(model: nn.Module, linear: Sequence[str] = ()) -> dict[str, L
         for name, m in model.named_modules()
         if isinstance(m, _ConvNd) or (isinstance(m, nn.Linear) and name in chosen)
     }
+
+
+def match_globs(option: str, globs: Sequence[str], names: Sequence[str], what: str) -> dict[str, str]:
+    """{name: the last glob that it matches}.
+
+    Raises:
+        InputError: a glob matches none; ``option`` and ``what`` are for the message.
+    """
+    matching: dict[str, str] = {}
+    for glob in [globs] if isinstance(globs, str) else globs:
+        of_glob = [name for name in names if fnmatchcase(name, glob)]
+        if not of_glob:
+            remedy = f"try {', '.join(names[:5])}" if names else "it has none: leave it out"
+            raise InputError(f"{option} = {glob!r}", f"a glob that matches a {what}", remedy)
+        matching |= dict.fromkeys(of_glob, glob)
+    return matching
 
 
 def linear_layers(model: nn.Module, globs: Sequence[str]) -> list[str]:

@@ -7,7 +7,6 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 import torch
@@ -17,7 +16,7 @@ from unknot.core.errors import InputError
 from unknot.nets.probe import tensors_of
 from unknot.nets.running import as_it_was, float_tensors, placed
 from unknot.pruning.structure.channels import ChannelGraph, Unit, trace_channels
-from unknot.pruning.structure.layers import Layer, width_of
+from unknot.pruning.structure.layers import Layer, match_globs, width_of
 from unknot.pruning.structure.masking import masked_outputs
 
 Removed: TypeAlias = dict[str, list[int]]  # {layer: output channels, ascending}
@@ -87,7 +86,8 @@ def find_structure(
         raise InputError(
             "a model that returns NaN or infinity for the example", "finite outputs", "check both"
         )
-    kept = graph.refused | _ignored(ignored, graph.layers)
+    globs = match_globs("ignored", ignored, graph.layers, "convolution")
+    kept = graph.refused | {layer: f"ignored by {glob!r}" for layer, glob in globs.items()}
     pools = []
     for layers, units in graph.units_of_layers().items():
         why = next((kept[layer] for layer in layers if layer in kept), "")
@@ -189,18 +189,6 @@ def jittered(model: nn.Module) -> nn.Module:
                 noise = torch.randn(parameter.shape).to(parameter)
                 parameter.add_(noise, alpha=0.1 * (size if size > 1e-3 else 1.0))
     return copied
-
-
-def _ignored(globs: Sequence[str], layers: Sequence[str]) -> dict[str, str]:
-    kept: dict[str, str] = {}
-    for glob in [globs] if isinstance(globs, str) else globs:
-        matching = [layer for layer in layers if fnmatchcase(layer, glob)]
-        if not matching:
-            raise InputError(
-                f"ignored = {glob!r}", "a glob that matches a convolution", f"try {', '.join(layers[:5])}"
-            )
-        kept |= dict.fromkeys(matching, f"ignored by {glob!r}")
-    return kept
 
 
 def _keep(kept: dict[str, str], layers: Iterable[str], why: str) -> None:

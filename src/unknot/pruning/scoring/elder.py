@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.cluster.hierarchy import cophenet, linkage
 from scipy.spatial.distance import squareform
 
 from unknot.pruning.scoring.criteria import Criterion, Evidence, LayerScores, register
 from unknot.pruning.scoring.formulas import L1, Taylor
 from unknot.pruning.scoring.surgeon import Surgeon
+from unknot.topology.cloud import FloatArray
 
-FloatArray = NDArray[np.floating[Any]]
 FOREVER = 1.0  # the largest distance: the most important filter never dies
 
 

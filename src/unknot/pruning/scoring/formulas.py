@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from unknot.pruning.scoring.criteria import Criterion, Evidence, LayerScores, register
 from unknot.pruning.structure.layers import Layer, width_of
 from unknot.pruning.structure.linear_maps import matrix
-
-FloatArray = NDArray[np.floating[Any]]
+from unknot.topology.cloud import FloatArray
 
 
 @register("l1")

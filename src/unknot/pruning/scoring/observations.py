@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from unknot.core.console import track
 from unknot.nets.probe import Probe
 from unknot.pruning.scoring.responses import Response, Responses
+from unknot.topology.cloud import FloatArray
 
-FloatArray = NDArray[np.floating[Any]]
 ROWS = 6000  # (image, position) rows from which the channels of a layer are correlated
 CONSTANT = 1e-6  # of the layer's largest value: what float32 leaves of a constant
 PROPORTIONAL = 1e-3  # of a filter's standard deviation: what is left once a copy is subtracted

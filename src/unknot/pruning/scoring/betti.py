@@ -161,11 +161,15 @@ def layer_scales(
     )
 
 
+def filter_clouds(output: LayerOutput, rows: Tensor) -> list[FloatArray]:
+    """The cloud of each filter ``[r, d]``, of some of the samples."""
+    part = replace(output, values=output.values[rows])
+    return [cloud.samples for cloud in layer_clouds(part, [], "filter")]
+
+
 def _counts(output: LayerOutput, rows: Tensor, scale: Scale, workforce: Workforce) -> list[FilterBetti]:
     """Those of each filter, on some of the samples."""
-    part = LayerOutput(output.layer, output.call, output.values[rows])
-    clouds: list[FloatArray] = [cloud.samples for cloud in layer_clouds(part, [], "filter")]
-    counts = count_clouds(clouds, CountSettings(scale), workforce)
+    counts = count_clouds(filter_clouds(output, rows), CountSettings(scale), workforce)
     return [FilterBetti(c.betti.values, c.betti.n_points, c.betti.scale) for c in counts]
 
 

@@ -12,10 +12,8 @@ from torch import Tensor, nn
 
 from unknot.core.errors import InputError, require_count
 from unknot.nets.probe import probe_samples
-from unknot.nets.recording import LayerOutput
 from unknot.nets.running import unwrapped
-from unknot.profiles.clouds import layer_clouds
-from unknot.pruning.scoring.betti import Betti, Number, conv_outputs, layer_scales
+from unknot.pruning.scoring.betti import Betti, Number, conv_outputs, filter_clouds, layer_scales
 from unknot.pruning.structure.layers import all_convolutions
 from unknot.topology.batch import CountSettings, count_clouds
 from unknot.topology.scale import Scale, require_rule
@@ -88,8 +86,7 @@ def threshold_sensitivity(
         radii = layer_scales(output.values, tuple(quantiles), rng) if quantiles else ()
         grid = [*zip(radii, quantiles, strict=True), *((scale, None) for scale in scales)]
         for n in distinct_sizes:
-            part = LayerOutput(output.layer, 0, output.values[order[:n]])
-            clouds = [cloud.samples for cloud in layer_clouds(part, [], "filter")]
+            clouds = filter_clouds(output, order[:n])
             for scale, quantile in grid:
                 counts = count_clouds(clouds, CountSettings(scale))
                 above = sum(rule.chosen(count.betti.values) > threshold for count in counts)

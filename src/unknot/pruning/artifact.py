@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -100,8 +99,12 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
                 "copy the folder with what its links lead to, if you trust them",
             )
     model = prune(factory(), PruningPlan.from_json(folder / PLAN))
-    with _damaged(folder / WEIGHTS):
+    try:
         weights = _read_weights(model, folder / WEIGHTS)
+    except SafetensorError as error:
+        raise InputError(
+            f"file {folder / WEIGHTS} ({error})", "a complete safetensors file", "save it again"
+        ) from None
     # Tensors that share memory are saved once, so a name may be missing from the file and still be
     # loaded through its twin; anything else that is missing is a foreign file.
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -145,16 +148,6 @@ def _read_weights(model: nn.Module, path: Path) -> dict[str, Tensor]:
                 "save it again",
             )
     return weights
-
-
-@contextmanager
-def _damaged(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except SafetensorError as error:
-        raise InputError(
-            f"file {path} ({error})", "a complete safetensors file", "save it again"
-        ) from None
 
 
 def _readme(model: nn.Module, plan: PruningPlan, outcome: PruningOutcome | None) -> str:

@@ -53,20 +53,16 @@ def removal_costs(evidence: Evidence) -> dict[Channel, float]:
     Raises:
         InputError: a model whose channels cannot be followed; layers with NaN.
     """
-    model, probe = evidence.model, evidence.probe
-    assert probe is not None
-    inputs = placed(probe.inputs, model)
-    graph = evidence.structure.graph if evidence.structure else _followed(evidence, inputs)
-    modules = dict(model.named_modules())
+    assert evidence.probe is not None
+    probe = Probe(placed(evidence.probe.inputs, evidence.model))
+    graph = evidence.structure.graph if evidence.structure else _followed(evidence, probe.inputs)
+    modules = {name: m for name, m in evidence.model.named_modules() if consumes(m)}
     losses: defaultdict[str, dict[Channel, list[int]]] = defaultdict(dict)  # inputs of each consumer
     for dependency in graph.dependencies:
-        if "prune_in" in dependency.shrink.__name__ and consumes(
-            modules.get(dependency.target, nn.Identity())
-        ):
+        if "prune_in" in dependency.shrink.__name__ and dependency.target in modules:
             losses[dependency.target].update(dependency.losses)
-    covariances = _watch(
-        model, inputs, {name: modules[name] for name in losses}, len(probe), evidence.seed
-    )
+    entered = {name: modules[name] for name in losses}
+    covariances = _watch(evidence.model, probe, entered, evidence.seed)
     pools = list(graph.units_of_layers().values())
     costs: dict[Channel, float] = {}
     for units in track(pools, "weighing channels", show=evidence.progress):
@@ -158,14 +154,14 @@ class _Covariance:
 
 
 def _watch(
-    model: nn.Module, inputs: Any, consumers: Mapping[str, nn.Module], n: int, seed: int
+    model: nn.Module, probe: Probe, consumers: Mapping[str, nn.Module], seed: int
 ) -> dict[str, _Covariance]:
     """Covariances of what enters each consumer that runs, over its calls."""
     generator = torch.Generator().manual_seed(seed)
     covariances: dict[str, _Covariance] = {}
 
     def see(name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        x = _places(module, args[0], output, n, generator)
+        x = _places(module, args[0], output, len(probe), generator)
         if not bool(x.isfinite().all()):
             raise InputError(
                 f"inputs of layer {name} with NaN or infinity", "finite ones", "check the model"
@@ -173,7 +169,7 @@ def _watch(
         covariances.setdefault(name, _Covariance(_kind(module, x))).add(x)
 
     with hooked(consumers, see), as_it_was(model):
-        for batch in Probe(inputs).batches(BATCH):
+        for batch in probe.batches(BATCH):
             call_model(model, batch)
     return covariances
 

@@ -106,12 +106,10 @@ def _importances(scores: FilterScores) -> dict[tuple[str, int], float]:
             top = max(values, default=0.0)
             worth = {r.filter: top - r.score for r in rows}
         else:
-            low = min(0.0, *values) if values else 0.0
+            low = min([0.0, *values])
             worth = {r.filter: r.score - low for r in rows}
         # A layer's own mean, so that layers of other scales can be averaged with it.
-        mean = statistics.fmean(abs(v) for v in values) if values else 0.0
-        if scores.comparable and values:
-            mean = 1.0
+        mean = 1.0 if scores.comparable else statistics.fmean(map(abs, values or [0.0]))
         for row in rows:
             live = mean > 0 and not row.redundant
             importances[row.layer, row.filter] = worth[row.filter] / mean if live else 0.0

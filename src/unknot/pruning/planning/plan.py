@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -192,10 +192,9 @@ def plan_by(
     require_structure_of(layers, structure)
     chooser = _Chooser(model, scores, example, structure, options, filters)
     chosen, summary, kept = chooser.settle()
-    refusal = why_nothing_goes(kept, filters)
     reasons = {(layer, i): c.reason for c in chosen for layer, i in c.unit}
     removed = channels_of(c.unit for c in chosen)
-    return PruningPlan(
+    plan = PruningPlan(
         removed=removed,
         reasons={layer: [reasons[layer, i] for i in channels] for layer, channels in removed.items()},
         kept_layers=kept,
@@ -203,8 +202,9 @@ def plan_by(
         criterion=scores.criterion,
         input_shape=tuple(example.shape[1:]),
         shared=_shared(structure.pools),
-        budget=f"{summary}; {refusal}" if refusal else summary,
+        budget=summary,
     )
+    return replace(plan, budget=f"{summary}; {plan.refusal}") if plan.refusal else plan
 
 
 def why_nothing_goes(kept: dict[str, str], filters: dict[str, int]) -> str:

@@ -99,9 +99,8 @@ def find_consumers(model: nn.Module, inputs: Inputs) -> Consumers:
 class _Seen:
     """Versions of tensors are known by the number of the call that made them."""
 
-    origins: dict[int, int] = field(
-        default_factory=dict
-    )  # {id of a tensor: call that made or changed it}
+    # {id of a tensor: call that made or changed it}
+    origins: dict[int, int] = field(default_factory=dict)
     held: list[Any] = field(default_factory=list)  # so that no other tensor gets its id
     uses: Counter[int] = field(default_factory=Counter)  # {call: times that its result is consumed}
     adds: list[tuple[int, int, int]] = field(default_factory=list)  # call and its two summands

@@ -23,20 +23,7 @@ def default_criterion(budget: Budget) -> str:
 
 @dataclass(frozen=True)
 class Recipe(PlanOptions):
-    """How a model is shrunk: its options, their defaults and their checks.
-
-    Attributes:
-        budget, allocation, ignored, min_filters, round_to: of `plan_pruning`.
-        criterion: of `score_filters`, what goes first; see `default_criterion`.
-        linear: of `score_filters`, globs of linear layers to prune beside the convolutions.
-        max_points: samples that filters are scored on.
-        rounds: of pruning, refitting and fine-tuning, each for an equal part of the budget.
-        refit: mend the layers that lost inputs in closed form, without labels; see `refit`.
-        finetune: epochs of fine-tuning with Adam at ``learning_rate``, at most, in each round.
-        patience: stop fine-tuning after so many epochs without better accuracy on a tenth of the
-            training samples, which are kept apart for that, and take the best weights; None trains on
-            all samples for all epochs.
-        seed: of everything random.
+    """How a model is shrunk: a `Budget`, and the keywords of `shrink` with their defaults and checks.
 
     Raises:
         InputError: an option out of its range, or two that do not go together.

@@ -64,25 +64,18 @@ def size_of(what: str, model: nn.Module, example: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Met:
-    """Where the search ended.
-
-    Attributes:
-        steps: taken down the list.
-        summary: the budget in words, e.g. "49.8% of 29,532,160 MACs, 50.0% asked".
-    """
+    """Where the search ended: steps taken down the list, and the budget in words."""
 
     steps: int
-    summary: str
+    summary: str  # e.g. "49.8% of 29,532,160 MACs, 50.0% asked"
 
 
 def meet_share(
     what: str, share: float, pruned: Callable[[int], nn.Module], steps: int, example: Tensor
 ) -> Met:
-    """The step whose removed share of MACs or parameters is nearest to ``share``.
+    """The step whose removed share of "macs" or "parameters" is nearest to ``share``.
 
-    Args:
-        what: "macs" or "parameters".
-        pruned: the model after so many of ``steps`` steps.
+    ``pruned`` gives the model after so many of ``steps`` steps.
     """
     whole = size_of(what, pruned(0), example)
 

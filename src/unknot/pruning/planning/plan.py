@@ -82,16 +82,7 @@ class PruningPlan:
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """How much goes, and from where.
-
-    Attributes:
-        budget: how much.
-        allocation: "uniform", the same share of every layer; "macs", the lowest score for the MACs that
-            it takes first, over all layers; or "auto", "macs" where scores of different layers can be
-            compared (the criteria with "surgeon"), else "uniform".
-        ignored: globs of layers to leave alone.
-        min_filters: left in each layer, the best ones by score.
-        round_to: keep a multiple of so many filters in each layer, or all.
+    """How much goes, and from where: the keywords of `plan_pruning`.
 
     Raises:
         InputError: another allocation, bad counts.

@@ -73,12 +73,9 @@ def rank_units(pools: Sequence[Pool], scores: FilterScores) -> list[list[Candida
 def remove_first(
     order: Iterable[Candidate], filters: Mapping[str, int], at_least: int, multiple: int
 ) -> list[Candidate]:
-    """Those of ``order`` that may go, first come, without taking more than a layer can spare.
+    """Those of ``order`` that may go, first come: each of the layers {layer: filters} keeps ``at_least``.
 
-    Args:
-        filters: {layer: filters before}.
-        at_least: filters left in each layer.
-        multiple: layers keep a multiple of so many filters, or all; the last ones to go come back.
+    Layers keep a ``multiple`` of so many filters, or all; the last ones to go come back.
     """
     remaining = Counter(filters)
     removed: list[Candidate] = []

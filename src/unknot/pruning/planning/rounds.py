@@ -13,10 +13,7 @@ from unknot.pruning.planning.plan import PruningPlan
 class RoundBudgets:
     """A budget in equal parts: after round k of n, k / n of it is spent, and after the last all.
 
-    Args:
-        budget: of the whole.
-        rounds: n.
-        model, example: the original and the batch that its cost is measured on.
+    The whole is that of ``model``, on the batch ``example``.
     """
 
     def __init__(self, budget: Budget, rounds: int, model: nn.Module, example: Tensor) -> None:
@@ -25,11 +22,9 @@ class RoundBudgets:
         self.whole = size_of(self.name, model, example) if rounds > 1 else 0.0
 
     def for_round(self, number: int, slim: nn.Module, plan: PruningPlan | None) -> Budget:
-        """What round ``number``, from 1, may take from what the rounds before it left.
+        """What round ``number``, from 1, may take from ``slim``, which the rounds before it left.
 
-        Args:
-            slim: the model as it is now.
-            plan: all that went before; None in the first round.
+        ``plan`` is of all that went before; None in the first round.
         """
         if self.rounds == 1:
             return self.budget
@@ -57,11 +52,7 @@ class RoundBudgets:
 
 
 def combine_plans(first: PruningPlan, then: PruningPlan, number: int) -> PruningPlan:
-    """One plan of the original for ``first`` and a second plan of what ``first`` leaves.
-
-    Args:
-        number: of the second's round, for its reasons.
-    """
+    """One plan of the original for ``first`` and, in round ``number``, a plan of what that leaves."""
     removed, reasons = dict(first.removed), dict(first.reasons)
     for layer, filters in then.removed.items():
         before = first.removed.get(layer, [])

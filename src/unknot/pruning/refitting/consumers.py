@@ -77,11 +77,7 @@ class Calls(TorchFunctionMode):
 
 
 def find_consumers(model: nn.Module, inputs: Inputs) -> Consumers:
-    """Run ``model`` once in eval mode and see what consumes what.
-
-    Args:
-        inputs: a small batch.
-    """
+    """Run ``model`` once in eval mode on a small batch and see what consumes what."""
     seen = _Seen()
     modules = dict(model.named_modules())
     layers = {name: module for name, module in modules.items() if weighs_inputs(module)}

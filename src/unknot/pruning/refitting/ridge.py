@@ -15,16 +15,11 @@ STRONGER = (1e-2, 1e-1, 1.0, 10.0)
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Weights and constant that did best on held-out rows; None where the old ones did.
+    """Weights and constant that did best on held-out rows; None where the old ones did."""
 
-    Attributes:
-        weight, bias: ``[out, d]`` and ``[out]``.
-        before, after: `relative_error` on the held-out rows.
-    """
-
-    weight: Tensor | None
-    bias: Tensor | None
-    before: float
+    weight: Tensor | None  # [out, d]
+    bias: Tensor | None  # [out]
+    before: float  # `relative_error` on the held-out rows
     after: float
 
 

@@ -134,12 +134,7 @@ def conv_outputs(
 def layer_scales(
     values: Tensor, quantiles: tuple[float, ...], rng: np.random.Generator
 ) -> tuple[Scale, ...]:
-    """The radii that join such shares of sampled pairs of samples, over all filters of a layer.
-
-    Args:
-        values: ``[n, c, ...]``.
-        quantiles: in [0, 1].
-    """
+    """The radii that join such shares of pairs of samples, over all filters of ``[n, c, ...]``."""
     if len(values) < 2:
         raise InputError("1 sample", "at least 2 samples for a scale", "pass more samples, or a Scale")
     flat = values.flatten(2).float()  # [n, c, positions]

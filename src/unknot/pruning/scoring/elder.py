@@ -29,11 +29,7 @@ def filter_distances(correlation: FloatArray) -> FloatArray:
 def nearest_elder(importance: FloatArray, distances: FloatArray) -> FloatArray:
     """Each filter's distance ``[c]`` to the nearest more important one; 1 for the most important.
 
-    Of filters as important as each other the first is the elder.
-
-    Args:
-        importance: ``[c]``.
-        distances: ``[c, c]``.
+    Of filters as important ``[c]`` as each other the first is the elder; distances are ``[c, c]``.
     """
     order = np.argsort(-importance, kind="stable")
     ranked = distances[np.ix_(order, order)]
@@ -48,11 +44,7 @@ def merge_heights(importance: FloatArray, distances: FloatArray) -> FloatArray:
 
     A filter dies where its component first holds a more important one: at its single-linkage distance
     to the nearest elder. Never above `nearest_elder`, because a chain of filters can lead to an elder in
-    smaller steps.
-
-    Args:
-        importance: ``[c]``.
-        distances: ``[c, c]``, symmetric.
+    smaller steps. Arguments as there.
     """
     if len(importance) < 2:
         return nearest_elder(importance, distances)

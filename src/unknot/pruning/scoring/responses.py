@@ -54,10 +54,6 @@ class Responses:
     Args:
         convolutions: by name; linear layers among them are watched as 1 x 1 convolutions.
         labels: int64 ``[n]`` for gradients of the cross entropy, or None.
-
-    Attributes:
-        norms: the batch normalisation that follows a convolution, by the convolution's name; complete
-            once a batch has run.
     """
 
     def __init__(
@@ -68,7 +64,7 @@ class Responses:
         labels: Tensor | None = None,
     ) -> None:
         self.model, self.probe, self.convolutions, self.labels = model, probe, convolutions, labels
-        self.norms: dict[str, _BatchNorm] = {}
+        self.norms: dict[str, _BatchNorm] = {}  # behind a convolution, by its name, once a batch has run
 
     def batches(self) -> Iterator[list[Response]]:
         """The responses of every batch, in the order in which the convolutions ran.

@@ -197,19 +197,12 @@ def _kind(module: nn.Module, x: Tensor) -> str:
 
 @dataclass
 class _Consumer:
-    """A consumer while channels go.
+    """A consumer while channels go."""
 
-    Attributes:
-        entries: int64 ``[units, e]``: which rows of the covariance go with a unit.
-        inverse: ``[d, d]`` of the covariance of what is left.
-        weights: ``[d, d]``: W^T W of the weights, refitted to what is left; the costs need no more.
-        variance: of its outputs at the start.
-    """
-
-    entries: Tensor
-    inverse: Tensor
-    weights: Tensor
-    variance: float
+    entries: Tensor  # int64 [units, e]: which rows of the covariance go with a unit
+    inverse: Tensor  # [d, d] of the covariance of what is left
+    weights: Tensor  # [d, d]: W^T W, refitted to what is left; the costs need no more
+    variance: float  # of its outputs at the start
 
     @classmethod
     def start(cls, module: nn.Module, seen: _Covariance, lost: Sequence[Sequence[int]]) -> _Consumer:

@@ -31,36 +31,22 @@ OUTPUT = "its channels are the model's output"
 
 @dataclass(frozen=True, eq=False)
 class Dependency:
-    """What one module or parameter loses on one side.
+    """What one module or parameter loses on one side."""
 
-    Attributes:
-        target: dotted name.
-        shrink: torch-pruning's function ``(module or parameter, indices)``.
-        dim: of a parameter, the one that shrinks.
-        losses: {channel: indices of the target that go with it}.
-    """
-
-    target: str
-    shrink: Callable[[Any, list[int]], Any]
-    dim: int
-    losses: dict[Channel, list[int]]
+    target: str  # dotted name
+    shrink: Callable[[Any, list[int]], Any]  # torch-pruning's, of the module or parameter and indices
+    dim: int  # of a parameter, the one that shrinks
+    losses: dict[Channel, list[int]]  # {channel: indices of the target that go with it}
 
 
 @dataclass(frozen=True, eq=False)
 class ChannelGraph:
-    """Everything that goes with the output channels of a model's convolutions and chosen linear layers.
+    """All that goes with the output channels of a model's convolutions and chosen linear layers."""
 
-    Attributes:
-        layers: these, by name.
-        dependencies: one a target and side.
-        units: every channel is in one.
-        refused: {layer: why none of its channels may go}.
-    """
-
-    layers: tuple[str, ...]
-    dependencies: tuple[Dependency, ...]
-    units: tuple[Unit, ...]
-    refused: dict[str, str]
+    layers: tuple[str, ...]  # these, by name
+    dependencies: tuple[Dependency, ...]  # one a target and side
+    units: tuple[Unit, ...]  # every channel is in one
+    refused: dict[str, str]  # {layer: why none of its channels may go}
 
     def units_of_layers(self) -> dict[tuple[str, ...], list[Unit]]:
         """The units of each set of layers that share channels, in the model's order."""
@@ -70,9 +56,7 @@ class ChannelGraph:
         return units
 
     def without(self, model: nn.Module, removed: Mapping[str, Iterable[int]]) -> nn.Module:
-        """A copy of ``model`` that lacks the ``removed`` channels {layer: channels} and what goes with
-        them.
-        """
+        """A copy of ``model`` without ``removed`` {layer: channels} and what goes with them."""
         slim = copy.deepcopy(model)
         gone = {(layer, c) for layer, channels in removed.items() for c in channels}
         modules = dict(slim.named_modules())
@@ -93,11 +77,9 @@ class ChannelGraph:
 
 
 def trace_channels(model: nn.Module, example: Tensor, linear: Collection[str] = ()) -> ChannelGraph:
-    """Follow the output channels of every convolution through ``model``.
+    """Follow the output channels of every convolution, and of the ``linear`` layers, through a model.
 
-    Args:
-        example: a batch ``[n, ...]`` that the model takes, on its device.
-        linear: names of linear layers to follow likewise.
+    ``example`` is a batch ``[n, ...]`` that the model takes, on its device.
 
     Raises:
         InputError: torch-pruning cannot follow the model at all.

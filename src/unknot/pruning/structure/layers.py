@@ -64,11 +64,7 @@ def match_globs(option: str, globs: Sequence[str], names: Sequence[str], what: s
 
 
 def linear_layers(model: nn.Module, globs: Sequence[str]) -> list[str]:
-    """The names of the linear layers that match the globs.
-
-    Raises:
-        InputError: as of `prunable_layers`.
-    """
+    """The names of the linear layers that match the globs; errors as of `prunable_layers`."""
     return [n for n, m in prunable_layers(model, globs).items() if isinstance(m, nn.Linear)]
 
 

@@ -121,8 +121,7 @@ def disagreement(
 ) -> str:
     """Why ``model`` pruned is not ``model`` masked; empty where they agree.
 
-    Args:
-        tolerance: of the largest absolute output.
+    They do to ``tolerance`` of the largest absolute output.
     """
     expected = masked_outputs(model, removed, example)
     if any(bool(t.isnan().any()) for t in expected):

@@ -73,13 +73,23 @@ def threshold_sensitivity(
     Raises:
         InputError: no convolution, sizes below 2, quantiles outside [0, 1], NaN (the layer is named).
     """
-    _check_grid(threshold, sizes, quantiles, scales, number)
+    if not threshold >= 0:
+        raise InputError(f"threshold = {threshold}", "a number >= 0", "pass e.g. threshold=300")
+    for size in sizes:
+        require_count("sizes", size, minimum=2)
+    for share in quantiles:
+        if not 0 <= share <= 1:
+            raise InputError(f"quantile {share}", "a share in [0, 1]", "pass e.g. 0.02")
+    for scale in scales:
+        require_rule(scale)
+    betti = Betti(number=number)
+    if not sizes or not (len(quantiles) or len(scales)):
+        raise InputError("an empty grid", "a size, and a quantile or a scale", "pass sizes=(100, 400)")
     model = unwrapped(model)
     layers = list(all_convolutions(model))
     probe = probe_samples(loader, max_points=max(sizes), seed=seed)
     rng = np.random.default_rng(seed)
     order = torch.from_numpy(rng.permutation(len(probe)))
-    rule = Betti(number=number)
     distinct_sizes = sorted({min(size, len(probe)) for size in sizes})
     rows = []
     for output in conv_outputs(model, layers, probe, progress=progress):
@@ -87,29 +97,8 @@ def threshold_sensitivity(
         grid = [*zip(radii, quantiles, strict=True), *((scale, None) for scale in scales)]
         for n in distinct_sizes:
             clouds = filter_clouds(output, order[:n])
-            for scale, quantile in grid:
-                counts = count_clouds(clouds, CountSettings(scale))
-                above = sum(rule.chosen(count.betti.values) > threshold for count in counts)
-                rows.append(ThresholdRow(output.layer, n, scale, len(clouds), above, quantile))
+            for rule, quantile in grid:
+                counts = count_clouds(clouds, CountSettings(rule))
+                above = sum(betti.chosen(count.betti.values) > threshold for count in counts)
+                rows.append(ThresholdRow(output.layer, n, rule, len(clouds), above, quantile))
     return tuple(rows)
-
-
-def _check_grid(
-    threshold: float,
-    sizes: Sequence[int],
-    quantiles: Sequence[float],
-    scales: Sequence[Scale],
-    number: Number,
-) -> None:
-    if not threshold >= 0:
-        raise InputError(f"threshold = {threshold}", "a number >= 0", "pass e.g. threshold=300")
-    for size in sizes:
-        require_count("sizes", size, minimum=2)
-    for quantile in quantiles:
-        if not 0 <= quantile <= 1:
-            raise InputError(f"quantile {quantile}", "a share in [0, 1]", "pass e.g. 0.02")
-    for scale in scales:
-        require_rule(scale)
-    Betti(number=number)
-    if not sizes or not (len(quantiles) or len(scales)):
-        raise InputError("an empty grid", "a size, and a quantile or a scale", "pass sizes=(100, 400)")

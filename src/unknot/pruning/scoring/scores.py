@@ -21,7 +21,6 @@ from unknot.pruning.scoring.criteria import (
     DEFAULT,
     Criterion,
     Evidence,
-    FilterBetti,
     LayerScores,
     find_criterion,
 )
@@ -231,20 +230,13 @@ def _rows(name: str, criterion: Criterion, evidence: Evidence) -> list[FilterSco
     for layer, given in by_layer.items():
         scores = given if isinstance(given, LayerScores) else LayerScores(given)
         values = _one_a_filter(name, layer, scores.values, width_of(evidence.layers[layer]) or 0)
-        counts: Sequence[FilterBetti | None] = scores.betti or [None] * len(values)
-        rows += [
-            FilterScore(
-                layer,
-                i,
-                value,
-                scores.stand_in or name,
-                n_points=count.n_points if count else samples,
-                scale=count.scale if count else None,
-                betti=count.betti if count else None,
-                note=scores.note,
-            )
-            for i, (value, count) in enumerate(zip(values, counts, strict=True))
+        of_layer = [
+            FilterScore(layer, i, value, scores.stand_in or name, samples, note=scores.note)
+            for i, value in enumerate(values)
         ]
+        if scores.betti:
+            of_layer = [replace(r, **vars(c)) for r, c in zip(of_layer, scores.betti, strict=True)]
+        rows += of_layer
     return rows
 
 

@@ -47,12 +47,10 @@ class BatchNormScale(Criterion):
 
 
 @register("fpgm")
-class GeometricMedian(Criterion):
-    """Sum of distances to the weights of all other filters (He et al., CVPR 2019)."""
-
-    def score(self, evidence: Evidence) -> dict[str, FloatArray]:
-        weights = {name: matrix(layer).cpu().double() for name, layer in evidence.layers.items()}
-        return {name: torch.cdist(w, w).sum(1).numpy() for name, w in weights.items()}
+def geometric_medians(_name: str, layer: Layer) -> FloatArray:
+    """Sum of distances ``[c]`` to the weights of all other filters (He et al., CVPR 2019)."""
+    weights = matrix(layer).cpu().double()
+    return np.asarray(torch.cdist(weights, weights).sum(1).numpy())
 
 
 @register("random")

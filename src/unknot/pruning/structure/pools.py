@@ -93,12 +93,12 @@ def find_structure(
         why = next((kept[layer] for layer in layers if layer in kept), "")
         why = why or ("" if len(units) > 1 else "its channels can only go together")
         if why:
-            _keep(kept, layers, why)
+            kept |= {layer: why for layer in layers if layer not in kept}
         else:
             pools.append(Pool(layers, tuple(units)))
     trial = _Trial(model, graph, example)
     for pool, why in trial.refusals(pools).items():
-        _keep(kept, pool.layers, why)
+        kept |= {layer: why for layer in pool.layers if layer not in kept}
     free = [p for p in pools if not kept.keys() & set(p.layers)]
     return Structure(tuple(free), kept, graph)
 
@@ -188,8 +188,3 @@ def jittered(model: nn.Module) -> nn.Module:
                 noise = torch.randn(parameter.shape).to(parameter)
                 parameter.add_(noise, alpha=0.1 * (size if size > 1e-3 else 1.0))
     return copied
-
-
-def _keep(kept: dict[str, str], layers: Iterable[str], why: str) -> None:
-    for layer in layers:
-        kept.setdefault(layer, why)

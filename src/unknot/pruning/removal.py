@@ -16,7 +16,7 @@ from unknot.nets.running import placed, unwrapped
 from unknot.pruning.planning.plan import PruningPlan, plan_pruning
 from unknot.pruning.refitting.reconstruction import refit as refit_weights
 from unknot.pruning.structure.channels import ChannelGraph, trace_channels
-from unknot.pruning.structure.layers import prunable_layers, width_of
+from unknot.pruning.structure.layers import linear_among, prunable_layers, width_of
 from unknot.pruning.structure.pools import Structure, require_structure_of
 
 __all__ = ["PruningPlan", "plan_pruning", "prune"]
@@ -51,9 +51,10 @@ def prune(
     """
     model = unwrapped(model)
     _require_plan_of(model, plan)
+    linear = linear_among(model, plan.filters)
     if structure is not None:
-        require_structure_of(prunable_layers(model, _linear(model, plan)), structure)
-    graph = _trace(model, plan) if structure is None else structure.graph
+        require_structure_of(prunable_layers(model, linear), structure)
+    graph = _trace(model, plan.input_shape, linear) if structure is None else structure.graph
     for unit in graph.units:
         staying = [(layer, c) for layer, c in unit if c not in plan.removed.get(layer, ())]
         if 0 < len(staying) < len(unit):
@@ -69,19 +70,15 @@ def prune(
     return slim
 
 
-def _trace(model: nn.Module, plan: PruningPlan) -> ChannelGraph:
-    if min(plan.input_shape, default=0) < 1 or 8 * math.prod(plan.input_shape) > memory_limit():
+def _trace(model: nn.Module, shape: tuple[int, ...], linear: list[str]) -> ChannelGraph:
+    if min(shape, default=0) < 1 or 8 * math.prod(shape) > memory_limit():
         raise InputError(
-            f"plan for samples of shape {plan.input_shape}",
+            f"plan for samples of shape {shape}",
             "the shape of one sample, which fits into memory",
             "plan again with this model",
         )
-    (example,) = tensors_of(placed(torch.zeros(2, *plan.input_shape), model))
-    return trace_channels(model, example, _linear(model, plan))
-
-
-def _linear(model: nn.Module, plan: PruningPlan) -> list[str]:
-    return [name for name in plan.filters if isinstance(model.get_submodule(name), nn.Linear)]
+    (example,) = tensors_of(placed(torch.zeros(2, *shape), model))
+    return trace_channels(model, example, linear)
 
 
 def _require_plan_of(model: nn.Module, plan: PruningPlan) -> None:

@@ -18,7 +18,7 @@ from unknot.pruning.planning.budget import Budget, meet_latency, meet_share
 from unknot.pruning.planning.ranking import Candidate, rank_units, remove_first
 from unknot.pruning.scoring.criteria import gives_betti
 from unknot.pruning.scoring.scores import FilterScores
-from unknot.pruning.structure.layers import prunable_layers, width_of
+from unknot.pruning.structure.layers import linear_among, prunable_layers, width_of
 from unknot.pruning.structure.pools import (
     Pool,
     Structure,
@@ -174,8 +174,7 @@ def plan_by(
     options.require_threshold_of(scores.criterion)
     model = unwrapped(model)
     (example,) = tensors_of(placed(example, model))
-    modules = dict(model.named_modules())
-    linear = [name for name in scores.by_layer() if isinstance(modules.get(name), nn.Linear)]
+    linear = linear_among(model, scores.by_layer())
     layers = prunable_layers(model, linear)
     filters = {name: width_of(layer) or 0 for name, layer in layers.items()}
     _require_scores_of(filters, scores)

@@ -32,7 +32,7 @@ from unknot.nets.probe import Inputs, Probe, tensors_of
 from unknot.nets.running import as_it_was, call_model, hooked, placed
 from unknot.pruning.scoring.criteria import Criterion, Evidence, register
 from unknot.pruning.structure.channels import Channel, ChannelGraph, Unit, trace_channels
-from unknot.pruning.structure.layers import width_of
+from unknot.pruning.structure.layers import linear_among, width_of
 from unknot.pruning.structure.linear_maps import Rows, filter_weights, groups_of, is_linear_map
 from unknot.pruning.structure.masking import consumes
 
@@ -94,13 +94,12 @@ class Surgeon(Criterion):
 def _followed(evidence: Evidence, inputs: Inputs) -> ChannelGraph:
     remedy = "pass criterion='elder', which follows no channels"
     examples = tensors_of(inputs)
-    linear = [name for name, layer in evidence.layers.items() if isinstance(layer, nn.Linear)]
     if len(examples) != 1:
         raise InputError(
             f"a model of {len(examples)} input tensors", "one for a criterion with 'surgeon'", remedy
         )
     try:
-        return trace_channels(evidence.model, examples[0], linear)
+        return trace_channels(evidence.model, examples[0], linear_among(evidence.model, evidence.layers))
     except InputError as error:
         reason = (str(error.__cause__ or error).splitlines() or [""])[0][:120]
         raise InputError(
@@ -114,10 +113,10 @@ def _followed(evidence: Evidence, inputs: Inputs) -> ChannelGraph:
 class _Covariance:
     """Running sums over some places of what enters a consumer."""
 
-    kind: str  # "entries": every entry; "channels": channels, summed over taps; "alone": variances only
+    alone: bool  # variances only; else of channels, summed over taps
     rows: int = 0
     sums: Tensor | float = 0.0  # [entries]
-    products: Tensor | float = 0.0  # [entries, entries] or [channels, channels] or [channels]
+    products: Tensor | float = 0.0  # [channels, channels] or [channels]
     taps: int = 1
 
     def add(self, x: Tensor) -> None:
@@ -125,29 +124,22 @@ class _Covariance:
         self.taps = x.shape[2]
         self.rows += len(x)
         self.sums = self.sums + x.flatten(1).double().sum(0)
-        if self.kind == "entries":
-            flat = x.flatten(1)
-            products = flat.T @ flat
-        elif self.kind == "channels":
+        if self.alone:
+            products = x.square().sum((0, 2))
+        else:
             by_tap = x.permute(2, 1, 0)  # [taps, channels, r]
             products = (by_tap @ by_tap.transpose(1, 2)).sum(0)
-        else:
-            products = x.square().sum((0, 2))
         self.products = self.products + products.double()
 
     def matrix(self) -> Tensor:
         """float64, regular."""
         assert isinstance(self.sums, Tensor) and isinstance(self.products, Tensor)
-        mean = self.sums / self.rows
-        covariance = self.products / self.rows
-        if self.kind == "entries":
-            covariance = covariance - torch.outer(mean, mean)
-        elif self.kind == "channels":
-            by_tap = mean.view(-1, self.taps)
-            covariance = (covariance - by_tap @ by_tap.T) / self.taps
+        mean = (self.sums / self.rows).view(-1, self.taps)
+        products = self.products / self.rows
+        if self.alone:
+            covariance = torch.diag((products - mean.square().sum(1)) / self.taps)
         else:
-            variances = (covariance - mean.view(-1, self.taps).square().sum(1)) / self.taps
-            covariance = torch.diag(variances)
+            covariance = (products - mean @ mean.T) / self.taps
         ridge = RIDGE * float(covariance.diagonal().mean().clamp(min=0))
         covariance.diagonal().add_(ridge + 1e-30)
         return covariance
@@ -166,7 +158,10 @@ def _watch(
             raise InputError(
                 f"inputs of layer {name} with NaN or infinity", "finite ones", "check the model"
             )
-        covariances.setdefault(name, _Covariance(_kind(module, x))).add(x)
+        if is_linear_map(module) and x[0].numel() <= ENTRIES:
+            x = x.flatten(1).unsqueeze(2)  # few enough for each entry to be a channel
+        alone = not is_linear_map(module) or x.shape[1] > 2 * ENTRIES
+        covariances.setdefault(name, _Covariance(alone)).add(x)
 
     with hooked(consumers, see), as_it_was(model):
         for batch in probe.batches(BATCH):
@@ -187,14 +182,6 @@ def _places(
     return x.view(len(x), width, -1)
 
 
-def _kind(module: nn.Module, x: Tensor) -> str:
-    if not is_linear_map(module):
-        return "alone"
-    if x[0].numel() <= ENTRIES:
-        return "entries"
-    return "channels" if x.shape[1] <= 2 * ENTRIES else "alone"
-
-
 @dataclass
 class _Consumer:
     """A consumer while channels go."""
@@ -210,8 +197,8 @@ class _Consumer:
         covariance = seen.matrix().cpu()
         weight = _weights(module).to("cpu", torch.float64, copy=True)  # [out, channels, taps]
         entries = [list(channels) for channels in lost]
-        if seen.kind == "entries" and weight.shape[2] > 1:
-            taps = weight.shape[2]
+        taps = weight.shape[2]
+        if len(covariance) > weight.shape[1]:  # each entry is a channel
             weight = weight.flatten(1).unsqueeze(2)
             entries = [[i * taps + t for i in of_unit for t in range(taps)] for of_unit in entries]
         columns = weight.transpose(0, 1).flatten(1)  # [d, out * taps]

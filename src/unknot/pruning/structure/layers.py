@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
@@ -65,7 +65,13 @@ def match_globs(option: str, globs: Sequence[str], names: Sequence[str], what: s
 
 def linear_layers(model: nn.Module, globs: Sequence[str]) -> list[str]:
     """The names of the linear layers that match the globs; errors as of `prunable_layers`."""
-    return [n for n, m in prunable_layers(model, globs).items() if isinstance(m, nn.Linear)]
+    return linear_among(model, prunable_layers(model, globs))
+
+
+def linear_among(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that are linear layers of the model."""
+    modules = dict(model.named_modules())
+    return [name for name in names if isinstance(modules.get(name), nn.Linear)]
 
 
 def width_of(layer: nn.Module | None) -> int | None:

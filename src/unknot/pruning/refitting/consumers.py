@@ -26,15 +26,10 @@ _ADDS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
 
 @dataclass(frozen=True)
 class Sum:
-    """A sum that alone consumes a layer's output, or the normalisation of it.
+    """A sum that alone consumes a layer's output, or the normalisation of it."""
 
-    Attributes:
-        call: number of the call that adds.
-        other: number of the call that returned what is added to it, before the layer runs.
-    """
-
-    call: int
-    other: int
+    call: int  # number of the call that adds
+    other: int  # number of the call that returned what is added to it, before the layer runs
 
 
 @dataclass(frozen=True)

@@ -55,13 +55,10 @@ def merge_heights(importance: FloatArray, distances: FloatArray) -> FloatArray:
 def elder_scores(
     importance: FloatArray, correlation: FloatArray, *, strict: bool, comparable: bool = False
 ) -> FloatArray:
-    """Importance times death ``[c]``: high for what nothing replaces.
+    """Importance ``[c]``, >= 0, times death by the channels' correlation: high for what nothing replaces.
 
-    Args:
-        importance: ``[c]``, non-negative.
-        correlation: ``[c, c]`` of the channels.
-        strict: deaths by `merge_heights` instead of `nearest_elder`.
-        comparable: take the importance as it is, not divided by the layer's mean.
+    Deaths are those of `merge_heights` where ``strict``, else of `nearest_elder`. The importance is taken
+    over the layer's mean unless those of all layers are ``comparable``.
     """
     if not comparable:
         mean = importance.mean()
@@ -71,12 +68,7 @@ def elder_scores(
 
 
 class Elder(Criterion):
-    """An importance times the distance to what is more important (`elder_scores`).
-
-    Args:
-        importance: the criterion whose low scores are unimportant.
-        strict: by the death in H0, not by the nearest elder.
-    """
+    """The scores of another criterion times the distance to what is more important (`elder_scores`)."""
 
     def __init__(self, importance: Criterion, *, strict: bool = False) -> None:
         self.importance, self.strict = importance, strict

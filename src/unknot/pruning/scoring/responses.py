@@ -34,8 +34,7 @@ class Response:
     """What one call of a convolution handed on for one batch.
 
     Attributes:
-        layer: dotted module name.
-        call: 0 for its first call in a forward pass, 1 for the second, ...
+        layer, call: dotted module name; 0 for its first call in a forward pass, 1 for the second, ...
         values: ``[b, c, ...]``: after normalisation, the activation function and pooling, as far as
             they follow channel by channel.
         gradients: ``[b, c]``: the derivative of each sample's loss by a factor on the channel, at

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -99,39 +99,6 @@ def normal_mean(function: Function, *, tolerance: float = 1e-11) -> float:
         )
         coarse = np.concatenate([lower[open_], upper[open_]])
     raise AssertionError("the last round returns")
-
-
-def broken_line_moment(knots: Sequence[float], slopes: Sequence[float], start: float) -> float:
-    """E f(z)^2, z ~ N(0, 1), of the continuous broken line with f(knots[0]) = start; closed form.
-
-    Args:
-        knots: rising; the first may be far out but finite.
-        slopes: one for each piece, from left of the first knot to right of the last: len(knots) + 1.
-    """
-    heights = [start]
-    for i in range(1, len(knots)):
-        heights.append(heights[-1] + slopes[i] * (knots[i] - knots[i - 1]))
-    bounds = [-math.inf, *knots, math.inf]
-    moment = 0.0
-    for i, slope in enumerate(slopes):
-        anchor = max(i - 1, 0)
-        offset = heights[anchor] - slope * knots[anchor]  # f(z) = slope z + offset on this piece
-        m0, m1, m2 = _partial_moments(bounds[i], bounds[i + 1])
-        moment += slope**2 * m2 + 2 * slope * offset * m1 + offset**2 * m0
-    return moment
-
-
-def _partial_moments(low: float, high: float) -> tuple[float, float, float]:
-    """E 1, E z and E z^2 of z ~ N(0, 1) over low < z < high."""
-
-    def density(z: float) -> float:
-        return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-
-    def edge(z: float) -> float:
-        return 0.0 if math.isinf(z) else z * density(z)
-
-    m0 = (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2))) / 2
-    return m0, density(low) - density(high), m0 + edge(low) - edge(high)
 
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -14,16 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.optim.adam import adam
 
-from unknot.activations.folds import (
-    CentredAbs,
-    CentredReLU,
-    HeldFlat,
-    QFold,
-    Sine,
-    SmoothZFold,
-    TriangleWave,
-    ZFold,
-)
+from unknot.activations.folds import ACTIVATIONS
 from unknot.core.errors import InputError
 from unknot.nets.accuracy import class_loss, class_scores, predicted
 
@@ -31,11 +22,8 @@ from unknot.nets.accuracy import class_loss, class_scores, predicted
 TOGETHER = 16
 # Samples in one pass of evaluation: more would leave the cache.
 EVALUATED, EVALUATED_PLAIN = 512, 256
-# Modules that work on each number by itself.
-ELEMENTWISE: tuple[type[nn.Module], ...] = (
-    nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid,
-    nn.Hardtanh, CentredAbs, CentredReLU, HeldFlat, QFold, Sine, SmoothZFold, TriangleWave, ZFold,
-)  # fmt: skip
+# Modules that work on each number by itself, as every built-in activation does.
+ELEMENTWISE = {nn.Identity, nn.Sigmoid, *(type(new()) for new in ACTIVATIONS.values())}
 
 
 class Stack:
@@ -146,10 +134,9 @@ def plain_layers(net: nn.Module) -> list[nn.Module] | None:
         return None
     if not all(type(layer) in (nn.Linear, *ELEMENTWISE) for layer in layers[1:]):
         return None
-    owners = [layer for layer in layers if next(layer.parameters(), None) is not None]
-    each = {id(p) for layer in owners for p in layer.parameters()}
-    learning = any(type(layer) is not nn.Linear for layer in owners)
-    shared = len(each) < sum(len(list(layer.parameters())) for layer in owners)
+    learning = any(type(layer) is not nn.Linear and list(layer.parameters()) for layer in layers)
+    parameters = [id(p) for layer in layers for p in layer.parameters()]
+    shared = len(set(parameters)) < len(parameters)
     return None if learning or shared else layers
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from unknot.core.errors import InputError
@@ -64,8 +64,8 @@ def untangling_rows(trials: Iterable[Trial]) -> tuple[UntanglingRow, ...]:
                 rows.append(
                     UntanglingRow(
                         data, activation, layer, which,
-                        statistics.median(_first(curve) for curve in curves),
-                        statistics.median(_final(curve) for curve in curves),
+                        statistics.median(curve[0][1] for curve in curves),
+                        statistics.median(curve[-1][1] for curve in curves),
                         epochs, censored_median(epochs),
                     )
                 )  # fmt: skip
@@ -86,20 +86,19 @@ def prediction(trials: Sequence[Trial], *, which: str = "b0 + b1") -> RankCorrel
         for row in untangling_rows(trials)
         if row.layer == ALL_LAYERS and row.which == which
     }
-    speeds: dict[tuple[str, str], list[float | None]] = {}
-    for trial in trials:
-        if trial.reported and trial.topology:
-            times = speeds.setdefault((trial.data, trial.activation), [])
-            times.append(trial.curve.epochs_to(CHOOSE_BY))
     if len(falls) < 3:
         raise InputError(
             f"{len(falls)} cells with Betti numbers", "at least three", "run more with topology=3"
         )
+    speeds: dict[tuple[str, str], list[float]] = {cell: [] for cell in falls}
+    for trial in trials:
+        if trial.reported and trial.topology:
+            epochs = trial.curve.epochs_to(CHOOSE_BY)
+            speeds[trial.data, trial.activation].append(math.inf if epochs is None else epochs)
     last = 1 + max(trial.settings.epochs for trial in trials)
-    medians = {cell: censored_median(times) for cell, times in speeds.items()}
     return rank_correlation(
-        [min(falls[cell], last) for cell in falls],
-        [last if medians[cell] is None else float(medians[cell] or 0) for cell in falls],
+        [min(fall, last) for fall in falls.values()],
+        [min(statistics.median(epochs), last) for epochs in speeds.values()],
     )
 
 
@@ -117,27 +116,19 @@ def prediction_text(correlation: RankCorrelation, *, which: str = "b0 + b1") -> 
     )
 
 
-def _totals(rows: Sequence[TopologyRow], layer: str, which: str) -> Mapping[float, int]:
-    """{epoch: the sum over classes}, and over layers where all are asked for."""
+def _totals(rows: Sequence[TopologyRow], layer: str, which: str) -> list[tuple[float, int]]:
+    """(epoch, the sum over classes), rising; summed over layers too where all are asked for."""
     totals: dict[float, int] = {}
     for row in rows:
         if row.layer == layer or (layer == ALL_LAYERS and row.layer != "input"):
             value = {"b0": row.b0, "b1": row.b1}.get(which, row.b0 + row.b1)
             totals[row.epoch] = totals.get(row.epoch, 0) + value
-    return totals
+    return sorted(totals.items())
 
 
-def _first(curve: Mapping[float, int]) -> int:
-    return curve[min(curve)]
-
-
-def _final(curve: Mapping[float, int]) -> int:
-    return curve[max(curve)]
-
-
-def _fallen(curve: Mapping[float, int]) -> float | None:
-    start, end = _first(curve), _final(curve)
+def _fallen(curve: list[tuple[float, int]]) -> float | None:
+    start, end = curve[0][1], curve[-1][1]
     if end >= start or end > (1 - LEAST_FALL) * start:
         return None
     goal = end + ARRIVED * (start - end)
-    return next(epoch for epoch, value in sorted(curve.items()) if value <= goal)
+    return next(epoch for epoch, value in curve if value <= goal)

@@ -160,12 +160,10 @@ def compare(baseline: Times, other: Times, *, caps: tuple[float, float], seed: i
 
 def correct(p_values: Sequence[float]) -> tuple[float, ...]:
     """Holm's step-down correction (1979): the chance of one false alarm in the family stays below p."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    corrected, highest = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, p_values[i] * (len(p_values) - rank)))
-        corrected[i] = highest
-    return tuple(corrected)
+    p = np.array(p_values, dtype=float)
+    order = np.argsort(p)
+    p[order] = np.maximum.accumulate(np.minimum(p[order] * np.arange(len(p), 0, -1), 1.0))
+    return tuple(p.tolist())
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -> RankCorrelation:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from unknot.core.errors import InputError
 from unknot.core.files import DAMAGED, claimed, typed
@@ -152,12 +151,12 @@ class TrialFile:
         with self._open() as database:
             if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'trials'").fetchone():
                 return []  # a run was killed as it made the file
+            database.row_factory = sqlite3.Row
             rows = database.execute(
-                "SELECT data, activation, learning_rate, gain, seed, settings, curve, topology "
-                "FROM trials ORDER BY data, activation, learning_rate, gain, settings, seed"
+                "SELECT * FROM trials ORDER BY data, activation, learning_rate, gain, settings, seed"
             ).fetchall()
         try:
-            return [_trial(*row) for row in rows]
+            return [_trial(row) for row in rows]
         except DAMAGED as error:
             raise InputError(
                 f"file {self.path} ({type(error).__name__}: {str(error)[:60]})",
@@ -212,15 +211,10 @@ class TrialFile:
             ) from None
 
 
-def _trial(
-    data: str, activation: str, rate: float, gain: float, seed: int, settings: str, curve: str, rows: str
-) -> Trial:
+def _trial(row: sqlite3.Row) -> Trial:
+    record = {**row, **{name: json.loads(row[name]) for name in ("settings", "curve", "topology")}}
     names = [field.name for field in fields(TopologyRow)]
-    record: dict[str, Any] = {
-        "data": data, "activation": activation, "learning_rate": rate, "gain": gain, "seed": seed,
-        "settings": json.loads(settings), "curve": json.loads(curve),
-        "topology": [dict(zip(names, row, strict=True)) for row in json.loads(rows)],
-    }  # fmt: skip
+    record["topology"] = [dict(zip(names, values, strict=True)) for values in record["topology"]]
     return typed(Trial, record)
 
 

@@ -29,7 +29,7 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 def demo_command(
-    out: Annotated[Path, typer.Option("--out", help="Folder for report.html and summary.json.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html and summary.json.")],
     quick: Annotated[bool, typer.Option("--quick", help="The same, smaller: under 40 seconds.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -61,7 +61,7 @@ def report_command(
     paths: Annotated[
         list[Path], typer.Argument(help="profile, scores, plan or outcome .json; study .sqlite.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="The page to write.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")],
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,

@@ -49,34 +49,32 @@ DEFAULTS = MeasureOptions()
 def measure_command(
     model: Model,
     data: Data,
-    by: Annotated[str, typer.Option("--by", help="class, layer or filter.")] = DEFAULTS.by,
+    by: Annotated[str, typer.Option(help="class, layer or filter.")] = DEFAULTS.by,
     layers: Layers = ["*"],  # noqa: B006
     knn: K = None,
     hops: Hops = None,
     radius: Radius = None,
     max_points: MaxPoints = DEFAULTS.max_points,
-    max_dim: Annotated[
-        int, typer.Option("--max-dim", min=1, max=2, help="2 adds b2, voids.")
-    ] = DEFAULTS.max_dim,
+    max_dim: Annotated[int, typer.Option(min=1, max=2, help="2 adds b2, voids.")] = DEFAULTS.max_dim,
     tokens: Annotated[
-        str, typer.Option("--tokens", help="Of sequences [n, t, d]: mean, first, last or all tokens.")
+        str, typer.Option(help="Of sequences [n, t, d]: mean, first, last or all tokens.")
     ] = DEFAULTS.tokens,
     after: Annotated[
-        str, typer.Option("--after", help="Convolutions after the module, the activation or pooling.")
+        str, typer.Option(help="Convolutions after the module, the activation or pooling.")
     ] = DEFAULTS.after,
     repeats: Annotated[
         int,
-        typer.Option("--repeats", min=0, help="Subsamples that give each number its interval, e.g. 20."),
+        typer.Option(min=0, help="Subsamples that give each number its interval, e.g. 20."),
     ] = DEFAULTS.repeats,
     activation: Activation = "relu",
     train_epochs: TrainEpochs = 0,
     every: Annotated[
-        int, typer.Option("--every", min=0, help="While it trains, measure epoch 0 and every N-th.")
+        int, typer.Option(min=0, help="While it trains, measure epoch 0 and every N-th.")
     ] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write the profile to FILE.json, .jsonl or .parquet.")
+        Path | None, typer.Option(help="Write the profile to FILE.json, .jsonl or .parquet.")
     ] = None,
-    report: Annotated[Path | None, typer.Option("--report", help="Write a page to FILE.html.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page to FILE.html.")] = None,
     cluster: Cluster = None,
     seed: Seed = 0,
     as_json: Json = False,

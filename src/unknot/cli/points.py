@@ -36,7 +36,7 @@ def betti_command(
     hops: Hops = None,
     max_dim: MaxDim = 1,
     time_budget: Annotated[
-        float | None, typer.Option("--time-budget", help="Give up after so many seconds a cloud.")
+        float | None, typer.Option(help="Give up after so many seconds a cloud.")
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -81,11 +81,9 @@ def betti_command(
 def shape_command(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(SHAPES)}.")],
-    out: Annotated[Path, typer.Option("--out", help="FILE.npz for points, labels and Betti numbers.")],
-    n: Annotated[int | None, typer.Option("--n", min=1, help="Points in all.")] = None,
-    noise: Annotated[
-        float, typer.Option("--noise", min=0, help="Standard deviation of the noise.")
-    ] = 0.0,
+    out: Annotated[Path, typer.Option(help="FILE.npz for points, labels and Betti numbers.")],
+    n: Annotated[int | None, typer.Option(min=1, help="Points in all.")] = None,
+    noise: Annotated[float, typer.Option(min=0, help="Standard deviation of the noise.")] = 0.0,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,

@@ -45,11 +45,10 @@ from unknot.report.page import write_report
 def prune_command(
     model: Model,
     data: Data,
-    out: Annotated[Path, typer.Option("--out", help="New folder for the model, its plan and a report.")],
+    out: Annotated[Path, typer.Option(help="New folder for the model, its plan and a report.")],
     criterion: Annotated[
         str | None,
         typer.Option(
-            "--criterion",
             help=f"What goes first: {', '.join(criterion_names())}, or package.module:name of your own.",
             show_default=f"{Recipe.criterion}; betti with --max-betti",
         ),
@@ -62,33 +61,29 @@ def prune_command(
     allocation: Annotated[
         Literal["auto", "uniform", "macs"],
         typer.Option(
-            "--allocation",
             help="uniform: the same share of every layer; macs: the lowest score for its MACs first; "
             "auto: macs where layers can be compared (the criteria with surgeon), else uniform.",
         ),
     ] = Recipe.allocation,
     ignore: Annotated[
         list[str] | None,
-        typer.Option("--ignore", help="Glob of layers to leave alone, e.g. 'stem*'; may be repeated."),
+        typer.Option(help="Glob of layers to leave alone, e.g. 'stem*'; may be repeated."),
     ] = None,
     linear: Annotated[
         list[str] | None,
         typer.Option(
-            "--linear",
             help="Glob of linear layers to prune too, e.g. '*pwconv1' of a ConvNeXt; may be repeated.",
         ),
     ] = None,
     min_filters: Annotated[
-        int, typer.Option("--min-filters", min=1, help="Filters left in every layer, at least.")
+        int, typer.Option(min=1, help="Filters left in every layer, at least.")
     ] = Recipe.min_filters,
     round_to: Annotated[
-        int, typer.Option("--round-to", help="Keep a multiple of so many filters in every layer.")
+        int, typer.Option(help="Keep a multiple of so many filters in every layer.")
     ] = Recipe.round_to,
     rounds: Annotated[
         int,
-        typer.Option(
-            "--rounds", help="Prune, refit and fine-tune so often, each time a part of the budget."
-        ),
+        typer.Option(help="Prune, refit and fine-tune so often, each time a part of the budget."),
     ] = Recipe.rounds,
     refit: Annotated[
         bool, typer.Option("--refit/--no-refit", help="Mend the pruned layers in closed form, no labels.")
@@ -97,12 +92,11 @@ def prune_command(
     activation: Activation = "relu",
     train_epochs: TrainEpochs = 0,
     finetune: Annotated[
-        int, typer.Option("--finetune", help="Epochs after pruning, at most, in every round.")
+        int, typer.Option(help="Epochs after pruning, at most, in every round.")
     ] = Recipe.finetune,
     patience: Annotated[
         int,
         typer.Option(
-            "--patience",
             min=0,
             help="Stop fine-tuning after so many epochs without better accuracy on a tenth of the "
             "training samples, kept apart for it; take the best weights. 0: train on all, to the end.",

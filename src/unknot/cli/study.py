@@ -29,7 +29,6 @@ def study_command(
     data: Annotated[
         list[str],
         typer.Option(
-            "--data",
             help="A shape (see unknot shape --help), digits, fashion_mnist, cifar10, cats_vs_dogs (from "
             "$UNKNOT_DATA), a folder of images or a hub name with a slash, a .npz file with X and y, or "
             "package.module:factory returning (inputs, labels). May be repeated.",
@@ -38,62 +37,48 @@ def study_command(
     activations: Annotated[
         str,
         typer.Option(
-            "--activations",
             help="Names, e.g. relu,gelu,zfold,qfold2; your own as package.module:name (a module class, a "
             "factory or a function of a tensor).",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="SQLite file of the trials.")],
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Reported seeds.")] = DEFAULTS.seeds,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="The cap.")] = DEFAULTS.epochs,
+    out: Annotated[Path, typer.Option(help="SQLite file of the trials.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Reported seeds.")] = DEFAULTS.seeds,
+    epochs: Annotated[int, typer.Option(min=1, help="The cap.")] = DEFAULTS.epochs,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=10, help="Most samples to train on, and to test on."),
+        typer.Option(min=10, help="Most samples to train on, and to test on."),
     ] = None,
-    learning_rates: Annotated[
-        str, typer.Option("--learning-rates", help="Grid, the same for every activation.")
-    ] = _listed(DEFAULTS.learning_rates),
+    learning_rates: Annotated[str, typer.Option(help="Grid, the same for every activation.")] = _listed(
+        DEFAULTS.learning_rates
+    ),
     gains: Annotated[
-        str, typer.Option("--gains", help="Grid of multiples of the variance-preserving gain.")
+        str, typer.Option(help="Grid of multiples of the variance-preserving gain.")
     ] = _listed(DEFAULTS.gains),
     selection_seeds: Annotated[
-        int, typer.Option("--selection-seeds", min=1, help="Seeds that choose the cell, not reported.")
+        int, typer.Option(min=1, help="Seeds that choose the cell, not reported.")
     ] = DEFAULTS.selection_seeds,
     net: Annotated[
         str,
         typer.Option(
-            "--net",
             help="mlp, cnn, cnn-bn, resnet or resnet-bn (bn: batch normalisation), for the "
             "data's size, or package.module:factory taking (data, new_activation).",
         ),
     ] = "mlp",
-    width: Annotated[
-        int, typer.Option("--width", min=1, help="Units a layer of the MLP.")
-    ] = DEFAULTS.width,
-    depth: Annotated[
-        int, typer.Option("--depth", min=1, help="Hidden layers of the MLP.")
-    ] = DEFAULTS.depth,
+    width: Annotated[int, typer.Option(min=1, help="Units a layer of the MLP.")] = DEFAULTS.width,
+    depth: Annotated[int, typer.Option(min=1, help="Hidden layers of the MLP.")] = DEFAULTS.depth,
     targets: Annotated[
         str,
-        typer.Option(
-            "--targets", help="Train accuracies. A trial ends when it has the highest, and the next."
-        ),
+        typer.Option(help="Train accuracies. A trial ends when it has the highest, and the next."),
     ] = _listed(TARGETS),
-    test_target: Annotated[
-        float, typer.Option("--test-target", min=0, max=1, help="Test accuracy.")
-    ] = TEST_TARGET,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Samples a step.")
-    ] = DEFAULTS.batch_size,
+    test_target: Annotated[float, typer.Option(min=0, max=1, help="Test accuracy.")] = TEST_TARGET,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = DEFAULTS.batch_size,
     baseline: Annotated[
-        str, typer.Option("--baseline", help="What the others are compared with; default: the first.")
+        str, typer.Option(help="What the others are compared with; default: the first.")
     ] = "",
     topology: Annotated[
-        int, typer.Option("--topology", min=0, help="Seeds whose Betti numbers are measured on the way.")
+        int, typer.Option(min=0, help="Seeds whose Betti numbers are measured on the way.")
     ] = DEFAULTS.topology,
-    jobs: Annotated[
-        int, typer.Option("--jobs", min=1, help="Processes of this machine.")
-    ] = os.cpu_count() or 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes of this machine.")] = os.cpu_count() or 1,
     cluster: Cluster = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an existing file.")] = False,
     seed: Seed = 0,

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unknot.cli.options import Debug, Json, Seed
+from unknot.cli import options as flags
 from unknot.cli.points import betti_command, shape_command
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError, missing_package
@@ -31,9 +31,9 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 def demo_command(
     out: Annotated[Path, typer.Option(help="Folder for report.html and summary.json.")],
     quick: Annotated[bool, typer.Option("--quick", help="The same, smaller: under 40 seconds.")] = False,
-    seed: Seed = 0,
-    as_json: Json = False,
-    debug: Debug = False,
+    seed: flags.Seed = 0,
+    as_json: flags.Json = False,
+    debug: flags.Debug = False,
 ) -> None:
     """The whole story on embedded data.
 
@@ -62,9 +62,9 @@ def report_command(
         list[Path], typer.Argument(help="profile, scores, plan or outcome .json; study .sqlite.")
     ],
     out: Annotated[Path, typer.Option(help="The page to write.")],
-    seed: Seed = 0,
-    as_json: Json = False,
-    debug: Debug = False,
+    seed: flags.Seed = 0,
+    as_json: flags.Json = False,
+    debug: flags.Debug = False,
 ) -> None:
     """One HTML page from saved results.
 
@@ -83,7 +83,7 @@ def report_command(
         print(written)
 
 
-def doctor_command(seed: Seed = 0, as_json: Json = False, debug: Debug = False) -> None:
+def doctor_command(seed: flags.Seed = 0, as_json: flags.Json = False, debug: flags.Debug = False) -> None:
     """Versions, and a self-test against known answers."""
     from unknot.cli.doctor import examine
 

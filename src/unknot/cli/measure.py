@@ -9,22 +9,7 @@ from typing import Annotated, cast
 import typer
 from torch import nn
 
-from unknot.cli.options import (
-    Activation,
-    Cluster,
-    Data,
-    Debug,
-    Hops,
-    Json,
-    K,
-    Layers,
-    MaxPoints,
-    Model,
-    Radius,
-    Seed,
-    TrainEpochs,
-    flagged_scale,
-)  # fmt: skip
+from unknot.cli import options as flags
 from unknot.cli.sources import load_batches, load_data, load_model
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
@@ -47,14 +32,14 @@ DEFAULTS = MeasureOptions()
 
 
 def measure_command(
-    model: Model,
-    data: Data,
+    model: flags.Model,
+    data: flags.Data,
     by: Annotated[str, typer.Option(help="class, layer or filter.")] = DEFAULTS.by,
-    layers: Layers = ["*"],  # noqa: B006
-    knn: K = None,
-    hops: Hops = None,
-    radius: Radius = None,
-    max_points: MaxPoints = DEFAULTS.max_points,
+    layers: flags.Layers = ["*"],  # noqa: B006
+    knn: flags.K = None,
+    hops: flags.Hops = None,
+    radius: flags.Radius = None,
+    max_points: flags.MaxPoints = DEFAULTS.max_points,
     max_dim: Annotated[int, typer.Option(min=1, max=2, help="2 adds b2, voids.")] = DEFAULTS.max_dim,
     tokens: Annotated[
         str, typer.Option(help="Of sequences [n, t, d]: mean, first, last or all tokens.")
@@ -66,8 +51,8 @@ def measure_command(
         int,
         typer.Option(min=0, help="Subsamples that give each number its interval, e.g. 20."),
     ] = DEFAULTS.repeats,
-    activation: Activation = "relu",
-    train_epochs: TrainEpochs = 0,
+    activation: flags.Activation = "relu",
+    train_epochs: flags.TrainEpochs = 0,
     every: Annotated[
         int, typer.Option(min=0, help="While it trains, measure epoch 0 and every N-th.")
     ] = 0,
@@ -75,10 +60,10 @@ def measure_command(
         Path | None, typer.Option(help="Write the profile to FILE.json, .jsonl or .parquet.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page to FILE.html.")] = None,
-    cluster: Cluster = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-    debug: Debug = False,
+    cluster: flags.Cluster = None,
+    seed: flags.Seed = 0,
+    as_json: flags.Json = False,
+    debug: flags.Debug = False,
 ) -> None:
     """Betti numbers after each layer of a model.
 
@@ -91,7 +76,7 @@ def measure_command(
     drawn = report is not None or out is not None  # the page shows more than the numbers
     options = MeasureOptions(
         layers="*" if layers == ["*"] else layers, by=cast(By, by),
-        scale=flagged_scale(knn, hops, radius) or "auto",
+        scale=flags.scale_of(knn, hops, radius) or "auto",
         tokens=cast(Tokens, tokens), after=cast(After, after), max_points=max_points, max_dim=max_dim,
         repeats=repeats, views=300 if drawn else 0, sensitivity=drawn, seed=seed,
     )  # fmt: skip

@@ -70,7 +70,7 @@ LatencyMs = Annotated[
 ]
 
 
-def flagged_scale(knn: int | None, hops: int | None, radius: float | None) -> Scale | None:
+def scale_of(knn: int | None, hops: int | None, radius: float | None) -> Scale | None:
     """The scale that --knn with --hops, or --radius, give; None without them."""
     if radius is not None and knn is not None:
         raise InputError(f"--radius {radius} and --knn {knn}", "one neighbour rule", "drop one of them")

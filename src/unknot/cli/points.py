@@ -9,16 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from unknot.cli.options import (
-    Debug,
-    Hops,
-    Json,
-    K,
-    MaxDim,
-    Radius,
-    Seed,
-    flagged_scale,
-)  # fmt: skip
+from unknot.cli import options as flags
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
 from unknot.core.files import require_writable, write_file
@@ -31,16 +22,16 @@ from unknot.topology.shapes import SHAPES, make_shape
 
 def betti_command(
     file: Annotated[Path, typer.Argument(help=".npy, .npz (points, labels or X, y) or .csv.")],
-    radius: Radius = None,
-    knn: K = None,
-    hops: Hops = None,
-    max_dim: MaxDim = 1,
+    radius: flags.Radius = None,
+    knn: flags.K = None,
+    hops: flags.Hops = None,
+    max_dim: flags.MaxDim = 1,
     time_budget: Annotated[
         float | None, typer.Option(help="Give up after so many seconds a cloud.")
     ] = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-    debug: Debug = False,
+    seed: flags.Seed = 0,
+    as_json: flags.Json = False,
+    debug: flags.Debug = False,
 ) -> None:
     """Betti numbers of the points in a file.
 
@@ -52,7 +43,7 @@ def betti_command(
 
       unknot betti labelled.npz --knn 14 --hops 2 --json
     """
-    scale = flagged_scale(knn, hops, radius)
+    scale = flags.scale_of(knn, hops, radius)
     if scale is None:
         raise InputError(
             "neither --radius nor --knn", "a neighbour rule", "pass --radius 0.5, or --knn 14 --hops 2"
@@ -84,9 +75,9 @@ def shape_command(
     out: Annotated[Path, typer.Option(help="FILE.npz for points, labels and Betti numbers.")],
     n: Annotated[int | None, typer.Option(min=1, help="Points in all.")] = None,
     noise: Annotated[float, typer.Option(min=0, help="Standard deviation of the noise.")] = 0.0,
-    seed: Seed = 0,
-    as_json: Json = False,
-    debug: Debug = False,
+    seed: flags.Seed = 0,
+    as_json: flags.Json = False,
+    debug: flags.Debug = False,
 ) -> None:
     """Labelled points of known topology.
 

@@ -9,21 +9,7 @@ from typing import Annotated, Literal
 import typer
 from torch import nn
 
-from unknot.cli.options import (
-    Activation,
-    Data,
-    Debug,
-    Json,
-    LatencyMs,
-    Macs,
-    MaxBetti,
-    MaxPoints,
-    Model,
-    Parameters,
-    Ratio,
-    Seed,
-    TrainEpochs,
-)  # fmt: skip
+from unknot.cli import options as flags
 from unknot.cli.sources import load_data, load_factory, load_model
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
@@ -43,8 +29,8 @@ from unknot.report.page import write_report
 
 
 def prune_command(
-    model: Model,
-    data: Data,
+    model: flags.Model,
+    data: flags.Data,
     out: Annotated[Path, typer.Option(help="New folder for the model, its plan and a report.")],
     criterion: Annotated[
         str | None,
@@ -53,11 +39,11 @@ def prune_command(
             show_default=f"{Recipe.criterion}; betti with --max-betti",
         ),
     ] = None,
-    max_betti: MaxBetti = None,
-    ratio: Ratio = None,
-    macs: Macs = None,
-    parameters: Parameters = None,
-    latency_ms: LatencyMs = None,
+    max_betti: flags.MaxBetti = None,
+    ratio: flags.Ratio = None,
+    macs: flags.Macs = None,
+    parameters: flags.Parameters = None,
+    latency_ms: flags.LatencyMs = None,
     allocation: Annotated[
         Literal["auto", "uniform", "macs"],
         typer.Option(
@@ -88,9 +74,9 @@ def prune_command(
     refit: Annotated[
         bool, typer.Option("--refit/--no-refit", help="Mend the pruned layers in closed form, no labels.")
     ] = Recipe.refit,
-    max_points: MaxPoints = Recipe.max_points,
-    activation: Activation = "relu",
-    train_epochs: TrainEpochs = 0,
+    max_points: flags.MaxPoints = Recipe.max_points,
+    activation: flags.Activation = "relu",
+    train_epochs: flags.TrainEpochs = 0,
     finetune: Annotated[
         int, typer.Option(help="Epochs after pruning, at most, in every round.")
     ] = Recipe.finetune,
@@ -112,9 +98,9 @@ def prune_command(
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Write model.onnx too, checked in ONNX Runtime.")
     ] = False,
-    seed: Seed = Recipe.seed,
-    as_json: Json = False,
-    debug: Debug = False,
+    seed: flags.Seed = Recipe.seed,
+    as_json: flags.Json = False,
+    debug: flags.Debug = False,
 ) -> None:
     """Remove filters; get a smaller model.
 

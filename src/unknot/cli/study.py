@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from unknot.cli.options import Cluster, Debug, Json, Seed
+from unknot.cli import options as flags
 from unknot.cli.sources import load_data, study_activation, study_net
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
@@ -79,11 +79,11 @@ def study_command(
         int, typer.Option(min=0, help="Seeds whose Betti numbers are measured on the way.")
     ] = DEFAULTS.topology,
     jobs: Annotated[int, typer.Option(min=1, help="Processes of this machine.")] = os.cpu_count() or 1,
-    cluster: Cluster = None,
+    cluster: flags.Cluster = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an existing file.")] = False,
-    seed: Seed = 0,
-    as_json: Json = False,
-    debug: Debug = False,
+    seed: flags.Seed = 0,
+    as_json: flags.Json = False,
+    debug: flags.Debug = False,
 ) -> None:
     """Epochs to target accuracy, by activation.
 

@@ -48,8 +48,7 @@ def measure_command(
         str, typer.Option(help="Convolutions after the module, the activation or pooling.")
     ] = DEFAULTS.after,
     repeats: Annotated[
-        int,
-        typer.Option(min=0, help="Subsamples that give each number its interval, e.g. 20."),
+        int, typer.Option(min=0, help="Subsamples that give each number its interval, e.g. 20.")
     ] = DEFAULTS.repeats,
     activation: flags.Activation = "relu",
     train_epochs: flags.TrainEpochs = 0,

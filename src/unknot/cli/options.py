@@ -13,15 +13,13 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Model = Annotated[
     str, typer.Option("--model", help="mlp, cnn, resnet (sized for the data), or package.module:factory.")
 ]
-Data = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        help="A shape (see unknot shape --help), digits, fashion_mnist, cifar10, cats_vs_dogs (from "
-        "$UNKNOT_DATA), a folder of images or a hub name with a slash, a .npz file with X and y, or "
-        "package.module:factory returning (inputs, labels) or a loader.",
-    ),
-]
+_DATA = (
+    "A shape (see unknot shape --help), digits, fashion_mnist, cifar10, cats_vs_dogs (from "
+    "$UNKNOT_DATA), a folder of images or a hub name with a slash, a .npz file with X and y, or "
+    "package.module:factory returning (inputs, labels)"
+)
+Data = Annotated[str, typer.Option("--data", help=f"{_DATA} or a loader.")]
+DataSets = Annotated[list[str], typer.Option("--data", help=f"{_DATA}. May be repeated.")]
 Activation = Annotated[
     str, typer.Option("--activation", help="Activation of the built-in models, e.g. relu or zfold.")
 ]
@@ -43,8 +41,7 @@ Hops = Annotated[
     typer.Option("--hops", min=1, help="... and pairs at most so many steps apart. Default 1."),
 ]
 Radius = Annotated[
-    float | None,
-    typer.Option("--radius", help="Join pairs at Euclidean distance <= RADIUS."),
+    float | None, typer.Option("--radius", help="Join pairs at Euclidean distance <= RADIUS.")
 ]
 MaxPoints = Annotated[int, typer.Option("--max-points", min=2, help="Samples measured.")]
 MaxDim = Annotated[int, typer.Option("--max-dim", min=0, max=2, help="Highest Betti number.")]
@@ -58,8 +55,7 @@ Ratio = Annotated[
     float | None, typer.Option("--ratio", help="Remove this share of each layer's filters, in [0, 1).")
 ]
 Macs = Annotated[
-    float | None,
-    typer.Option("--macs", help="Remove this share of the multiply-accumulates, in [0, 1)."),
+    float | None, typer.Option("--macs", help="Remove this share of the multiply-accumulates, in [0, 1).")
 ]
 Parameters = Annotated[
     float | None, typer.Option("--parameters", help="Remove this share of the parameters, in [0, 1).")

@@ -68,11 +68,10 @@ def prune_command(
         int, typer.Option(help="Keep a multiple of so many filters in every layer.")
     ] = Recipe.round_to,
     rounds: Annotated[
-        int,
-        typer.Option(help="Prune, refit and fine-tune so often, each time a part of the budget."),
+        int, typer.Option(help="Prune, refit and fine-tune so often, each time a part of the budget.")
     ] = Recipe.rounds,
     refit: Annotated[
-        bool, typer.Option("--refit/--no-refit", help="Mend the pruned layers in closed form, no labels.")
+        bool, typer.Option(help="Mend the pruned layers in closed form, no labels.")
     ] = Recipe.refit,
     max_points: flags.MaxPoints = Recipe.max_points,
     activation: flags.Activation = "relu",
@@ -91,7 +90,6 @@ def prune_command(
     compare: Annotated[
         bool,
         typer.Option(
-            "--compare/--no-compare",
             help="Prune by random, l1 and taylor too, at up to three budgets, for the report.",
         ),
     ] = True,

@@ -26,14 +26,7 @@ def _listed(numbers: Sequence[float]) -> str:
 
 
 def study_command(
-    data: Annotated[
-        list[str],
-        typer.Option(
-            help="A shape (see unknot shape --help), digits, fashion_mnist, cifar10, cats_vs_dogs (from "
-            "$UNKNOT_DATA), a folder of images or a hub name with a slash, a .npz file with X and y, or "
-            "package.module:factory returning (inputs, labels). May be repeated.",
-        ),
-    ],
+    data: flags.DataSets,
     activations: Annotated[
         str,
         typer.Option(
@@ -45,8 +38,7 @@ def study_command(
     seeds: Annotated[int, typer.Option(min=1, help="Reported seeds.")] = DEFAULTS.seeds,
     epochs: Annotated[int, typer.Option(min=1, help="The cap.")] = DEFAULTS.epochs,
     limit: Annotated[
-        int | None,
-        typer.Option(min=10, help="Most samples to train on, and to test on."),
+        int | None, typer.Option(min=10, help="Most samples to train on, and to test on.")
     ] = None,
     learning_rates: Annotated[str, typer.Option(help="Grid, the same for every activation.")] = _listed(
         DEFAULTS.learning_rates
@@ -67,8 +59,7 @@ def study_command(
     width: Annotated[int, typer.Option(min=1, help="Units a layer of the MLP.")] = DEFAULTS.width,
     depth: Annotated[int, typer.Option(min=1, help="Hidden layers of the MLP.")] = DEFAULTS.depth,
     targets: Annotated[
-        str,
-        typer.Option(help="Train accuracies. A trial ends when it has the highest, and the next."),
+        str, typer.Option(help="Train accuracies. A trial ends when it has the highest, and the next.")
     ] = _listed(TARGETS),
     test_target: Annotated[float, typer.Option(min=0, max=1, help="Test accuracy.")] = TEST_TARGET,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = DEFAULTS.batch_size,
@@ -140,19 +131,17 @@ def study_command(
 
 
 def _record(overview: StudyOverview) -> dict[str, object]:
-    comparisons = [{**asdict(c), **asdict(c.result)} for c in overview.comparisons]
-    for comparison in comparisons:
-        del comparison["result"]
+    hidden = ("split", "cap", "net")
     return {
-        "rows": [_flat(row) for row in overview.rows if row.split == "train"],
-        "test_rows": [_flat(row) for row in overview.rows if row.split == "test"],
-        "comparisons": comparisons,
+        "rows": [_without(row, *hidden) for row in overview.rows if row.split == "train"],
+        "test_rows": [_without(row, *hidden) for row in overview.rows if row.split == "test"],
+        "comparisons": [_without(c, "result") | asdict(c.result) for c in overview.comparisons],
         "untangling": [asdict(row) for row in overview.untangling],
     }
 
 
-def _flat(row: StudyRow) -> dict[str, object]:
-    return {key: value for key, value in asdict(row).items() if key not in ("split", "cap", "net")}
+def _without(row: StudyRow | StudyComparison, *fields: str) -> dict[str, object]:
+    return {key: value for key, value in asdict(row).items() if key not in fields}
 
 
 def _print_target(rows: Sequence[StudyRow], comparisons: Sequence[StudyComparison], base: str) -> None:

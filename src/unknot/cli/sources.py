@@ -22,6 +22,7 @@ from unknot.core.errors import InputError
 from unknot.nets.data import LabelledData
 from unknot.nets.images import DATA_SETS, FOLDER_VARIABLE, load_images
 from unknot.nets.models import cnn, mlp, resnet
+from unknot.study.options import NewActivation
 from unknot.topology.point_files import load_arrays
 from unknot.topology.shapes import SHAPES, make_shape
 
@@ -97,7 +98,12 @@ def load_model(
             raise InputError(
                 f"--model {spec} with a loader", "data of a known size", "return (inputs, labels)"
             )
-        return _built_in(spec, data, ACTIVATIONS[activation], seed)
+        new = ACTIVATIONS[activation]
+        if spec != "mlp":
+            return _image_net("--model", spec, data, new, batch_norm=spec == "resnet")
+        # At torch's default initialisation a fold hardly folds, and six layers of it do not train.
+        size = data.inputs[0].numel()
+        return init_by_gain(mlp(size, data.n_classes, activation=new), new(), seed=seed)
     if ":" not in spec:
         raise InputError(
             f"--model {spec}", "mlp, cnn, resnet or package.module:factory", "check the name"
@@ -110,19 +116,18 @@ def load_model(
     return model
 
 
-def _built_in(spec: str, data: LabelledData, new: Any, seed: int) -> nn.Module:
-    sample = data.inputs[0]
-    if spec == "mlp":
-        # At torch's default initialisation a fold hardly folds, and six layers of it do not train.
-        return init_by_gain(mlp(sample.numel(), data.n_classes, activation=new), new(), seed=seed)
-    if sample.ndim != 3:
+def _image_net(
+    flag: str, name: str, data: LabelledData, new: NewActivation, *, batch_norm: bool
+) -> nn.Module:
+    shape = tuple(data.inputs.shape[1:])
+    if len(shape) != 3:
         raise InputError(
-            f"--model {spec} with samples of shape {tuple(sample.shape)}",
+            f"{flag} {name} with samples of shape {shape}",
             "images [c, h, w]",
-            "pass --model mlp, or image data",
+            f"pass {flag} mlp, or image data",
         )
-    make = cnn if spec == "cnn" else resnet
-    return make(sample.shape[0], data.n_classes, activation=new)
+    make = cnn if name.startswith("cnn") else resnet
+    return make(shape[0], data.n_classes, activation=new, batch_norm=batch_norm)
 
 
 @dataclass(frozen=True)
@@ -135,33 +140,26 @@ class StudyNet:
 
     name: str
 
-    def __call__(self, data: LabelledData, activation: Callable[[], nn.Module]) -> nn.Module:
+    def __call__(self, data: LabelledData, activation: NewActivation) -> nn.Module:
         if ":" in self.name:
             model: nn.Module = load_factory(self.name, "--net")(data, activation)
             return model
-        if data.inputs.ndim != 4:
-            raise InputError(
-                f"--net {self.name} with samples of shape {tuple(data.inputs.shape[1:])}",
-                "images [c, h, w]",
-                "pass --net mlp, or image data",
-            )
-        make = cnn if self.name.startswith("cnn") else resnet
-        norm = self.name.endswith("-bn")
-        return make(data.inputs.shape[1], data.n_classes, activation=activation, batch_norm=norm)
+        batch_norm = self.name.endswith("-bn")
+        return _image_net("--net", self.name, data, activation, batch_norm=batch_norm)
 
 
 def study_net(spec: str) -> StudyNet | None:
     """What ``--net`` names; None is the built-in MLP."""
     if spec == "mlp":
         return None
-    if spec not in ("cnn", "cnn-bn", "resnet", "resnet-bn") and ":" not in spec:
+    if ":" in spec:
+        load_factory(spec, "--net")
+    elif spec not in ("cnn", "cnn-bn", "resnet", "resnet-bn"):
         raise InputError(
             f"--net {spec}",
             "mlp, cnn, cnn-bn, resnet, resnet-bn or package.module:factory",
             "check the name",
         )
-    if ":" in spec:
-        load_factory(spec, "--net")
     return StudyNet(spec)
 
 
@@ -185,7 +183,7 @@ class OwnActivation:
         return activation
 
 
-def study_activation(name: str) -> Callable[[], nn.Module]:
+def study_activation(name: str) -> NewActivation:
     """What makes the activation: a built-in by name, or the user's by ``package.module:name``."""
     if ":" in name:
         own = OwnActivation(name)
@@ -288,5 +286,5 @@ def _hold_out(name: str, inputs: Any, labels: Any, seed: int) -> LabelledData:
         raise InputError(f"data {name} with label {int(y.max())}", f"labels below {MOST_CLASSES}",
                          "encode the classes as 0, 1, 2, ...")  # fmt: skip
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    test, train = order[: int(len(x) * TEST_SHARE)], order[int(len(x) * TEST_SHARE) :]
+    test, train = order.tensor_split([int(len(x) * TEST_SHARE)])
     return LabelledData(name, x[train], y[train], x[test], y[test])

@@ -99,7 +99,8 @@ def train_stack(
     """
     stack = Stack(models, learning_rates)
     readers = _readers(data, exact_from)
-    order = _Order(data, batch_size, seeds)
+    batches = _require_batches(data, batch_size)
+    orders = [_sample_orders(len(data.inputs), batch_size, seed) for seed in seeds]
     require_classifier(models[0], data.inputs, torch.cat([data.labels, data.test_labels]))
     nets = range(len(models))
     progress = Progress(
@@ -107,11 +108,12 @@ def train_stack(
         stack.parameters.clone(),
     )  # fmt: skip
     ended = ["cap" for _ in nets]
-    moments = read_at(order.batches, epochs)
+    moments = read_at(batches, epochs)
     for step in moments:
-        for batch in order.take(step - progress.step, progress.running):
+        for _ in range(step - progress.step):
+            batch = torch.stack([next(orders[net]) for net in progress.running])
             stack.step(data.inputs[batch], data.labels[batch])
-        progress.step, progress.epoch = step, step / order.batches
+        progress.step, progress.epoch = step, step / batches
         finite = stack.finite()
         # The last accuracy of a net counts where cells are compared that never arrived.
         ends = {place for place, fine in enumerate(finite) if not fine or step == moments[-1]}
@@ -222,26 +224,12 @@ def _require_batches(data: LabelledData, batch_size: int) -> int:
     return batches_an_epoch(len(data.inputs), batch_size)
 
 
-class _Order:
-    """The batches of each net, from its own seed."""
-
-    def __init__(self, data: LabelledData, batch_size: int, seeds: Sequence[int]) -> None:
-        self.batches = _require_batches(data, batch_size)
-        self._n, self._batch_size = len(data.inputs), batch_size
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._queue: list[Tensor] = []  # [nets, samples]: the batches of the epoch that are to come
-        self._queued: list[int] = []  # numbers of the nets that they are for
-
-    def take(self, steps: int, nets: list[int]) -> Iterator[Tensor]:
-        """So many batches ``[nets, samples]`` of sample numbers; nets only ever leave."""
-        for _ in range(steps):
-            if not self._queue:
-                drawn = [torch.randperm(self._n, generator=self._generators[net]) for net in nets]
-                split = torch.split(torch.stack(drawn), self._batch_size, dim=1)
-                self._queue = list(split[: self.batches])
-                self._queued = list(nets)
-            batch = self._queue.pop(0)
-            yield batch if self._queued == nets else batch[[self._queued.index(net) for net in nets]]
+def _sample_orders(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """Numbers of the samples of each batch, without end; the order is drawn anew each epoch."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        batches = torch.split(torch.randperm(n, generator=generator), batch_size)
+        yield from batches[: batches_an_epoch(n, batch_size)]
 
 
 # Samples after which it is asked whether more are needed.

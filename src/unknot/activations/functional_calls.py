@@ -235,14 +235,14 @@ def _trace(module: nn.Module) -> fx.Graph:
 
 def _join_modes(graph: fx.Graph, in_eval: fx.Graph) -> None:
     """Turn True in ``graph`` into ``self.training`` where the graph in eval mode has False."""
+    ways = [
+        [(node.op, node.target, len(node.args), node.kwargs.keys()) for node in mode.nodes]
+        for mode in (graph, in_eval)
+    ]
+    if ways[0] != ways[1]:
+        raise Untraceable("its forward takes another way in training mode")
     flag: fx.Node | None = None
-    pairs = list(zip(graph.nodes, in_eval.nodes, strict=False))
-    same = len(graph.nodes) == len(in_eval.nodes)
-    for node, other in pairs:
-        same &= (node.op, node.target, len(node.args)) == (other.op, other.target, len(other.args))
-        same &= node.kwargs.keys() == other.kwargs.keys()
-        if not same:
-            raise Untraceable("its forward takes another way in training mode")
+    for node, other in zip(list(graph.nodes), in_eval.nodes, strict=True):
         if repr((node.args, node.kwargs)) == repr((other.args, other.kwargs)):
             continue
         if flag is None:

@@ -25,12 +25,9 @@ def zfold(x: Tensor, slope: Parameter = 1.0, turn: Parameter = 1.0) -> Tensor:
     """f(x) = x - (1 + slope) * softshrink(x, turn): +1 inside [-turn, turn], -slope outside.
 
     Args:
-        x: floating point, any shape.
+        x: floating point, any shape; the result is like it.
         slope, turn: numbers, or tensors that broadcast to ``x`` and receive gradients; of a tensor
             ``turn`` the magnitude counts.
-
-    Returns:
-        Like ``x``.
     """
     # Nested, because TorchScript skips only what stands below a question of its own.
     if not is_scripting():  # noqa: SIM102
@@ -56,9 +53,6 @@ def smooth_zfold(x: Tensor, slope: Parameter = 1.0, turn: Parameter = 1.0) -> Te
 
     Args:
         x, slope, turn: as of `zfold`.
-
-    Returns:
-        Like ``x``.
     """
     if isinstance(slope, float) and isinstance(turn, float):
         wave = torch.tanh(x * (0.8 / turn)).mul((1.0 + slope) * 1.25 * turn)
@@ -73,11 +67,8 @@ def qfold(x: Tensor, frequency: float = 1.0) -> Tensor:
     """The quarter-phase fold f(x) = (sin(w x - pi/4) + sin(pi/4)) / w, w = ``frequency``. f(0) = 0.
 
     Args:
-        x: floating point, any shape.
+        x: floating point, any shape; the result is like it.
         frequency: w > 0, in radians a unit of ``x``.
-
-    Returns:
-        Like ``x``.
     """
     if not is_scripting():  # noqa: SIM102
         if fused.fits(x):

@@ -35,8 +35,6 @@ class Task:
     Attributes:
         set: name of the data.
         activation, new_activation: its name, and what makes one.
-        options: of the study.
-        settings: of the trials.
         cells: (learning rate, gain) pairs.
         seeds: each cell is trained on each.
         choosing: stop as soon as it is known which cell is best.

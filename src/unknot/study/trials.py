@@ -166,13 +166,7 @@ class TrialFile:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep other processes from running trials into this file; reading it stays free.
-
-        The system gives the claim back when the process ends, however it ends.
-
-        Raises:
-            InputError: another process has it.
-        """
+        """Keep other processes from running trials into this file, as `claimed`; reading stays free."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with claimed(self.path):
             yield

@@ -10,16 +10,15 @@ from unknot.report.profile import View
 
 
 def outcome_view(name: str, outcome: PruningOutcome) -> View:
-    plot = {
-        "baselines": _baselines(outcome),
-        "refit": _refit(outcome),
-        "thresholds": _thresholds(outcome.thresholds),
-    }
     return {
         "name": name,
         "table": outcome.table(),
         "outcome": outcome,
-        "plot": plot,
+        "plot": {
+            "baselines": _baselines(outcome),
+            "refit": _refit(outcome),
+            "thresholds": _thresholds(outcome.thresholds),
+        },
     }
 
 

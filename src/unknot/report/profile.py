@@ -149,24 +149,19 @@ def _table(grid: View, epochs: Sequence[int | None]) -> View:
     }
 
 
-def _places(rows: Iterable[ProfileRow]) -> list[str]:
-    return list(dict.fromkeys(layer_name(row.layer, row.call) for row in rows))
-
-
-def _some(names: list[str]) -> str:
+def _places(rows: Iterable[ProfileRow]) -> str:
+    names = list(dict.fromkeys(layer_name(row.layer, row.call) for row in rows))
     more = len(names) - _NAMES_SHOWN
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _doubtful(rows: Sequence[ProfileRow]) -> list[View]:
     """{rule, why, where} of every undetermined scale; one that all clouds share is said to be so."""
-    scales = list(dict.fromkeys(row.scale for row in rows if not row.scale.determined))
     views = []
-    for scale in scales:
+    for scale in dict.fromkeys(row.scale for row in rows if not row.scale.determined):
         measured = [row for row in rows if row.scale == scale]
         everywhere = len(measured) == len(rows)
-        where = "every layer output" if everywhere else _some(_places(measured))
-        views.append({"scale": scale, "where": where})
+        views.append({"scale": scale, "where": "every layer output" if everywhere else _places(measured)})
     return views
 
 
@@ -186,8 +181,8 @@ def _scales_by_layer(rows: Sequence[ProfileRow]) -> list[View]:
 
 def _row_notes(rows: Sequence[ProfileRow]) -> list[tuple[str, str]]:
     """(note, where it holds) for every note that rows carry."""
-    notes = list(dict.fromkeys(row.note for row in rows if row.note))
-    return [(note, _some(_places(row for row in rows if row.note == note))) for note in notes]
+    notes = dict.fromkeys(row.note for row in rows if row.note)
+    return [(note, _places(row for row in rows if row.note == note)) for note in notes]
 
 
 def _words(value: object) -> str:

@@ -18,7 +18,7 @@ from unknot.nets.data import LabelledData
 from unknot.study.options import DEFAULTS, NewActivation, NewNet, StudyOptions
 from unknot.study.results import TARGETS, StudyComparison, StudyRow, compare_rows, summarize_trials
 from unknot.study.task import WATCHED_POINTS, Task, measured_samples, rank_cell, run_task
-from unknot.study.trials import SELECTION_SEED, Trial, TrialFile, TrialSettings
+from unknot.study.trials import SELECTION_SEED, Curve, Trial, TrialFile, TrialSettings
 from unknot.topology.calibration import calibrate
 from unknot.topology.scale import Scale
 
@@ -205,16 +205,11 @@ def _keys(task: Task) -> set[tuple[str, str, tuple[float, float], int, TrialSett
 def _best_cell(trials: Iterable[Trial], task: Task) -> tuple[float, float]:
     if len(task.cells) == 1:
         return task.cells[0]
-    curves = {
-        cell: [
-            trial.curve
-            for trial in trials
-            if not trial.reported
-            and (trial.data, trial.activation, trial.settings, trial.cell)
-            == (task.set, task.activation, task.settings, cell)
-        ]
-        for cell in task.cells
-    }
+    curves: dict[tuple[float, float], list[Curve]] = {cell: [] for cell in task.cells}
+    wanted = (task.set, task.activation, task.settings)
+    for trial in trials:
+        if not trial.reported and (trial.data, trial.activation, trial.settings) == wanted:
+            curves[trial.cell].append(trial.curve)
     return min(task.cells, key=lambda cell: rank_cell(curves[cell]))
 
 

@@ -84,32 +84,21 @@ class DemoResult:
     """What the demo measured.
 
     Attributes:
-        study: epochs to target.
         watched: {(set, activation): one net, measured at epoch 0 and at the last epoch}.
         shrunk: the pruned convolution net.
         summary: what ``summary.json`` holds.
         folder: where everything was written.
     """
 
-    study: Study
     watched: dict[tuple[str, str], WatchedNet]
     shrunk: Shrunk
     summary: dict[str, Any]
     folder: Path
 
 
-def run_demo(
-    folder: str | Path, size: DemoSize = FULL, *, seed: int = 0, progress: bool = False
-) -> DemoResult:
-    """Run everything and write ``report.html``, ``summary.json``, ``study.sqlite`` and ``model/``.
-
-    Runs in one thread of torch: the nets are too small to share.
-    """
-    with one_thread():
-        return _run(Path(folder), size, seed, progress)
-
-
-def _run(folder: Path, size: DemoSize, seed: int, progress: bool) -> DemoResult:
+@one_thread()  # the nets are too small to share
+def run_demo(folder: Path, size: DemoSize, *, seed: int, progress: bool) -> DemoResult:
+    """Run everything and write ``report.html``, ``summary.json``, ``study.sqlite`` and ``model/``."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("study.sqlite*"):
         old.unlink()  # trials of an earlier demo would be resumed, not run
@@ -162,7 +151,7 @@ def _run(folder: Path, size: DemoSize, seed: int, progress: bool) -> DemoResult:
     ]
     results = (*named, study, shrunk.scores, shrunk.plan, shrunk.outcome)
     write_report(folder / "report.html", *results, title="unknot demo")
-    return DemoResult(study, watched, shrunk, summary, folder)
+    return DemoResult(watched, shrunk, summary, folder)
 
 
 def print_story(result: DemoResult) -> None:

@@ -109,17 +109,15 @@ def build(arguments: list[str]) -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    light: dict[str, Callable[..., None]] = {
+    without_torch = arguments and arguments[0] in ("betti", "shape", "doctor")
+    verbs: dict[str, Callable[..., None]] = {
         "demo": demo_command,
         "betti": betti_command,
         "shape": shape_command,
-    }
-    last: dict[str, Callable[..., None]] = {
+        **({} if without_torch else _verbs_of_models()),
         "report": report_command,
         "doctor": doctor_command,
     }
-    without_torch = arguments and arguments[0] in ("betti", "shape", "doctor")
-    verbs = light | ({} if without_torch else _verbs_of_models()) | last
     for name, verb in verbs.items():
         # The refusal takes any flags; --help of it too says what is missing.
         loose = name == "shape" or verb.__name__ == "refuse"

@@ -80,8 +80,7 @@ def replace_activations(
     model = copy.deepcopy(model)
     if isinstance(model, where):
         return _with_report(_fitting(new(), model), ReplacementReport(("",), (), ()))
-    surgery = _Surgery(model, new, where)
-    report = surgery.operate()
+    report = _Surgery(model, new, where).operate()
     if not report.modules and not report.functions:
         _refuse(model, where, report)
     if report.untouched:

@@ -111,7 +111,6 @@ def prune_command(
 
       unknot prune --model mine:net --data mine:data --criterion elder --macs 0.5 --onnx --out pruned/
     """
-
     budget = Budget(max_betti, ratio, macs, parameters, latency_ms)
     recipe = Recipe(
         budget,
@@ -133,8 +132,7 @@ def prune_command(
     require_writable(out, "--out")
     loaded = load_data(data, seed=seed)
     net = load_model(model, loaded, activation=activation, seed=seed)
-    prunable_layers(net, recipe.linear)  # refuse before training and before writing anything
-    _require_matches(recipe, net)
+    _require_matches(recipe, net)  # refuse before training and before writing anything
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out} exists", "a new or empty folder", "choose another")
     train_first(net, loaded, train_epochs, seed)

@@ -205,7 +205,7 @@ def test_every_keyword_and_every_criterion_is_explained() -> None:
         assert re.search(rf"^        {name}: ", text, re.MULTILINE), name
     for name in BUILT_IN:
         assert f'"{name}"' in text
-        assert f"`{name}`" in (Path(__file__).parents[2] / "docs" / "criteria.md").read_text()
+        assert f"`{name}`" in (Path(__file__).parents[3] / "docs" / "criteria.md").read_text()
 
 
 @pytest.mark.parametrize("criterion", ["surgeon", "elder-surgeon"])

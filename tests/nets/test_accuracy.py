@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,6 +14,12 @@ from torch import Tensor, nn
 import unknot as uk
 from unknot.nets.accuracy import class_loss, class_scores, measure_accuracy
 
+
+class Named(NamedTuple):
+    features: Tensor
+    logits: Tensor
+
+
 # What is made of a logit z [n] of class 1; each tells class 1 where z > 0, but for the last two with the
 # cross entropy of the single logit.
 HEADS: dict[str, Callable[[Tensor], Any]] = {
@@ -23,6 +29,9 @@ HEADS: dict[str, Callable[[Tensor], Any]] = {
     "[n, 3]": lambda z: torch.stack([torch.zeros_like(z), z, torch.full_like(z, -1e4)], 1),
     "tuple": lambda z: (z[:, None], z.repeat(3, 1).T),
     "dict": lambda z: {"loss": z.mean(), "logits": torch.stack([torch.zeros_like(z), z], 1)},
+    "dict, features first": lambda z: {"features": z.new_zeros(len(z), 7), "logits": z},
+    "scores, not features": lambda z: {"features": z.new_zeros(len(z), 7), "scores": z[:, None]},
+    "named tuple": lambda z: Named(z.new_zeros(len(z), 7), z),
     "dict of one logit": lambda z: {"loss": z.mean(), "ids": z.long(), "logits": z},
 }
 OTHERS: dict[str, Callable[[Tensor], Any]] = {
@@ -193,3 +202,12 @@ def test_scores_are_found_by_their_rows() -> None:
     assert class_scores([two, {"a": five}], 5) is five
     with pytest.raises(uk.InputError, match=r"scores of shape \(2, 0\)"):
         class_scores(two[:, :0], 2)
+
+
+@pytest.mark.parametrize("head", ["[n]", "[n, 1]", "[n, 2]", "[n, 3]"])
+def test_scores_with_nan_are_never_right(head: str) -> None:
+    inputs, labels = samples(wrong=0)
+    model = Net(lambda z: HEADS[head](torch.where(torch.arange(len(z)) < 50, torch.nan, z)))
+    assert measure_accuracy(model, inputs, labels) == 0.75
+    (measured,) = uk.measure(model, [(inputs, labels)], layers="conv", by="layer").accuracy
+    assert measured.probe == 0.75

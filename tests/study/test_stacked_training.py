@@ -100,6 +100,15 @@ def test_a_plain_net_goes_through_matrix_products_as_through_vmap(activation: st
     torch.testing.assert_close(plain, stack._forward(stack.parameters, inputs))
 
 
+def test_scores_with_nan_are_never_right() -> None:
+    stack = Stack(nets("relu", range(2)), [1e-3] * 2)
+    inputs, labels = torch.randn(30, 2), torch.zeros(30, dtype=torch.int64)
+    stack.parameters[1] = torch.nan
+    assert stack.count_right(inputs, labels, [1]) == [0]
+    zeros, ones = (stack.count_right(inputs, labels + c, [0, 1]) for c in (0, 1))
+    assert (zeros[1], ones[1]) == (0, 0) and zeros[0] + ones[0] == 30
+
+
 class Doubled(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return 2 * super().forward(x)

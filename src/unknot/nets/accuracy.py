@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError
-from unknot.nets.running import call_model, first_tensor, placed
+from unknot.nets.running import call_model, placed, score_tensor
 
 
 def class_scores(output: Any, n: int) -> Tensor:
@@ -20,12 +20,13 @@ def class_scores(output: Any, n: int) -> Tensor:
 
     Args:
         output: scores ``[n, classes]``, or one logit of two classes a sample, ``[n]`` or ``[n, 1]``; or
-            a container (tuple, dict, dataclass) whose first floating-point tensor of ``n`` rows is such.
+            a container (tuple, dict, dataclass) that holds such under the key or attribute "logits",
+            else "scores", else as its first floating-point tensor of ``n`` rows.
 
     Raises:
         InputError: it holds none, e.g. maps ``[n, c, h, w]`` or scores of each token ``[n, t, c]``.
     """
-    scores = first_tensor(output, n)
+    scores = score_tensor(output, n)
     if scores is None or scores.ndim > 2 or scores.shape[-1] == 0:
         shaped = output if scores is None else scores
         shape = f"shape {tuple(shaped.shape)}" if isinstance(shaped, Tensor) else type(output).__name__
@@ -72,12 +73,17 @@ def require_classifier(model: nn.Module, inputs: Tensor, labels: Tensor) -> None
 
 
 def predicted(scores: Tensor) -> Tensor:
-    """The class of the highest score, the first of equals: ``[..., classes] -> [...]``, int64."""
+    """The class of the highest score, the first of equals; -1 where one is NaN.
+
+    ``[..., classes] -> [...]``, int64.
+    """
     if scores.shape[-1] == 1:
-        return (scores[..., 0] > 0).long()
-    if scores.shape[-1] == 2:  # argmax over so few takes longer than a layer of fifty units
-        return (scores[..., 1] > scores[..., 0]).long()
-    return scores.argmax(-1)
+        best = (scores[..., 0] > 0).long()
+    elif scores.shape[-1] == 2:  # argmax over so few takes longer than a layer of fifty units
+        best = (scores[..., 1] > scores[..., 0]).long()
+    else:
+        best = scores.argmax(-1)
+    return best.masked_fill_(scores.isnan().any(-1), -1)
 
 
 def class_loss(scores: Tensor, labels: Tensor, *, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
@@ -99,10 +105,13 @@ def measure_accuracy(
 ) -> float:
     """Share of samples classified rightly, in eval mode, where the model is left.
 
+    A sample with NaN among its scores is not classified rightly.
+
     Args:
         model: a classifier, see `class_scores`.
         inputs: ``[n, ...]``; each batch is moved to the model's device and precision.
         labels: int64 ``[n]``.
+        batch_size: samples run at once.
 
     Raises:
         InputError: no sample, an output without scores, labels that do not fit it.

@@ -25,6 +25,7 @@ from unknot.nets.running import (
     matching_layers,
     placed,
     plain_name,
+    score_tensor,
     unwrapped,
 )
 
@@ -104,8 +105,9 @@ class Recording:
     model comes back as it was: the training flag of every module, buffers, gradients, the random state
     and hooks. It runs where its first parameter lies, in that parameter's type, without compilation.
 
-    A module that returns a container is represented by the first tensor in it with one row a sample. One
-    that returns none, or did not run, is left out and named in ``notes``.
+    A module that returns a container is represented by the first tensor in it with one row a sample, the
+    whole model by its "logits" or "scores" where it names such. A module that returns no tensor, or did
+    not run, is left out and named in ``notes``.
 
     Args:
         model: any module. `torch.compile`, DataParallel and DistributedDataParallel are looked through.
@@ -242,7 +244,7 @@ class Recording:
         size = len(tensors_of(batch)[0])
 
         def hook(name: str, module: nn.Module, _inputs: Any, output: Any) -> None:
-            key, tensor = (name, calls[name]), _detached(output, size)
+            key, tensor = (name, calls[name]), _detached(first_tensor(output, size))
             calls[name] += 1
             see(key, module, tensor)
             if tensor is not None and name in self._chosen:
@@ -252,7 +254,7 @@ class Recording:
         watching = nullcontext() if self._after == "module" else sequel.follower.watching(self.model)
         with as_it_was(self.model), hooked(modules, hook), watching:
             output = call_model(self.model, batch)
-            see((OUTPUT, 0), self.model, _detached(output, size))
+            see((OUTPUT, 0), self.model, _detached(score_tensor(output, size)))
 
     def _reduced(self, key: Key, tensor: Tensor) -> Tensor:
         """A sequence ``[n, t, d]`` as ``[n, d]``, by the rule that was asked for; the rest as it is."""
@@ -287,8 +289,7 @@ class _Sequel:
         return step.kind != self.after
 
 
-def _detached(output: Any, size: int) -> Tensor | None:
-    tensor = first_tensor(output, size)
+def _detached(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.detach()
 
 

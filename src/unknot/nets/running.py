@@ -129,6 +129,13 @@ def first_tensor(output: Any, size: int) -> Tensor | None:
     return next((t for t in float_tensors(output) if t.ndim and len(t) == size), None)
 
 
+def score_tensor(output: Any, size: int) -> Tensor | None:
+    """`first_tensor` of the key or attribute "logits", else of "scores", else of all of ``output``."""
+    keys = output if isinstance(output, Mapping) else {}
+    named = [keys.get(name, getattr(output, name, None)) for name in ("logits", "scores")]
+    return next((t for part in (*named, output) if (t := first_tensor(part, size)) is not None), None)
+
+
 @contextmanager
 def hooked(
     modules: Mapping[str, nn.Module], see: Callable[[str, nn.Module, Any, Any], Any]

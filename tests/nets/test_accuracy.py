@@ -211,3 +211,44 @@ def test_scores_with_nan_are_never_right(head: str) -> None:
     assert measure_accuracy(model, inputs, labels) == 0.75
     (measured,) = uk.measure(model, [(inputs, labels)], layers="conv", by="layer").accuracy
     assert measured.probe == 0.75
+
+
+SIGMOIDS: dict[str, Callable[[Tensor], Any]] = {
+    "[n]": torch.sigmoid,
+    "[n, 1]": lambda z: z[:, None].sigmoid(),
+    "squeezed": lambda z: z[:, None].sigmoid().squeeze(1),
+    "reshaped, copied, widened": lambda z: z.sigmoid().reshape(-1, 1).clone().double(),
+    "dict": lambda z: {"features": z.new_zeros(len(z), 7), "logits": z[:, None].sigmoid()[:, 0]},
+    "in place": lambda z: (z + 0).sigmoid_(),
+}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("head", SIGMOIDS)
+def test_a_probability_is_not_taken_for_a_logit(head: str, frozen: bool) -> None:
+    model, (inputs, labels) = Net(SIGMOIDS[head]).requires_grad_(not frozen), samples()
+    for ask in (measure_accuracy, uk.nets.train):
+        with pytest.raises(uk.InputError, match="^a model that ends in a sigmoid: expected a logit") as e:
+            ask(model, inputs, labels)
+        assert str(e.value).endswith("; return what enters the sigmoid") and "\n" not in str(e.value)
+    (measured,) = uk.measure(model, [(inputs, labels)], layers="conv", by="layer").accuracy
+    assert measured.probe is None
+
+
+@pytest.mark.parametrize(
+    ("head", "right"),
+    [
+        (lambda z: z.clamp(0, 1), 0.9),  # logits that happen to lie in [0, 1]
+        (lambda z: z.sigmoid() - 0.5, 0.9),
+        (lambda z: torch.stack([(-z).sigmoid(), z.sigmoid()], 1), 0.9),  # the larger is the class
+        (
+            lambda z: z[:, None].sigmoid().expand(-1, 2) * torch.tensor([-1, 1]) + torch.tensor([1, 0]),
+            0.9,
+        ),
+    ],
+)
+def test_other_outputs_between_0_and_1_are_scores(head: Any, right: float) -> None:
+    model, (inputs, labels) = Net(head), samples()
+    assert measure_accuracy(model, inputs, labels) == right
+    (measured,) = uk.measure(model, [(inputs, labels)], layers="conv", by="layer").accuracy
+    assert measured.probe == right

@@ -12,7 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError
-from unknot.nets.running import call_model, placed, score_tensor
+from unknot.nets.probe import Inputs, Probe, map_tensors
+from unknot.nets.running import as_it_was, call_model, placed, score_tensor, unwrapped
+
+# Steps of autograd that leave each number as it is.
+_VIEWS = {
+    "Squeeze", "Unsqueeze", "View", "UnsafeView", "ReshapeAlias", "Select", "Slice", "Alias", "Permute",
+    "Transpose", "T", "Clone", "ToCopy",
+}  # fmt: skip
 
 
 def class_scores(output: Any, n: int) -> Tensor:
@@ -43,6 +50,41 @@ def model_scores(model: nn.Module, inputs: Tensor) -> Tensor:
     return class_scores(call_model(model, placed(inputs, model)), len(inputs))
 
 
+def ends_in_sigmoid(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether the model turns its one logit into a probability, as autograd tells from two samples.
+
+    False where it does not tell, e.g. for a model that runs without gradients.
+    """
+
+    def tracked(tensor: Tensor) -> Tensor:
+        copy = tensor.clone()
+        return copy.requires_grad_().clone() if copy.is_floating_point() else copy
+
+    model, two = unwrapped(model), next(Probe(inputs).batches(2))
+    try:
+        with as_it_was(model), torch.enable_grad():
+            output = call_model(model, map_tensors(placed(two, model), tracked))
+            scores = class_scores(output, len(Probe(two)))
+    except InputError:  # it takes no gradients, or gives no scores: others will say so
+        return False
+    step = scores.grad_fn if scores.shape[-1] == 1 else None
+    while step is not None:
+        name = step.name().rstrip("0123456789").removesuffix("Backward")
+        if name not in _VIEWS:
+            return name == "Sigmoid"
+        step = step.next_functions[0][0]
+    return False
+
+
+def _require_logits(model: nn.Module, inputs: Tensor) -> None:
+    if ends_in_sigmoid(model, inputs):
+        raise InputError(
+            "a model that ends in a sigmoid",
+            "a logit, of which > 0 is class 1, as its one output",
+            "return what enters the sigmoid",
+        )
+
+
 def fit_labels(labels: Tensor, scores: Tensor) -> Tensor:
     """Whole numbers or booleans ``[n]`` as int64, on the device of the scores ``[any, classes]``.
 
@@ -70,6 +112,7 @@ def require_classifier(model: nn.Module, inputs: Tensor, labels: Tensor) -> None
     model.eval()
     with torch.no_grad():
         fit_labels(labels, model_scores(model, inputs[:2]))
+    _require_logits(model, inputs)
 
 
 def predicted(scores: Tensor) -> Tensor:
@@ -114,11 +157,14 @@ def measure_accuracy(
         batch_size: samples run at once.
 
     Raises:
-        InputError: no sample, an output without scores, labels that do not fit it.
+        InputError: no sample, an output without scores, a probability instead of a logit, labels that
+            do not fit it.
     """
     if len(inputs) == 0:
         raise InputError("the accuracy on 0 samples", "at least one", "pass samples with labels")
-    return count_right(model, inputs, labels, batch_size=batch_size) / len(inputs)
+    right = count_right(model, inputs, labels, batch_size=batch_size)
+    _require_logits(model, inputs)
+    return right / len(inputs)
 
 
 def count_right(model: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int = 4096) -> int:

@@ -111,7 +111,8 @@ def train(
         Accuracy and loss after each epoch that was trained.
 
     Raises:
-        InputError: bad numbers, labels that do not fit the model's scores, or a loss that is no longer
+        InputError: bad numbers, labels that do not fit the model's scores, a probability instead of a
+            logit, or a loss that is no longer
             finite (named with its epoch).
     """
     require_count("epochs", epochs, minimum=0)

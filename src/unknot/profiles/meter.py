@@ -15,7 +15,7 @@ from unknot.core.console import track
 from unknot.core.errors import InputError
 from unknot.core.keywords import spelled_out
 from unknot.core.workforce import Workforce
-from unknot.nets.accuracy import share_right
+from unknot.nets.accuracy import ends_in_sigmoid, share_right
 from unknot.nets.probe import Probe, probe_samples
 from unknot.nets.recording import INPUT, OUTPUT, LayerOutput, Recording
 from unknot.nets.running import plain_name
@@ -130,6 +130,9 @@ class Meter:
             notes=self.recording.notes, sensitivity=sensitivity,
         )  # fmt: skip
         self._by: By = options.by
+        # What the accuracy is measured on: nothing where probabilities would be taken for logits.
+        unrated = probe.labels is None or ends_in_sigmoid(model, probe.inputs)
+        self._rated = None if unrated else probe.labels
         self._members = [] if probe.labels is None else class_members(probe.labels)
         self.counting = CountSettings(self.scale, options.max_dim, threads, options.repeats, seed)
         n_views = 0 if by_filter else min(options.views, len(probe))
@@ -161,7 +164,7 @@ class Meter:
         size = 0
         for output in outputs:
             if output.layer == OUTPUT:
-                reading.share = share_right(output.values, self.probe.labels)
+                reading.share = share_right(output.values, self._rated)
                 continue
             if len(self._drawn):
                 require_finite(output, reading.epoch)

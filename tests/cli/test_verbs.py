@@ -113,7 +113,7 @@ DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
         (("betti", "ok.npy", "--radius", "wide"), "wide"),
         (
             ("betti", "ok.npy", "--radius", "1", "--hops", "2"),
-            "--hops 2 without --knn: expected both or neither",
+            "--hops 2 without --knn: expected both or neither; drop --hops",
         ),
         (("betti", "ok.npy", "--knn", "14"), "k = 14 with a cloud of 4 points"),
         (("betti", "ok.npy", "--radius", "1", "--max-dim", "3"), "3"),
@@ -134,7 +134,7 @@ DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
         (("measure", "--model", "mlp", "--data", "digits", "--by", "pixel"), "pixel"),
         (("measure", "--model", "cnn", "--data", "labelled.npz"), "images"),
         ((*MLP, "--radius", "1", "--knn", "3"), "one neighbour rule"),
-        ((*MLP, "--hops", "2"), "--hops 2 without --knn"),
+        ((*MLP, "--hops", "2"), "--hops 2 without --knn: expected both or neither; pass e.g. --knn 14"),
         ((*MLP, "--every", "2"), "--every 2 without --train"),
         ((*MLP, "--every", "1", "--train", "1", "--cluster", "tcp://x:1"), "--cluster tcp://x:1 with"),
         ((*MLP, "--out", "profile.txt"), ".parquet"),

@@ -284,12 +284,25 @@ DIMENSIONS = "expected 0, 1 or 2; pass max_dim=1 for b0 and b1"
             f"scale = radius=1 with k=1, hops=1: {ONE_RULE}",
         ),
         (
-            lambda: betti_numbers_batch([np.eye(2)], scale=Scale(radius=1.0), hops=2),
-            "hops = 2 without k: expected both or neither; pass e.g. k=14",
+            lambda: betti_numbers_batch([np.eye(2)], scale=Scale(k=4), hops=2),
+            "hops = 2 with scale = k=4, hops=1: expected one of them; drop hops",
         ),
         (
             lambda: betti_numbers_batch([np.eye(2)], radius=1.0, hops=2),
-            "hops = 2 without k: expected both or neither; pass e.g. k=14",
+            "hops = 2 without k: expected both or neither; drop hops",
+        ),
+        (
+            lambda: betti_numbers(np.eye(2)),  # type: ignore[arg-type]
+            "a graph of type ndarray: expected a NeighborGraph; build one first: "
+            "uk.rips_graph(points, radius=...) or uk.knn_graph(points, k=..., hops=...)",
+        ),
+        (
+            lambda: persistence(np.eye(2), max_radius=-1),
+            "max_radius = -1: expected a number >= 0; pass e.g. max_radius=0.5",
+        ),
+        (
+            lambda: persistence(np.eye(2), max_radius=float("nan")),
+            "max_radius = nan: expected a number >= 0; pass e.g. max_radius=0.5",
         ),
         (
             lambda: betti_numbers_batch([np.eye(2)], scale=Scale()),

@@ -84,7 +84,7 @@ def test_a_damaged_record_is_none(record: dict[str, object]) -> None:
         (lambda: Scale(hops=2), "hops = 2 without k: expected both or neither; pass e.g. k=14"),
         (
             lambda: Scale(hops=2, radius=1.0),
-            "hops = 2 without k: expected both or neither; pass e.g. k=14",
+            "hops = 2 without k: expected both or neither; drop hops",
         ),
         (lambda: Scale(k=0), f"k = 0: {COUNT} k=1"),
         (lambda: Scale(k=2.5), f"k = 2.5: {COUNT} k=1"),  # type: ignore[arg-type]

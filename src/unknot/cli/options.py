@@ -71,5 +71,6 @@ def scale_of(knn: int | None, hops: int | None, radius: float | None) -> Scale |
     if radius is not None and knn is not None:
         raise InputError(f"--radius {radius} and --knn {knn}", "one neighbour rule", "drop one of them")
     if hops is not None and knn is None:
-        raise InputError(f"--hops {hops} without --knn", "both or neither", "pass e.g. --knn 14")
+        remedy = "pass e.g. --knn 14" if radius is None else "drop --hops"
+        raise InputError(f"--hops {hops} without --knn", "both or neither", remedy)
     return None if radius is None and knn is None else Scale(k=knn, hops=hops, radius=radius)

@@ -35,9 +35,11 @@ class LabelledData:
 
     @property
     def n_classes(self) -> int:
+        """The highest label of both splits, plus one."""
         return int(torch.cat([self.labels, self.test_labels]).max()) + 1
 
     def without_test(self) -> LabelledData:
+        """The training samples alone: ``test_*`` are empty."""
         return replace(self, test_inputs=self.test_inputs[:0], test_labels=self.test_labels[:0])
 
     def limited(self, most: int, seed: int = 0) -> LabelledData:

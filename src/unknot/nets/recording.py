@@ -90,6 +90,17 @@ def capture(
     """What a `Recording` of ``model`` gives for ``inputs``, in memory at once and without its `OUTPUT`.
 
     The input comes first where it is floating point, then each layer in the order in which it first ran.
+
+    Args:
+        model: any module; it comes back as it was.
+        inputs: ``[n, ...]``; or a tuple of such tensors (positional arguments) or a dict (keywords).
+        layers: glob or globs over dotted module names; "*" is every leaf module.
+        tokens: of a sequence ``[n, t, d]``: "mean" over its tokens, the "first", the "last", or "all".
+        after: for convolutions: "module", or the "activation" or "pooling" that follows.
+        batch_size: samples run at once; fewer where they would not fit.
+
+    Raises:
+        InputError: as of `Recording`.
     """
     recording = Recording(
         model, Probe(inputs), layers=layers, tokens=tokens, after=after, batch_size=batch_size

@@ -31,6 +31,7 @@ class PointCloud:
 
     @property
     def n_points(self) -> int:
+        """How many distinct points there are."""
         return int(self.points.shape[0])
 
     def classes(self) -> list[int]:

@@ -39,7 +39,16 @@ class NeighborGraph:
 
     @classmethod
     def from_edges(cls, n_points: int, edges: ArrayLike) -> NeighborGraph:
-        """From pairs ``[m, 2]`` of point numbers in [0, n_points); order and repeats do not matter."""
+        """The graph of given edges.
+
+        Args:
+            n_points: vertices, >= 0.
+            edges: whole numbers ``[m, 2]`` in [0, n_points), a pair a row; order and repeats do not
+                matter.
+
+        Raises:
+            InputError: another shape or type, or a point that does not exist.
+        """
         n = require_count("n_points", n_points, minimum=0)
         pairs = np.asarray(edges)
         if pairs.size == 0:

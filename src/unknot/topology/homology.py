@@ -16,6 +16,7 @@ from unknot.core.errors import InputError, require_count
 from unknot.core.memory import LIMIT_VARIABLE, memory_limit
 from unknot.topology.cloud import FloatArray, check_points
 from unknot.topology.graph import NeighborGraph
+from unknot.topology.rules import require_radius
 from unknot.topology.scale import Scale, require_rule
 
 
@@ -53,12 +54,18 @@ def betti_numbers(
         Betti numbers of length ``max_dim + 1``. The empty graph has zeros.
 
     Raises:
-        InputError: more memory than `memory_limit` allows.
+        InputError: no graph, more memory than `memory_limit` allows.
         TimeoutError: the budget is spent.
 
     At one scale no filtration is needed: the graph is first made smaller without changing its homology,
     and linear algebra does the rest; see ``src/native/``.
     """
+    if not isinstance(graph, NeighborGraph):
+        raise InputError(
+            f"a graph of type {type(graph).__name__}",
+            "a NeighborGraph",
+            "build one first: uk.rips_graph(points, radius=...) or uk.knn_graph(points, k=..., hops=...)",
+        )
     limits = _limits(max_dim, time_budget)
     with _as_input_error(graph.n_points):
         if graph.rows is not None:
@@ -98,6 +105,8 @@ def betti_numbers_batch(
             `memory_limit` allows.
         TimeoutError: the budget is spent.
     """
+    if scale is not None and hops is not None and k is None:
+        raise InputError(f"hops = {hops} with scale = {scale}", "one of them", "drop hops")
     spelled = Scale(k=k, hops=hops, radius=radius)
     if (scale is None) == (spelled.rule is None):
         raise InputError(
@@ -177,7 +186,16 @@ class PersistenceDiagram:
 def persistence(
     points: ArrayLike, *, max_dim: int = 1, max_radius: float = math.inf
 ) -> PersistenceDiagram:
-    """The persistence diagrams of the Rips filtration of ``points`` ``[n, d]``, over GF(2), by Ripser.
+    """The persistence diagrams of the Rips filtration of ``points``, over GF(2), by Ripser.
+
+    Args:
+        points: ``[n, d]``, n >= 2 (more dimensions are flattened).
+        max_dim: the highest dimension of a bar: 0, 1 or 2.
+        max_radius: where the filtration ends, >= 0 in the unit of the points; what has not died by then
+            has death = infinity.
+
+    Raises:
+        InputError: a single point, NaN, another ``max_dim``, a ``max_radius`` that is no number >= 0.
 
     Ripser works in float32: births and deaths are exact to about seven digits, so at a radius that
     equals a distance to the last bit it can differ from `betti_numbers`, which works in float64.
@@ -190,6 +208,7 @@ def persistence(
     if array.shape[0] < 2:
         raise InputError(f"{array.shape[0]} point(s)", "at least 2", "pass more points")
     _limits(max_dim, None)
+    max_radius = require_radius("max_radius", max_radius)
     # Distances by scipy: given points, ripser warns of clouds with as many features as points.
     distances = squareform(pdist(array.astype(np.float64)))
     diagrams = ripser(distances, distance_matrix=True, maxdim=max_dim, thresh=max_radius)["dgms"]

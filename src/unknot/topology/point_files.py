@@ -30,6 +30,9 @@ _DAMAGED = (
 def load_points(path: str | Path) -> PointCloud:
     """Read a point cloud; see `load_arrays` for the formats.
 
+    Args:
+        path: a ``.npy``, ``.npz`` or ``.csv`` file.
+
     Raises:
         InputError: a single point, or anything that `load_arrays` or `make_cloud` refuses.
     """

@@ -74,9 +74,24 @@ class KnnRule:
     def count(
         self, clouds: Sequence[FloatArray], max_dim: int, *, threads: int, **limits: Any
     ) -> list[tuple[int, ...]]:
-        """Betti numbers of clouds ``[n_i, d_i]``, n_i > k, by the engine's threads."""
+        """Betti numbers of clouds, by the engine's threads.
+
+        Args:
+            clouds: ``[n_i, d_i]``, n_i > k, float32 or float64 as `check_points` gives them.
+            max_dim: 0, 1 or 2.
+            threads: of the engine; 0 takes one a core.
+            limits: of time and memory, as the engine takes them.
+        """
         self.require_points(min(map(len, clouds), default=self.k + 1))
         return _native.betti_batch_knn(clouds, self.k, self.hops, max_dim, threads=threads, **limits)
+
+
+def require_radius(name: str, value: object) -> float:
+    """``value`` as a float, or an InputError unless it is a number >= 0."""
+    real = isinstance(value, (int, float, np.floating, np.integer)) and not isinstance(value, bool)
+    if not real or not value >= 0:  # type: ignore[operator]
+        raise InputError(f"{name} = {value!r}", "a number >= 0", f"pass e.g. {name}=0.5")
+    return float(value)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -91,11 +106,7 @@ class RipsRule:
     radius: float
 
     def __post_init__(self) -> None:
-        number = self.radius
-        real = isinstance(number, (int, float, np.floating, np.integer)) and not isinstance(number, bool)
-        if not real or not number >= 0:
-            raise InputError(f"radius = {number!r}", "a number >= 0", "pass e.g. radius=0.5")
-        object.__setattr__(self, "radius", float(number))
+        object.__setattr__(self, "radius", require_radius("radius", self.radius))
 
     def __str__(self) -> str:
         return f"radius={self.radius:g}"
@@ -114,7 +125,14 @@ class RipsRule:
     def count(
         self, clouds: Sequence[FloatArray], max_dim: int, *, threads: int, **limits: Any
     ) -> list[tuple[int, ...]]:
-        """Betti numbers of clouds ``[n_i, d_i]``, by the engine's threads."""
+        """Betti numbers of clouds, by the engine's threads.
+
+        Args:
+            clouds: ``[n_i, d_i]``, float32 or float64 as `check_points` gives them.
+            max_dim: 0, 1 or 2.
+            threads: of the engine; 0 takes one a core.
+            limits: of time and memory, as the engine takes them.
+        """
         radii = [self.radius] * len(clouds)
         return _native.betti_batch_points(clouds, radii, max_dim, threads=threads, **limits)
 

@@ -52,7 +52,8 @@ class Scale:
         if self.k is not None:
             return KnnRule(self.k, 1 if self.hops is None else self.hops)
         if self.hops is not None:
-            raise InputError(f"hops = {self.hops} without k", "both or neither", "pass e.g. k=14")
+            remedy = "pass e.g. k=14" if self.radius is None else "drop hops"
+            raise InputError(f"hops = {self.hops} without k", "both or neither", remedy)
         return None if self.radius is None else RipsRule(self.radius)
 
     def __str__(self) -> str:
@@ -62,7 +63,8 @@ class Scale:
     def lowered_to(self, n_points: int) -> Scale:
         """The scale for a cloud of n points: where k is not smaller it is n - 1, and the note says so.
 
-        A single point has no neighbour; k is then 1.
+        Args:
+            n_points: of the cloud, >= 1. A single point has no neighbour; k is then 1.
         """
         if not isinstance(self.rule, KnnRule) or self.rule.k < n_points:
             return self

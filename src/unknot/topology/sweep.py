@@ -107,8 +107,11 @@ def sensitivity(
     """Measure b0 and b1 of every class over k and hops, or over radii where ``scale`` is a radius.
 
     Args:
-        points, labels, max_points, seed: as of `calibrate`.
+        points: ``[n, ...]``, one row a sample.
+        labels: ``[n]`` integers; without them the cloud is one class.
         scale: the chosen scale; None calibrates it on the same points.
+        max_points: stratified subsample that is measured; None takes up to 10,000.
+        seed: of the subsample.
 
     Returns:
         A Sensitivity whose grid is `calibrate`'s ladder of k at 1, 2 and 3 hops, the chosen k and hops

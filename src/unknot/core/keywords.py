@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import fields
+from functools import wraps
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -30,7 +31,21 @@ def spelled_out(options: type) -> Callable[[T], T]:
             inspect.Parameter(field.name, keyword, default=field.default, annotation=field.type)
             for field in fields(options)
         ]
-        function.__signature__ = signature.replace(parameters=[*own, *new])
+        names = {parameter.name for parameter in (*own, *new)}
+
+        @wraps(function)
+        def checked(*args: Any, **given: Any) -> Any:
+            unknown = next((name for name in given if name not in names), None)
+            if unknown is not None:  # else Python would name the dataclass
+                raise TypeError(f"{title}() got an unexpected keyword argument {unknown!r}")
+            return function(*args, **given)
+
+        vars(checked)["__signature__"] = signature.replace(parameters=[*own, *new])
+        title = thing.__name__  # type: ignore[attr-defined]
+        if isinstance(thing, type):
+            thing.__init__ = checked  # type: ignore[misc]
+        else:
+            thing = checked  # type: ignore[assignment]
         if thing.__doc__:  # there is none with python -OO
             explained = "".join(_arguments(kind) for kind in reversed(options.__mro__))
             entry = re.compile(r"^    options:.*\n(?: {5,}.*\n)*", re.MULTILINE)

@@ -10,6 +10,7 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,6 +95,25 @@ def test_accuracy_on_the_probe_and_the_given_one_stand_beside_the_numbers() -> N
     assert (before.epoch, before.given) == (0, None)
     assert (after.epoch, after.given) == (3, 0.5)
     assert after.probe == pytest.approx(share)
+
+
+@pytest.mark.parametrize("accuracy", [-0.1, 1.5, 93, float("nan"), "0.5", "high", torch.ones(2), [0.5]])
+def test_an_accuracy_that_is_none_is_refused_in_one_line(accuracy: Any) -> None:
+    with Monitor(mlp(3, 2, depth=1), rings(), layers="act1", scale=SCALE, background=False) as monitor:
+        with pytest.raises(InputError, match=r"^accuracy = .+: expected a number in \[0, 1\]") as caught:
+            monitor.record(1, accuracy)
+        assert "\n" not in str(caught.value)
+        assert monitor.profile.epochs() == [0]
+
+
+def test_scalars_of_torch_and_numpy_are_numbers(tmp_path: Path) -> None:
+    out = tmp_path / "run.jsonl"
+    options: dict[str, Any] = {"layers": "act1", "scale": SCALE, "out": out, "background": False}
+    with Monitor(mlp(3, 2, depth=1), rings(), **options) as monitor:
+        monitor.record(torch.tensor(1), torch.tensor(0.5))  # type: ignore[arg-type]
+        monitor.record(np.int64(2), np.float32(0.25))  # type: ignore[arg-type]
+    assert [(a.epoch, a.given) for a in read_profile(out).accuracy] == [(0, None), (1, 0.5), (2, 0.25)]
+    assert [type(e) for e in monitor.profile.epochs()] == [int] * 3
 
 
 def test_training_is_the_same_with_and_without_a_monitor() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from unknot.core.errors import InputError
+from unknot.profiles.meter import Reading
 from unknot.profiles.monitor import Monitor
 from unknot.profiles.options import MonitorKeywords, MonitorOptions
 from unknot.profiles.profile import TopologyProfile
@@ -76,16 +78,21 @@ class Watch:
                 stacklevel=2,
             )
         value = metrics.get(self.metric) if self.metric is not None else None
-        accuracy = None if value is None else float(value)
+        number = None if value is None else float(value)
+        if number is not None and not math.isfinite(number):
+            warnings.warn(
+                f"metric = {self.metric!r}: {number} after epoch {epoch}; recorded without it",
+                stacklevel=2,
+            )
+            number = None
         monitor = self._begun()
-        monitor.record(epoch, accuracy, always=last)
-        self._left_out = (epoch, accuracy) if epoch % monitor.every and not last else None
+        monitor.take(Reading(epoch, number), always=last)
+        self._left_out = (epoch, number) if epoch % monitor.every and not last else None
 
     def end(self) -> None:
         """Record the last epoch even if it is none of ``every``, and close."""
         if self._left_out is not None:
-            epoch, accuracy = self._left_out
-            self._begun().record(epoch, accuracy, always=True)
+            self._begun().take(Reading(*self._left_out), always=True)
             self._left_out = None
         self.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -32,6 +33,17 @@ MAX_WAITING = 2
 
 # An epoch whose clouds are being counted, portion by portion.
 _Waiting: TypeAlias = tuple[Reading, list[tuple[list[LayerCloud], Future[list[CloudCount]]]]]
+
+
+def _share(accuracy: Any) -> float:
+    """An accuracy, a scalar of torch or numpy included, as a float."""
+    try:
+        share = math.nan if isinstance(accuracy, (str, bytes)) else float(accuracy)
+    except (TypeError, ValueError, RuntimeError):  # the last of torch, for several numbers
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise InputError(f"accuracy = {accuracy!r}", "a number in [0, 1]", "divide percents by 100")
+    return share
 
 
 def _submitted(worker: Any, clouds: list[LayerCloud], settings: CountSettings) -> Future[Any]:
@@ -111,16 +123,20 @@ class Monitor:
 
         Args:
             epoch: how much training there was: 0 is none. An epoch recorded again replaces the earlier.
-            accuracy: e.g. on a test set, kept beside the accuracy on the probe.
+            accuracy: in [0, 1], e.g. on a test set, kept beside the accuracy on the probe.
             always: record it whatever ``every`` is, e.g. the last epoch.
 
         Raises:
-            InputError: NaN in a layer output, named with the epoch in which it arose; with
-                ``background`` it may be raised by the next call.
+            InputError: an epoch or accuracy that is none; NaN in a layer output, named with the epoch
+                in which it arose; with ``background`` it may be raised by the next call.
         """
-        if require_count("epoch", epoch, minimum=0) % self.every and not always:
+        self.take(Reading(epoch, None if accuracy is None else _share(accuracy)), always=always)
+
+    def take(self, reading: Reading, *, always: bool = False) -> None:
+        """`record` for callbacks, whose metric may be any finite number, e.g. a loss."""
+        reading.epoch = require_count("epoch", reading.epoch, minimum=0)
+        if reading.epoch % self.every and not always:
             return
-        reading = Reading(epoch, accuracy)
         outputs = self._meter.recording.outputs()
         if not self._background:
             self._keep(self._meter.read(outputs, reading))

@@ -227,7 +227,11 @@ SIGMOIDS: dict[str, Callable[[Tensor], Any]] = {
 @pytest.mark.parametrize("head", SIGMOIDS)
 def test_a_probability_is_not_taken_for_a_logit(head: str, frozen: bool) -> None:
     model, (inputs, labels) = Net(SIGMOIDS[head]).requires_grad_(not frozen), samples()
-    for ask in (measure_accuracy, uk.nets.train):
+
+    def shrink(model: nn.Module, inputs: Tensor, labels: Tensor) -> object:
+        return uk.shrink(model, ((inputs, labels), (inputs, labels)), ratio=0.4)
+
+    for ask in (measure_accuracy, uk.nets.train, shrink):
         with pytest.raises(uk.InputError, match="^a model that ends in a sigmoid: expected a logit") as e:
             ask(model, inputs, labels)
         assert str(e.value).endswith("; return what enters the sigmoid") and "\n" not in str(e.value)

@@ -278,3 +278,12 @@ def test_nets_of_one_logit_take_the_steps_of_the_same_nets_with_two_scores() -> 
     with pytest.raises(InputError, match="labels from 0 to 2 with 2 classes"):
         train_stack(nets, replace(data, test_labels=data.test_labels * 2),
                     learning_rates=[0.05] * 3, seeds=range(3), epochs=1)  # fmt: skip
+
+
+def test_a_net_that_ends_in_a_sigmoid_is_refused() -> None:
+    data, says = discs(), "^a model that ends in a sigmoid: expected a logit"
+    net = nn.Sequential(nn.Flatten(), nn.Linear(2, 1), nn.Sigmoid())
+    with pytest.raises(InputError, match=says):
+        train_alone(net, data, learning_rate=0.1, seed=0, epochs=1)
+    with pytest.raises(InputError, match=says):
+        train_stack([net], data, learning_rates=[0.1], seeds=[0], epochs=1)

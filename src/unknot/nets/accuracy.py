@@ -121,12 +121,14 @@ def predicted(scores: Tensor) -> Tensor:
     ``[..., classes] -> [...]``, int64.
     """
     if scores.shape[-1] == 1:
-        best = (scores[..., 0] > 0).long()
-    elif scores.shape[-1] == 2:  # argmax over so few takes longer than a layer of fifty units
-        best = (scores[..., 1] > scores[..., 0]).long()
+        highest = scores[..., 0]
+        best = highest > 0
+    elif scores.shape[-1] == 2:  # max over so few takes longer than a layer of fifty units
+        first, second = scores.unbind(-1)
+        highest, best = torch.maximum(first, second), second > first
     else:
-        best = scores.argmax(-1)
-    return best.masked_fill_(scores.isnan().any(-1), -1)
+        highest, best = scores.max(-1)
+    return best.long().masked_fill_(highest.isnan(), -1)
 
 
 def class_loss(scores: Tensor, labels: Tensor, *, reduction: Literal["mean", "sum"] = "mean") -> Tensor:

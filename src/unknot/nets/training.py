@@ -94,8 +94,8 @@ def train(
     """Train a classifier in place with Adam and cross entropy, binary where it has one logit.
 
     Args:
-        model: ``[n, ...] -> [n, classes]``, or ``[n]`` or ``[n, 1]`` of one logit, on its own or first
-            in a container; left in eval mode.
+        model: ``[n, ...] -> [n, classes]``, or ``[n]`` or ``[n, 1]`` of one logit, on its own or in
+            a container, there under "logits", else "scores", else first; left in eval mode.
         inputs: float ``[n, ...]``; each batch is moved to the model's device and precision.
         labels: int64 ``[n]``.
         epochs: at most.

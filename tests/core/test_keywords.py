@@ -51,8 +51,8 @@ def test_type_checkers_know_the_same_keywords(name: str) -> None:
 @pytest.mark.parametrize(("taker", "kind"), takers(), ids=lambda x: f"{x.__module__}.{x.__name__}")
 def test_a_keyword_that_does_not_exist_is_named(taker: Any, kind: Any) -> None:
     with pytest.raises(TypeError) as caught:
-        taker(None, *[None] * (taker.__name__ != "TopologyCallback"), evry=2)
-    assert str(caught.value) == f"{taker.__name__}() got an unexpected keyword argument 'evry'"
+        taker(None, *[None] * (taker.__name__ != "TopologyCallback"), everi=2)
+    assert str(caught.value) == f"{taker.__name__}() got an unexpected keyword argument 'everi'"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,44 @@ def test_of_one_part_a_tenth_is_kept_apart_and_named(model: nn.Module) -> None:
     # By l1 the samples decide nothing but which filters are dead: the same as of the tensors.
     again = uk.shrink(model, TRAIN, ratio=0.5, criterion="l1", repeats=1)
     assert again.plan == shrunk.plan and again.outcome.rounds == outcome.rounds
+
+
+class Returning(nn.Module):
+    """A net that hands its output on as users do."""
+
+    def __init__(self, net: nn.Module, form: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.net, self.form = net, form
+
+    def forward(self, x: Tensor) -> Any:
+        return self.form(self.net(x))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda scores: scores[:, 1] - scores[:, 0],
+        lambda scores: (scores[:, 1:] - scores[:, :1]).view(-1),
+        lambda scores: {"loss": scores.square().mean(), "logits": scores},
+    ],
+    ids=["n", "view", "loss"],
+)
+def test_an_output_of_one_number_a_sample_or_beside_a_loss_is_refitted(
+    model: nn.Module, form: Callable[[Tensor], Any]
+) -> None:
+    shrunk = uk.shrink(Returning(model, form), (TRAIN, TEST), macs=0.5, repeats=1)
+
+    def right(net: nn.Module) -> float:
+        with torch.no_grad():
+            output = net.eval()(TEST[0])
+        logit = output if isinstance(output, Tensor) else output["logits"].diff(dim=1)[:, 0]
+        return sum(int(v > 0) == int(y) for v, y in zip(logit, TEST[1], strict=True)) / len(TEST[1])
+
+    outcome = shrunk.outcome
+    assert (outcome.accuracy_before, outcome.accuracy_after) == (right(Returning(model, form)),
+                                                                 right(shrunk.model))  # fmt: skip
+    refit = outcome.rounds[0].refit
+    assert refit is not None and refit.output_after < refit.output_before
 
 
 def test_samples_that_leave_nothing_for_the_accuracy_are_refused(model: nn.Module) -> None:

@@ -268,9 +268,18 @@ def _fitting(model: nn.Module, inputs: Inputs) -> Inputs:
 
 
 def _outputs(model: nn.Module, inputs: Inputs, calls: Calls | None = None) -> Tensor:
-    """Everything floating point that the model returns, ``[n, d]``, its calls numbered by ``calls``."""
+    """What the model returns for each sample, ``[n, d]``, its calls numbered by ``calls``."""
+    n = len(next(iter(tensors_of(inputs))))
     with as_it_was(model), calls or nullcontext():
-        return torch.cat([t.flatten(1) for t in float_tensors(call_model(model, inputs))], dim=1)
+        output = call_model(model, inputs)
+    rows = [t.reshape(n, -1) for t in float_tensors(output) if t.ndim and len(t) == n]  # not a loss
+    if not rows:
+        raise InputError(
+            f"an output of type {type(output).__name__} without a row a sample",
+            f"a tensor [{n}, ...], or a container of some, for {n} samples",
+            "return one row a sample",
+        )
+    return torch.cat(rows, dim=1)
 
 
 def _require_pair(model: nn.Module, slim: nn.Module, plan: PruningPlan) -> None:

@@ -383,6 +383,11 @@ def test_names_that_are_taken_and_what_is_no_criterion_are_refused_in_one_line()
 # ---- bad input
 
 
+class Failing(Criterion):
+    def score(self, evidence: Evidence) -> dict[str, list[float]]:
+        return {layer: [1 / 0] for layer in evidence.layers}
+
+
 def poisoned() -> tuple[nn.Module, Tensor, Tensor]:
     model, inputs, labels = built("cnn")
     nn.init.constant_(model.conv2.weight, float("nan"))  # type: ignore[union-attr, arg-type]
@@ -420,7 +425,18 @@ def poisoned() -> tuple[nn.Module, Tensor, Tensor]:
             {"criterion": lambda n, m: [1.0]},
             r"<lambda> gave shape \(1,\) for layer conv1: expected \(6,\)",
         ),
-        ({"criterion": lambda n, m: ["a"] * 6}, "gave list without numbers"),
+        ({"criterion": lambda n, m: ["a"] * 6}, "gave list without real numbers"),
+        ({"criterion": lambda n, m: ["1"] * 6}, "gave list without real numbers for layer conv1"),
+        ({"criterion": lambda n, m: m.bias * 1j}, "gave Tensor without real numbers for layer conv1"),
+        ({"criterion": lambda n, m: np.ones(6) * 1j}, "gave ndarray without real numbers"),
+        (
+            {"criterion": lambda n, m: {}["mine"]},
+            r"^criterion <lambda> on layer conv1 \(KeyError: 'mine'\): expected one finite score",
+        ),
+        (
+            {"criterion": Failing()},
+            r"^criterion Failing \(ZeroDivisionError: division by zero\): expected",
+        ),
         ({"criterion": lambda n, m: None}, r"gave shape \(\)|NoneType without"),
         ({"criterion": lambda n, m: m.bias / 0}, "gave NaN or infinity for layer conv1"),
         ({"criterion": Named({"gone": [1.0]})}, r"scored \['gone'\].*among conv1, conv2"),

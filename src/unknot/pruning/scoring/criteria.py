@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args, overload
 
@@ -106,11 +107,31 @@ class Criterion(ABC):
 class _ByLayer(Criterion):
     """A function ``(layer name, layer) -> scores [filters]``."""
 
-    def __init__(self, function: Callable[[str, Layer], ArrayLike]) -> None:
-        self.function = function
+    def __init__(self, name: str, function: Callable[[str, Layer], ArrayLike]) -> None:
+        self.name, self.function = name, function
 
     def score(self, evidence: Evidence) -> Mapping[str, ArrayLike]:
-        return {name: self.function(name, layer) for name, layer in evidence.layers.items()}
+        scores = {}
+        for layer, module in evidence.layers.items():
+            with naming(f"criterion {self.name} on layer {layer}", self.function):
+                scores[layer] = self.function(layer, module)
+        return scores
+
+
+@contextmanager
+def naming(what: str, criterion: object) -> Iterator[None]:
+    """Say in what a user's criterion has failed; a failure of unknot's own is a defect, and stays."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        place = getattr(criterion, "__module__", None) or ""
+        if place.partition(".")[0] == "unknot":
+            raise
+        raise InputError(
+            f"{what} ({type(error).__name__}: {error})", "one finite score a filter", "mend it"
+        ) from error
 
 
 _REGISTRY: dict[str, Criterion] = {}
@@ -142,7 +163,7 @@ def register(name: str, criterion: Any = None) -> Any:
         )
     if criterion is None:
         return lambda decorated: register(name, decorated)
-    _REGISTRY[name] = _as_criterion(criterion)
+    _REGISTRY[name] = _as_criterion(criterion, name)
     return criterion
 
 
@@ -159,7 +180,7 @@ def find_criterion(criterion: object) -> tuple[str, Criterion]:
     """
     if not isinstance(criterion, str):
         name = getattr(criterion, "__name__", type(criterion).__name__)
-        return f"{name} of one's own" if name in _REGISTRY else name, _as_criterion(criterion)
+        return f"{name} of one's own" if name in _REGISTRY else name, _as_criterion(criterion, name)
     if criterion not in _REGISTRY:
         raise InputError(
             f"criterion = {criterion!r}",
@@ -174,7 +195,7 @@ def gives_betti(name: str) -> bool:
     return name in _REGISTRY and _REGISTRY[name].gives_betti
 
 
-def _as_criterion(given: Any) -> Criterion:
+def _as_criterion(given: Any, name: str) -> Criterion:
     if isinstance(given, type) and issubclass(given, Criterion):
         try:
             given = given()
@@ -198,10 +219,10 @@ def _as_criterion(given: Any) -> Criterion:
         inspect.signature(given).bind("layer", nn.Identity())
     except TypeError as error:
         raise InputError(
-            f"criterion {getattr(given, '__name__', type(given).__name__)} ({error})",
+            f"criterion {name} ({error})",
             "a callable (layer name, layer) -> scores [filters]",
             "let it take the two",
         ) from error
     except ValueError:  # a builtin without a signature
         pass
-    return _ByLayer(given)
+    return _ByLayer(name, given)

@@ -23,6 +23,7 @@ from unknot.pruning.scoring.criteria import (
     Evidence,
     LayerScores,
     find_criterion,
+    naming,
 )
 from unknot.pruning.scoring.observations import (
     DEAD,
@@ -218,7 +219,8 @@ def _rows(name: str, criterion: Criterion, evidence: Evidence) -> list[FilterSco
     samples = None
     if criterion.needs != "weights" and evidence.probe is not None:
         samples = len(evidence.probe)
-    by_layer = criterion.score(evidence)
+    with naming(f"criterion {name}", criterion):
+        by_layer = criterion.score(evidence)
     if not isinstance(by_layer, Mapping) or set(by_layer) - set(evidence.layers):
         what = sorted(map(str, by_layer)) if isinstance(by_layer, Mapping) else type(by_layer).__name__
         raise InputError(
@@ -241,12 +243,16 @@ def _rows(name: str, criterion: Criterion, evidence: Evidence) -> list[FilterSco
 
 
 def _one_a_filter(name: str, layer: str, values: object, width: int) -> list[float]:
+    given = type(values).__name__
     if isinstance(values, Tensor):
-        values = values.detach().cpu().double()
+        values = values.detach().cpu().tolist()  # numpy knows no bfloat16
     try:
-        array = np.asarray(values, dtype=np.float64)
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiubO":
+            raise TypeError
+        array = array.astype(np.float64)
     except (TypeError, ValueError):
-        what = f"{type(values).__name__} without numbers"
+        what = f"{given} without real numbers"
     else:
         if array.shape == (width,) and np.isfinite(array).all():
             return array.tolist()  # type: ignore[no-any-return]

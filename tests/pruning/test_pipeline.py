@@ -270,6 +270,9 @@ def test_an_outcome_with_everything_comes_back(tmp_path: Path) -> None:
         ({"patience": 0}, "patience = 0"),
         ({"learning_rate": 0}, "learning_rate = 0"),
         ({"max_points": 1}, "max_points = 1"),
+        ({"seed": -1}, "^seed = -1: expected a whole number >= 0"),
+        ({"seed": None}, "^seed = None: expected a whole number >= 0"),
+        ({"seed": 1.5}, "^seed = 1.5: expected a whole number >= 0"),
     ],
 )
 def test_bad_recipes_are_refused_before_anything_runs(change: dict[str, object], says: str) -> None:

@@ -46,6 +46,7 @@ class Recipe(PlanOptions):
         require_count("rounds", self.rounds)
         require_count("max_points", self.max_points, minimum=2)
         require_count("finetune", self.finetune, minimum=0)
+        require_count("seed", self.seed, minimum=0)
         if self.patience is not None:
             require_count("patience", self.patience)
         if not self.learning_rate > 0:

@@ -15,7 +15,7 @@ from unknot.pruning.planning.budget import Budget, Met, meet_latency, meet_share
 
 ONE_OF = (
     "expected exactly one budget; pass one of ratio=0.5, macs=0.5, parameters=0.5, latency_ms=1.0 "
-    "and max_betti=300"
+    "and max_betti=300, as a flag --ratio 0.5, --macs, --parameters, --latency-ms or --max-betti"
 )
 
 
@@ -31,6 +31,9 @@ ONE_OF = (
             "parameters = nan: expected a share in [0, 1); pass e.g. parameters=0.5",
         ),
         ({"max_betti": -1}, "max_betti = -1: expected a number >= 0; pass e.g. max_betti=300"),
+        ({"macs": "0.5"}, "macs = '0.5': expected a share in [0, 1); pass e.g. macs=0.5"),
+        ({"macs": [0.5]}, "macs = [0.5]: expected a share in [0, 1); pass e.g. macs=0.5"),
+        ({"max_betti": "a"}, "max_betti = 'a': expected a number >= 0; pass e.g. max_betti=300"),
         ({"latency_ms": 0}, "latency_ms = 0: expected a number > 0; pass e.g. 1.0"),
         ({"latency_ms": math.nan}, "latency_ms = nan: expected a number > 0; pass e.g. 1.0"),
     ],

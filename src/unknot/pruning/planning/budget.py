@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
+from numbers import Real
 
 from torch import Tensor, nn
 
@@ -38,17 +40,20 @@ class Budget:
         if len(given) != 1:
             values = ", ".join(f"{name} = {value}" for name, value in given.items())
             raise InputError(values or "no budget", "exactly one budget", "pass one of ratio=0.5, "
-                             "macs=0.5, parameters=0.5, latency_ms=1.0 and max_betti=300")  # fmt: skip
-        for name in ("ratio", "macs", "parameters"):
-            if name in given and not 0 <= given[name] < 1:
-                raise InputError(f"{name} = {given[name]}", "a share in [0, 1)", f"pass e.g. {name}=0.5")
-        if "max_betti" in given and not given["max_betti"] >= 0:
-            raise InputError(f"max_betti = {self.max_betti}", "a number >= 0", "pass e.g. max_betti=300")
-        if "latency_ms" in given and not given["latency_ms"] > 0:
-            raise InputError(f"latency_ms = {self.latency_ms}", "a number > 0", "pass e.g. 1.0")
+                             "macs=0.5, parameters=0.5, latency_ms=1.0 and max_betti=300, as a flag "
+                             "--ratio 0.5, --macs, --parameters, --latency-ms or --max-betti")  # fmt: skip
+        ((name, value),) = given.items()
+        number = value if isinstance(value, Real) else math.nan
+        fits, expected, example = {
+            "max_betti": (number >= 0, "a number >= 0", "max_betti=300"),
+            "latency_ms": (number > 0, "a number > 0", "1.0"),
+        }.get(name, (0 <= number < 1, "a share in [0, 1)", f"{name}=0.5"))
+        if not fits:
+            raise InputError(f"{name} = {value!r}", expected, f"pass e.g. {example}")
 
     @property
     def given(self) -> dict[str, float]:
+        """The one budget that is given, by its name."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 

@@ -123,7 +123,22 @@ DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
         (("shape", "rings", "--pears", "3", "--out", "r.npz"), "pears"),
         (("shape", "rings", "--pairs", "0", "--out", "r.npz"), "pairs"),
         (("shape", "rings", "--pairs", "--out", "r.npz"), "pairs"),
-        (("shape", "rings", "--out", "r.txt"), ".npz"),
+        (
+            ("shape", "rings", "--out", "r.txt"),
+            "--out r.txt: expected a file that ends in .npz; pass e.g.",
+        ),
+        (
+            ("shape", "rings", "--out", "."),
+            "--out .: expected a file that ends in .npz; pass e.g. rings.npz",
+        ),
+        (
+            (*STUDY, "relu", "--net", "builtins:iter", "--out", "s"),
+            "expected a factory that runs on (data, new_activation)",
+        ),
+        (
+            (*STUDY, "relu", "--net", "operator:is_", "--out", "s"),
+            "--net operator:is_ returning bool",
+        ),
         (("measure", "--model", "mlp", "--data", "nowhere"), "nowhere"),
         (("measure", "--model", "nlp", "--data", "digits"), "nlp"),
         (("shape", "rings", "--pairs", "1000000000", "--out", "r.npz"), "at most"),
@@ -152,7 +167,13 @@ DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
             "all > 0",
         ),
         (("prune", "--model", "mlp", "--data", "digits", "--ratio", "0.5", "--out", "p"), "convolutions"),
-        (("prune", "--model", "cnn", "--data", "digits", "--out", "p"), "exactly one budget"),
+        (
+            ("prune", "--model", "cnn", "--data", "digits", "--out", "p"),
+            "exactly one budget; pass one of ratio=0.5, macs=0.5, parameters=0.5, latency_ms=1.0 and "
+            "max_betti=300, as a flag --ratio 0.5, --macs",
+        ),
+        (("prune", *DIGITS, "--ratio", "0.5", "--round-to", "0"), "--round-to 0: Invalid value"),
+        (("prune", *DIGITS, "--ratio", "0.5", "--finetune", "-1"), "--finetune -1: Invalid value"),
         (("prune", "--model", "cnn", "--data", "digits", "--ratio", "2", "--out", "p"), "ratio = 2"),
         (("prune", *DIGITS, "--ratio", "0.5", "--macs", "0.5"), "ratio = 0.5, macs = 0.5"),
         (("prune", *DIGITS, "--parameters", "1"), "parameters = 1"),
@@ -160,7 +181,7 @@ DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
         (("prune", *DIGITS, "--max-betti", "3", "--criterion", "l1"), "criterion='betti'"),
         (("prune", *DIGITS, "--ratio", "0.5", "--criterion", "magic"), "criterion = 'magic'"),
         (("prune", *DIGITS, "--ratio", "0.5", "--allocation", "best"), "best"),
-        (("prune", *DIGITS, "--ratio", "0.5", "--rounds", "0"), "0"),
+        (("prune", *DIGITS, "--ratio", "0.5", "--rounds", "0"), "--rounds 0: Invalid value"),
         (("prune", *DIGITS, "--ratio", "0.5", "--min-filters", "0"), "0"),
         (("report", "gone.json", "--out", "r.html"), "file gone.json: expected a readable file"),
         (("report", ".", "--out", "r.html"), "., which is a folder: expected a file"),
@@ -400,8 +421,25 @@ def test_prune_by_a_criterion_of_ones_own_and_help_names_all(
     refused = run(*own, "--criterion", "own_criterion:gone", "--ratio", "0.25", "--out", "q")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--criterion own_criterion:gone" in refused.err
+    (tmp_path / "own_instance.py").write_text(
+        OWN_NET
+        + "from unknot.pruning import Criterion, register\n"
+        + "class Last(Criterion):\n    def score(self, evidence):\n"
+        + "        return {n: [-i for i in range(len(m.weight))] for n, m in evidence.layers.items()}\n"
+        + "inst = Last()\nregister('last', inst)\n"
+    )
+    own = ("prune", "--model", "own_instance:net", "--data", "own_for_prune:data", "--no-compare")
+    for number, criterion in enumerate(("own_instance:inst", "last")):
+        out = tmp_path / f"i{number}"
+        assert run(*own, "--criterion", criterion, "--ratio", "0.25", "--out", out).code == 0
+        plan = json.loads((out / "model" / "plan.json").read_text())
+        assert (plan["criterion"], plan["removed"]) == (criterion, {"0": [6, 7], "2": [9, 10, 11]})
     words = run("prune", "--help").out.replace("│", " ").replace(",", " ").split()
-    assert set(criteria.criterion_names()) - {"own_criterion:by_number"} <= set(words)
+    assert set(criteria.criterion_names()) - {
+        "own_criterion:by_number",
+        "own_instance:inst",
+        "last",
+    } <= set(words)
 
 
 def test_prune_by_threshold_or_latency(run, tmp_path: Path) -> None:

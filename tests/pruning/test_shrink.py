@@ -25,6 +25,7 @@ from unknot.pruning.outcome import PruningOutcome
 from unknot.pruning.planning.budget import Budget
 from unknot.pruning.planning.plan import PlanOptions
 from unknot.pruning.recipe import Recipe
+from unknot.pruning.scoring.betti import Betti
 from unknot.pruning.structure.pools import find_structure
 
 
@@ -185,6 +186,9 @@ def test_every_option_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch, model:
 def test_a_betti_threshold_is_one_of_betti_numbers(model: nn.Module) -> None:
     shrunk = uk.shrink(model, (TRAIN, TEST), max_betti=20, max_points=40, repeats=1)
     assert shrunk.scores.criterion == "betti" and shrunk.outcome.max_betti == 20
+    own = uk.shrink(model, (TRAIN, TEST), max_betti=20, criterion=Betti(), max_points=40, repeats=1)
+    assert own.scores.criterion == "Betti" and own.plan.reasons == shrunk.plan.reasons
+    assert own.plan.removed == shrunk.plan.removed and shrunk.plan.n_removed
     for criterion in ("l1", "elder-surgeon"):
         with pytest.raises(InputError, match=f"max_betti = 20 with criterion '{criterion}'"):
             uk.shrink(model, (TRAIN, TEST), max_betti=20, criterion=criterion)

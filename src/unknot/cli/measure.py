@@ -33,7 +33,7 @@ DEFAULTS = MeasureOptions()
 
 def measure_command(
     model: flags.Model,
-    data: flags.Data,
+    data: flags.DataOrLoader,
     by: Annotated[str, typer.Option(help="class, layer or filter.")] = DEFAULTS.by,
     layers: flags.Layers = ["*"],  # noqa: B006
     knn: flags.K = None,

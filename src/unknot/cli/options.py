@@ -18,7 +18,10 @@ _DATA = (
     "$UNKNOT_DATA), a folder of images or a hub name with a slash, a .npz file with X and y, or "
     "package.module:factory returning (inputs, labels)"
 )
-Data = Annotated[str, typer.Option("--data", help=f"{_DATA} or a loader.")]
+Data = Annotated[str, typer.Option("--data", help=f"{_DATA}.")]
+DataOrLoader = Annotated[
+    str, typer.Option("--data", help=f"{_DATA}, or, without --train, a loader of batches.")
+]
 DataSets = Annotated[list[str], typer.Option("--data", help=f"{_DATA}. May be repeated.")]
 Activation = Annotated[
     str, typer.Option("--activation", help="Activation of the built-in models, e.g. relu or zfold.")

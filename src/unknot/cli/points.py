@@ -93,7 +93,7 @@ def shape_command(
     if n is not None:
         sizes["n"] = n
     if out.suffix != ".npz":
-        raise InputError(f"--out {out}", "a file that ends in .npz", f"pass {out.with_suffix('.npz')}")
+        raise InputError(f"--out {out}", "a file that ends in .npz", f"pass e.g. {name}.npz")
     require_writable(out, "--out")
     shape = make_shape(name, noise=noise, seed=seed, **sizes)
     arrays: dict[str, Any] = {f"betti_{label}": values for label, values in shape.betti.items()}

@@ -108,10 +108,13 @@ def load_model(
         raise InputError(
             f"--model {spec}", "mlp, cnn, resnet or package.module:factory", "check the name"
         )
-    model = _call(spec, "--model")
+    return _require_module(_call(spec, "--model"), f"--model {spec}")
+
+
+def _require_module(model: Any, named: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"--model {spec} returning {type(model).__name__}", "a torch.nn.Module", "return the model"
+            f"{named} returning {type(model).__name__}", "a torch.nn.Module", "return the model"
         )
     return model
 
@@ -142,8 +145,8 @@ class StudyNet:
 
     def __call__(self, data: LabelledData, activation: NewActivation) -> nn.Module:
         if ":" in self.name:
-            model: nn.Module = load_factory(self.name, "--net")(data, activation)
-            return model
+            model = _call(self.name, "--net", data, activation, taking="on (data, new_activation)")
+            return _require_module(model, f"--net {self.name}")
         batch_norm = self.name.endswith("-bn")
         return _image_net("--net", self.name, data, activation, batch_norm=batch_norm)
 
@@ -221,30 +224,35 @@ def _takes_a_tensor(function: Callable[..., Any]) -> bool:
 
 
 def load_factory(spec: str, flag: str) -> Callable[..., Any]:
-    """The function that ``package.module:name`` names; the working directory is searched too."""
+    """The function or class that ``package.module:name`` names, see `load_object`."""
+    factory = load_object(spec, flag)
+    if not callable(factory):
+        raise InputError(f"{flag} {spec}", "a function or class", f"got {type(factory).__name__}")
+    return factory  # type: ignore[no-any-return]
+
+
+def load_object(spec: str, flag: str) -> Any:
+    """What ``package.module:name`` names; the working directory is searched too."""
     module_name, _, name = spec.partition(":")
     sys.path.insert(0, os.getcwd())
     try:
-        factory = getattr(importlib.import_module(module_name), name)
+        return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"{flag} {spec} ({error})", "an importable package.module:factory", "check both names"
         ) from None
     finally:
         sys.path.pop(0)
-    if not callable(factory):
-        raise InputError(f"{flag} {spec}", "a function or class", f"got {type(factory).__name__}")
-    return factory  # type: ignore[no-any-return]
 
 
-def _call(spec: str, flag: str) -> Any:
+def _call(spec: str, flag: str, *arguments: Any, taking: str = "without arguments") -> Any:
     factory = load_factory(spec, flag)
     try:
-        return factory()
+        return factory(*arguments)
     except Exception as error:  # whatever the user's code raises
         raise InputError(
             f"{flag} {spec} ({type(error).__name__}: {error})",
-            "a factory that runs without arguments",
+            f"a factory that runs {taking}",
             "mend it; --debug shows the traceback",
         ) from error
 

@@ -41,8 +41,8 @@ class Recipe(PlanOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        name, _ = find_criterion(self.criterion)
-        self.require_threshold_of(name)
+        name, criterion = find_criterion(self.criterion)
+        self.require_threshold_of(name, gives_betti=criterion.gives_betti)
         require_count("rounds", self.rounds)
         require_count("max_points", self.max_points, minimum=2)
         require_count("finetune", self.finetune, minimum=0)

@@ -16,7 +16,6 @@ from unknot.nets.probe import tensors_of
 from unknot.nets.running import placed, unwrapped
 from unknot.pruning.planning.budget import Budget, meet_latency, meet_share
 from unknot.pruning.planning.ranking import Candidate, rank_units, remove_first
-from unknot.pruning.scoring.criteria import gives_betti
 from unknot.pruning.scoring.scores import FilterScores
 from unknot.pruning.structure.layers import linear_among, prunable_layers, width_of
 from unknot.pruning.structure.pools import (
@@ -102,10 +101,10 @@ class PlanOptions:
         require_count("min_filters", self.min_filters, minimum=0)
         require_count("round_to", self.round_to)
 
-    def require_threshold_of(self, criterion: str) -> None:
-        """Refuse a Betti threshold for the scores of another criterion."""
+    def require_threshold_of(self, criterion: str, *, gives_betti: bool) -> None:
+        """Refuse a Betti threshold for scores that are no Betti numbers."""
         threshold = self.budget.max_betti
-        if threshold is not None and not gives_betti(criterion):
+        if threshold is not None and not gives_betti:
             raise InputError(
                 f"max_betti = {threshold} with criterion {criterion!r}",
                 "the criterion 'betti'",
@@ -171,7 +170,7 @@ def plan_by(
     structure: Structure | None = None,
 ) -> PruningPlan:
     """`plan_pruning` with its options in one object."""
-    options.require_threshold_of(scores.criterion)
+    options.require_threshold_of(scores.criterion, gives_betti=scores.gives_betti)
     model = unwrapped(model)
     (example,) = tensors_of(placed(example, model))
     linear = linear_among(model, scores.by_layer())

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from unknot.pruning.scoring.criteria import gives_betti
 from unknot.pruning.scoring.scores import FilterScore, FilterScores
 from unknot.pruning.structure.channels import Unit
 from unknot.pruning.structure.pools import Pool
@@ -64,7 +63,10 @@ def rank_units(pools: Sequence[Pool], scores: FilterScores) -> list[list[Candida
         n = len(scored)
         if n:
             ranked.append([
-                Candidate(pool, unit, value, (rank - 0.5) / n, _betti(members), _reason(members, rank, n))
+                Candidate(
+                    pool, unit, value, (rank - 0.5) / n, _betti(members),
+                    _reason(members, rank, n, "Betti number" if scores.gives_betti else ""),
+                )
                 for rank, (value, _, unit, members) in enumerate(scored, start=1)
             ])  # fmt: skip
     return ranked
@@ -118,17 +120,18 @@ def _betti(members: Sequence[FilterScore]) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def _reason(members: Sequence[FilterScore], rank: int, size: int) -> str:
-    """E.g. "l1 0.31, rank 2 of 16", for shared channels with the layers they are shared by."""
+def _reason(members: Sequence[FilterScore], rank: int, size: int, score: str) -> str:
+    """E.g. "l1 0.31, rank 2 of 16", for shared channels with the layers they are shared by.
+
+    ``score`` says what the scores are, where their criterion's name does not.
+    """
     first = members[0]
     redundant = [r for r in members if r.redundant]
     if len(members) == 1:
         if redundant:
             return first.note
-        if gives_betti(first.criterion):
-            return f"Betti number {first.score:.4g}, rank {rank} of {size}"
         note = f" ({first.note})" if first.note else ""
-        return f"{first.criterion} {first.score:.4g}, rank {rank} of {size}{note}"
+        return f"{score or first.criterion} {first.score:.4g}, rank {rank} of {size}{note}"
     parts = [f"{r.layer} {r.note if r.redundant else format(r.score, '.4g')}" for r in members[:4]]
     more = f" and {len(members) - 4} more" if len(members) > 4 else ""
     return f"{first.criterion} mean over {', '.join(parts)}{more}, rank {rank} of {size}"

@@ -142,9 +142,10 @@ def register(name: str, criterion: None = None) -> Callable[[C], C]: ...
 @overload
 def register(name: str, criterion: C) -> C: ...
 def register(name: str, criterion: Any = None) -> Any:
-    """Give a criterion a name, by which `score_filters`, `shrink` and the command know it.
+    """Give a criterion a name, by which `score_filters` and `shrink` know it.
 
-    Without ``criterion``, a decorator of a class or a function.
+    The command knows it where the module of its ``--model`` registers it. Without ``criterion``, a
+    decorator of a class or a function.
 
     Args:
         name: one that is not taken.

@@ -23,6 +23,7 @@ from unknot.pruning.scoring.criteria import (
     Evidence,
     LayerScores,
     find_criterion,
+    gives_betti,
     naming,
 )
 from unknot.pruning.scoring.observations import (
@@ -77,12 +78,19 @@ class FilterScores:
         remove_high: True where a high score is a reason to remove (Betti numbers), False where a low
             one is (importance).
         comparable: whether scores of different layers can be compared as they are.
+        are_betti: whether they are Betti numbers; None in the files of earlier versions.
     """
 
     rows: tuple[FilterScore, ...]
     criterion: str
     remove_high: bool
     comparable: bool = False
+    are_betti: bool | None = None
+
+    @property
+    def gives_betti(self) -> bool:
+        """Whether a plan can set a threshold on them: they are Betti numbers."""
+        return gives_betti(self.criterion) if self.are_betti is None else self.are_betti
 
     def by_layer(self) -> dict[str, tuple[FilterScore, ...]]:
         """The rows of each layer, in the order of its filters."""
@@ -196,7 +204,9 @@ def score_filters(
     rows = _rows(name, chosen, evidence)
     if chosen.redundant_first:
         rows = _redundant_first(rows, observations, chosen.remove_high)
-    return FilterScores(tuple(rows), name, chosen.remove_high, chosen.comparable)
+    return FilterScores(
+        tuple(rows), name, chosen.remove_high, chosen.comparable, are_betti=chosen.gives_betti
+    )
 
 
 def _labels(criterion: str, probe: Probe) -> Tensor:

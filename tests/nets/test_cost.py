@@ -137,6 +137,8 @@ def test_a_smaller_network_that_is_not_faster_is_said_to_be_so() -> None:
     wide = CostComparison(before, after, (Speed(1, 0.84, 0.17, 3.04),)).verdict
     assert "at batch 1 the timings scatter too much to tell: 0.84 of the time [0.17 to 3.04]" in wide
     assert "but" not in wide
+    few = CostComparison(before, after, (speed_of(1, [1.0] * 3, [0.97] * 3),)).verdict
+    assert few.endswith(": at batch 1 there are too few timed passes to tell: 0.97 of the time.")
 
 
 def test_the_interval_of_a_speed_is_the_sign_tests() -> None:

@@ -32,6 +32,7 @@ from unknot.nets.data import LabelledData
 from unknot.profiles.journal import write_profile
 from unknot.profiles.profile import ProfileRow
 from unknot.profiles.projection import CloudView
+from unknot.pruning.pipeline import Shrunk
 from unknot.report.page import write_report
 from unknot.report.results import load_result
 
@@ -41,6 +42,10 @@ def test_every_result_has_its_section_and_no_other(tmp_path: Path) -> None:
     assert page(tmp_path, study_rows()).headings == ["Speed up"]
     for result in (scores(), plan(), outcome()):
         assert page(tmp_path, result).headings == ["Shrink"]
+    small = Shrunk(torch.nn.Identity(), scores(), plan(), outcome())
+    for given in (small, ("mine", small)):
+        shown, apart = page(tmp_path, given), page(tmp_path, scores(), plan(), outcome())
+        assert shown.headings == ["Shrink"] and shown.plots == apart.plots
     assert page(tmp_path, *reversed(everything())).headings == ["See", "Speed up", "Shrink"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ class CostComparison:
         sentences = [
             f"at batch {speed.batch_size} it takes {speed}"
             if speed.faster
+            else f"at batch {speed.batch_size} there are too few timed passes to tell: {speed}"
+            if speed.high == math.inf
             else f"at batch {speed.batch_size} the timings scatter too much to tell: {speed}"
             if speed.undecided
             else f"at batch {speed.batch_size} it is not faster: {speed}"

@@ -37,7 +37,8 @@ class Speed:
     Attributes:
         batch_size: samples in the batch.
         ratio: median over the rounds of the second's time over the first's.
-        low, high: the ends of its 95 % interval (of the sign test, any distribution).
+        low, high: the ends of its 95 % interval (of the sign test, any distribution); 0 and
+            infinity of fewer than six rounds, which give none.
     """
 
     batch_size: int
@@ -56,6 +57,8 @@ class Speed:
         return self.low < 0.9 and self.high >= 1
 
     def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"{self.ratio:.2f} of the time"
         return f"{self.ratio:.2f} of the time [{self.low:.2f} to {self.high:.2f}]"
 
 

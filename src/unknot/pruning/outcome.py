@@ -74,7 +74,8 @@ class PruningOutcome:
         export: parity and latency of the ONNX file, where one was written.
         n_train, n_test: samples that filters could be scored on, and samples that accuracy is of; None in
             the files of earlier versions.
-        split: whether the test samples were "given", or "kept apart" from the only samples there were.
+        split: whether the test samples were "given", or "kept apart" from the only samples there were;
+            None in the files of earlier versions.
     """
 
     accuracy_before: float
@@ -91,7 +92,7 @@ class PruningOutcome:
     export: ExportReport | None = None
     n_train: int | None = None
     n_test: int | None = None
-    split: Literal["given", "kept apart"] = "given"
+    split: Literal["given", "kept apart"] | None = None
 
     def __str__(self) -> str:
         rows = [(*row[:3], "" if row[3] is None else f"{row[3]:.2f}") for row in self.table()]
@@ -140,7 +141,8 @@ class PruningOutcome:
             test = f"{n:,} samples kept apart from the {self.n_train:,} that filters were scored on"
         batch = " where no other batch is named" if cost.latencies else ""
         return (
-            f"Accuracy on {test}; costs of one forward pass of {cost.batch_size} samples{batch}, on "
+            f"Accuracy on {test}; costs of one forward pass of {cost.batch_size} "
+            f"sample{'s' * (cost.batch_size != 1)}{batch}, on "
             f"{cost.device}, {cost.threads} thread{'s' * (cost.threads != 1)}."
         )
 

@@ -14,6 +14,7 @@ from unknot.core.errors import InputError
 from unknot.core.files import write_text
 from unknot.profiles.profile import TopologyProfile, library_versions
 from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.pipeline import Shrunk
 from unknot.pruning.removal import PruningPlan
 from unknot.pruning.scoring.scores import FilterScores
 from unknot.report.filters import filter_views
@@ -41,8 +42,9 @@ def write_report(path: str | Path, *results: object, title: str = "unknot report
     Args:
         path: the page; its folder is made when missing.
         results: profiles, studies (or the rows of their summary), filter scores, pruning plans and
-            outcomes in any order, each bare or as ``(name, result)``. Several of a kind need names to
-            be told apart. A plan is drawn over the scores that it was made from.
+            outcomes, or all three in what `shrink` gave, in any order, each bare or as ``(name,
+            result)``. Several of a kind need names to be told apart. A plan is drawn over the scores
+            that it was made from.
         title: the page's heading.
 
     Raises:
@@ -51,7 +53,7 @@ def write_report(path: str | Path, *results: object, title: str = "unknot report
     """
     if not results:
         raise InputError("no results", "at least one", "pass a profile, a study, scores or a plan")
-    named = [_named(result) for result in results]
+    named = [_named(part) for result in results for part in _parts(result)]
     views = {
         "profiles": [profile_view(name, r) for name, r in named if isinstance(r, TopologyProfile)],
         "studies": [study_view(name, r) for name, r in named if isinstance(r, StudyOverview)],
@@ -73,6 +75,14 @@ def write_report(path: str | Path, *results: object, title: str = "unknot report
     return Path(path)
 
 
+def _parts(given: object) -> list[object]:
+    """The scores, plan and outcome of what `shrink` gave, under its name; all else as it is."""
+    name, result = given if isinstance(given, tuple) and len(given) == 2 else ("", given)
+    if not isinstance(result, Shrunk):
+        return [given]
+    return [(name, part) for part in (result.scores, result.plan, result.outcome)]
+
+
 def _named(given: object) -> tuple[str, Any]:
     """(name or "", result), a study or its rows as what the page shows of it."""
     name, result = "", given
@@ -91,7 +101,7 @@ def _named(given: object) -> tuple[str, Any]:
         return name, result if isinstance(result, StudyOverview) else StudyOverview(tuple(rows))
     raise InputError(
         f"a result of type {type(result).__name__}",
-        "a TopologyProfile, Study, FilterScores, PruningPlan or PruningOutcome, or (name, result)",
+        "a TopologyProfile, Study, Shrunk, FilterScores, PruningPlan or PruningOutcome, or (name, ...)",
         "read a saved one with unknot.report.load_result",
     )
 

@@ -168,7 +168,7 @@ def test_a_step_that_fails_when_timed_again_is_passed_over(
     """By a fiftieth of the list, or by one, up to its end."""
     timed = clock(lambda n, times: n + 9.5 * (times > 1 and n == limit))
     met = meet_latency(limit, one_fewer, steps, torch.zeros(1, 1))
-    assert met == Met(found, f"{taken} ms for 1 samples, at most {limit} asked")
+    assert met == Met(found, f"{taken} ms for 1 sample, at most {limit} asked")
     assert timed[-2:] == [limit, taken]
 
 

@@ -41,7 +41,8 @@ class Budget:
             values = ", ".join(f"{name} = {value}" for name, value in given.items())
             raise InputError(values or "no budget", "exactly one budget", "pass one of ratio=0.5, "
                              "macs=0.5, parameters=0.5, latency_ms=1.0 and max_betti=300, as a flag "
-                             "--ratio 0.5, --macs, --parameters, --latency-ms or --max-betti")  # fmt: skip
+                             "--ratio 0.5, --macs, --parameters, --latency-ms or "
+                             "--max-betti")  # fmt: skip
         ((name, value),) = given.items()
         number = value if isinstance(value, Real) else math.nan
         fits, expected, example = {
@@ -116,7 +117,8 @@ def meet_latency(limit: float, pruned: Callable[[int], nn.Module], steps: int, e
                 "raise it, or pass a smaller example",
             )
         first = min(steps, first + max(1, steps // 50))
-    return Met(first, f"{taken:.3g} ms for {len(example)} samples, at most {limit:g} asked")
+    samples = "sample" if len(example) == 1 else "samples"
+    return Met(first, f"{taken:.3g} ms for {len(example)} {samples}, at most {limit:g} asked")
 
 
 def _first_step(steps: int, reached: Callable[[int], bool]) -> int:

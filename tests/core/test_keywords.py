@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from typing import Any, get_type_hints
 
@@ -13,6 +13,7 @@ import pytest
 import unknot as uk
 from unknot.profiles import options
 from unknot.profiles.options import MeasureOptions, MonitorOptions
+from unknot.pruning.recipe import Recipe
 from unknot.topology import rules
 
 
@@ -97,3 +98,19 @@ def test_every_parameter_is_explained(function: Any) -> None:
     section = inspect.getdoc(function).split("Args:\n")[1].split("\n\n")[0] + "\n"  # type: ignore[union-attr]
     explained = re.findall(r"^    (\w+): \S", section, flags=re.MULTILINE)
     assert explained == [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+@pytest.mark.parametrize("room", ["activations", "pruning", "study"])
+def test_fields_and_methods_of_public_classes_are_explained(room: str) -> None:
+    module = import_module(f"unknot.{room}")
+    classes = [c for c in (getattr(module, name) for name in module.__all__) if inspect.isclass(c)]
+    assert len(classes) > 3
+    for kind in classes:
+        assert kind.__doc__
+        if is_dataclass(kind) and kind is not Recipe:  # whose fields are the keywords of shrink
+            explained = re.findall(r"^ +([\w, ]+): \S", kind.__doc__, flags=re.MULTILINE)
+            assert {f.name for f in fields(kind)} <= {n for line in explained for n in line.split(", ")}
+        for name, member in vars(kind).items():
+            method = getattr(member, "fget", getattr(member, "__func__", member))
+            if inspect.isfunction(method) and name[0] != "_" and name not in ("forward", "extra_repr"):
+                assert method.__doc__, f"{kind.__name__}.{name}"

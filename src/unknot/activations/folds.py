@@ -108,6 +108,7 @@ class ZFold(_Turning):
         return math.fsum(_zfold_moment(a, t) for a, t in self.pairs()) / len(self.pairs())
 
     def turns(self) -> tuple[float, float]:
+        """Where it turns, (-turn, turn); of the first channel where each has its own."""
         return -self.pairs()[0][1], self.pairs()[0][1]
 
 
@@ -130,6 +131,7 @@ class SmoothZFold(_Turning):
         return smooth_zfold(x, _spread(self.slope, x), _spread(self.turn, x))  # type: ignore[arg-type]
 
     def turns(self) -> tuple[float, float]:
+        """Where its slope is 0, low and high; infinite at slope 0. Of the first of several channels."""
         slope, turn = self.pairs()[0]
         where = 1.25 * turn * math.atanh(1 / math.sqrt(1 + slope)) if slope else math.inf
         return -where, where
@@ -159,6 +161,7 @@ class QFold(nn.Module):
         return -math.expm1(-(self.frequency**2) / 2) / self.frequency**2
 
     def turns(self) -> tuple[float, float]:
+        """The two turns nearest to 0, low and high: -pi / 4 and 3 pi / 4 over the frequency."""
         return -math.pi / 4 / self.frequency, 3 * math.pi / 4 / self.frequency
 
     def extra_repr(self) -> str:
@@ -225,6 +228,7 @@ class TriangleWave(nn.Module):
         return self.turn**2 * (1 / 3 + 4 / math.pi**2 * math.fsum(terms))
 
     def turns(self) -> tuple[float, float]:
+        """The two turns nearest to 0: (-turn, turn)."""
         return -self.turn, self.turn
 
     def extra_repr(self) -> str:

@@ -106,7 +106,14 @@ class TopologyProfile:
 
     @classmethod
     def from_json(cls, path: str | Path) -> TopologyProfile:
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote.
+
+        Args:
+            path: the JSON file.
+
+        Raises:
+            InputError: damaged, or of another kind.
+        """
         return read_record(path, "profile", parse_profile)
 
 

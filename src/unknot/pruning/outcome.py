@@ -154,6 +154,9 @@ class PruningOutcome:
     def from_json(cls, path: str | Path) -> PruningOutcome:
         """Read what `to_json` wrote.
 
+        Args:
+            path: the JSON file.
+
         Raises:
             InputError: damaged, or of another kind.
         """

@@ -22,7 +22,20 @@ TEST_TARGET = 0.99
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """How the nets of a study are made and trained; `Study.run` explains each field.
+    """How the nets of a study are made and trained.
+
+    Attributes:
+        seeds: reported ones.
+        epochs: the cap.
+        learning_rates: of Adam; with ``gains`` the grid.
+        gains: multiples of the variance-preserving gain of each activation.
+        selection_seeds: seeds that choose a cell and are not reported.
+        net: ``(data, factory) -> module``; None is an MLP.
+        width, depth: units of a hidden layer of the MLP, and how many there are.
+        batch_size: samples a step.
+        stop_at, test_target: train and test accuracy at which a trial ends; with None the test accuracy
+            does not count.
+        topology: of so many seeds of each chosen cell Betti numbers are measured.
 
     Raises:
         InputError: numbers that make no study, or a net without a name.
@@ -80,7 +93,12 @@ class StudyOptions:
         return name
 
     def new_net(self, data: LabelledData, activation: NewActivation) -> nn.Module:
-        """A net for the data; its weights are still to be drawn."""
+        """A net for the data; its weights are still to be drawn.
+
+        Args:
+            data: tells the shape of the inputs and the number of classes.
+            activation: makes each activation module of the net.
+        """
         if self.net is not None:
             return self.net(data, activation)
         size = data.inputs[0].numel()

@@ -113,7 +113,16 @@ class Study:
         *,
         progress: bool = False,
     ) -> None:
-        """What `run` does, with its numbers in one object."""
+        """What `run` does, with its numbers in one object.
+
+        Args:
+            options: the grid, the nets and how they are trained.
+            sets, activations, progress: as of `run`.
+            workforce: the processes that train; closed at the end.
+
+        Raises:
+            InputError: as of `run`.
+        """
         data = {name: _as_data(name, samples) for name, samples in sets.items()}
         factories = _factories(activations)
         settings = {name: options.settings(samples) for name, samples in data.items()}

@@ -60,7 +60,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """Spearman's rho with a 95 % percentile interval by bootstrap over the n pairs."""
+    """Spearman's rank correlation.
+
+    Attributes:
+        rho: in [-1, 1].
+        low, high: its 95 % interval by the percentiles of a bootstrap over the pairs.
+        n: pairs.
+    """
 
     rho: float
     low: float

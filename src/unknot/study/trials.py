@@ -53,6 +53,7 @@ class TrialSettings:
     data: str
 
     def key(self) -> str:
+        """All of them as one JSON text, under which the file keeps them."""
         return json.dumps(asdict(self), sort_keys=True)
 
 
@@ -98,6 +99,7 @@ class Trial:
 
     @property
     def cell(self) -> tuple[float, float]:
+        """Learning rate and gain."""
         return self.learning_rate, self.gain
 
     @property
@@ -232,6 +234,11 @@ class Curve:
     ended: str
 
     def epochs_to(self, target: float, split: str = "train") -> float | None:
-        """When accuracy was first seen to be at least ``target``; None where it never was."""
+        """When accuracy was first seen to be at least ``target``; None where it never was.
+
+        Args:
+            target: share of samples classified rightly.
+            split: "train" or "test": the samples whose accuracy counts.
+        """
         accuracies = self.train_accuracy if split == "train" else self.test_accuracy
         return epochs_to(target, accuracies, self.epochs)

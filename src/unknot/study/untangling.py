@@ -49,6 +49,9 @@ def untangling_rows(trials: Iterable[Trial]) -> tuple[UntanglingRow, ...]:
 
     The numbers before any training stand beside those after it, because a wide random net can merge
     components by being undersampled: only the change was learnt.
+
+    Args:
+        trials: of a study; those that were not measured, or only chose a cell, are left out.
     """
     cells: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
@@ -77,6 +80,10 @@ def prediction(trials: Sequence[Trial], *, which: str = "b0 + b1") -> RankCorrel
 
     Between the median epochs to the fall, over all layers, and those to 99 % train accuracy of the same
     seeds. A median that is not reached ranks behind all others.
+
+    Args:
+        trials: of a study.
+        which: "b0", "b1" or "b0 + b1".
 
     Raises:
         InputError: fewer than three cells with Betti numbers.

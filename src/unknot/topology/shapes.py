@@ -32,6 +32,7 @@ class Shape:
     """Points of two classes, and the true Betti numbers of what they were sampled from.
 
     Attributes:
+        name, seed, noise, sampling: as given to `make_shape`.
         points: float64 ``[n, d]``, centred; the longest axis spans [-1.2, 1.2] before noise.
         labels: int64 ``[n]``, 0 or 1.
         betti: ``(b0, b1)``, or ``(b0, b1, b2)`` for "spheres", of each class.

@@ -57,6 +57,7 @@ class PruningPlan:
 
     @property
     def n_removed(self) -> int:
+        """Filters that go, of all layers."""
         return sum(len(filters) for filters in self.removed.values())
 
     @property
@@ -75,7 +76,14 @@ class PruningPlan:
 
     @classmethod
     def from_json(cls, path: str | Path) -> PruningPlan:
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote.
+
+        Args:
+            path: the JSON file.
+
+        Raises:
+            InputError: damaged, or of another kind.
+        """
         return read_record(path, "plan", lambda record: typed(cls, record))
 
 

@@ -105,7 +105,14 @@ class FilterScores:
 
     @classmethod
     def from_json(cls, path: str | Path) -> FilterScores:
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote.
+
+        Args:
+            path: the JSON file.
+
+        Raises:
+            InputError: damaged, or of another kind.
+        """
         return read_record(path, "scores", lambda record: typed(cls, record))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from unknot.core.errors import InputError
-from unknot.nets.accuracy import measure_accuracy
+from unknot.nets.accuracy import measure_accuracy, require_classifier
 from unknot.nets.cost import compare_cost
 from unknot.nets.data import Data, LabelledData, keep_apart, labelled_data
 from unknot.nets.probe import tensors_of
@@ -147,6 +147,8 @@ def follow_recipe(
     model = unwrapped(model)
     given = len(data.test_labels) > 0
     data = _on_device_of(model, data if given else _split(data, recipe.seed))
+    with as_it_was(model):
+        require_classifier(model, data.inputs, data.labels)
     watched = recipe.finetune > 0 and recipe.patience is not None
     fit = keep_apart(data, seed=recipe.seed) if watched else data
     calibration = [(fit.inputs, fit.labels)]

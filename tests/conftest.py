@@ -7,17 +7,18 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from helpers.browser import WITH_WEBGL, WITHOUT_WEBGL, Browser
-from helpers.nets import factory
-from torch import nn
 
-from unknot.pruning.artifact import save_pruned
-from unknot.pruning.planning.plan import PruningPlan, plan_pruning
-from unknot.pruning.removal import prune
-from unknot.pruning.scoring.scores import score_filters
+# What the fixtures need is imported there: the engine's tests run with the extension alone.
+if TYPE_CHECKING:
+    from helpers.browser import Browser
+    from torch import nn
+
+    from unknot.pruning.planning.plan import PruningPlan
+
 
 # A source distribution has the tests, but not what these are about.
 needs_checkout = pytest.mark.skipif(
@@ -63,6 +64,8 @@ def image_folder() -> Path:
 
 @pytest.fixture(scope="module")
 def webgl(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    from helpers.browser import WITH_WEBGL, Browser
+
     browser = Browser(chromium, tmp_path_factory.mktemp("browser"), WITH_WEBGL)
     yield browser
     browser.close()
@@ -70,6 +73,8 @@ def webgl(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
 
 @pytest.fixture(scope="module")
 def no_webgl(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    from helpers.browser import WITHOUT_WEBGL, Browser
+
     browser = Browser(chromium, tmp_path_factory.mktemp("flat"), WITHOUT_WEBGL)
     yield browser
     browser.close()
@@ -85,6 +90,13 @@ def chromium() -> str:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> tuple[Path, nn.Module, PruningPlan]:
+    from helpers.nets import factory
+
+    from unknot.pruning.artifact import save_pruned
+    from unknot.pruning.planning.plan import plan_pruning
+    from unknot.pruning.removal import prune
+    from unknot.pruning.scoring.scores import score_filters
+
     torch.manual_seed(0)
     model = factory()
     model(torch.randn(32, 1, 8, 8))  # batch norm statistics that are not the defaults

@@ -10,12 +10,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from unknot.core.errors import InputError
 
 T = TypeVar("T")
+S = TypeVar("S", bound="Saved")
 # What reading a damaged or foreign record raises; JSON that is nested too deeply raises RecursionError.
 DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
@@ -191,6 +193,34 @@ def read_record(path: str | Path, kind: str, parse: Callable[[dict[str, Any]], T
             f"a complete {kind} file written by unknot",
             "write it again",
         ) from None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A result that goes to a JSON file and comes back equal."""
+
+    file_kind: ClassVar[str]  # its tag in the file
+
+    def to_json(self, path: str | Path) -> None:
+        """Write everything to ``path``, whole or not at all."""
+        write_record(path, self.file_kind, asdict(self))
+
+    @classmethod
+    def from_json(cls: type[S], path: str | Path) -> S:
+        """Read what `to_json` wrote.
+
+        Args:
+            path: the JSON file.
+
+        Raises:
+            InputError: damaged, or of another kind.
+        """
+        return read_record(path, cls.file_kind, cls.from_record)
+
+    @classmethod
+    def from_record(cls: type[S], record: dict[str, Any]) -> S:
+        """The inverse of ``dataclasses.asdict``, also after a journey through JSON; as of `typed`."""
+        return typed(cls, record)
 
 
 def record_kind(path: str | Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from unknot.core.errors import InputError, import_package
 from unknot.core.files import DAMAGED, require_file, write_file, write_text
 from unknot.core.memory import require_memory
-from unknot.profiles.profile import TopologyProfile, parse_profile
+from unknot.profiles.profile import TopologyProfile
 
 JOURNAL = "profile-journal"
 _HEADER = ("seed", "versions", "scale", "settings", "notes", "sensitivity")
@@ -219,7 +219,7 @@ def _read_lines(path: Path) -> TopologyProfile:
             pending = {"row": [], "view": []}
     if header is None:
         raise ValueError("no header")
-    return joined(parse_profile(part) for part in parts or [{**header, "rows": []}])
+    return joined(TopologyProfile.from_record(part) for part in parts or [{**header, "rows": []}])
 
 
 def _earlier(path: Path, resume: bool) -> TopologyProfile | None:
@@ -256,7 +256,9 @@ def _read_parquet(path: Path) -> TopologyProfile:
     rest = json.loads((table.schema.metadata or {})[b"unknot"])
     scales = rest.pop("scales")
     rows = table.drop_columns(list(_SCALE_COLUMNS)).to_pylist() if table.num_rows else []
-    return parse_profile({**rest, "rows": [{**row, "scale": scales[row["scale"]]} for row in rows]})
+    return TopologyProfile.from_record(
+        {**rest, "rows": [{**row, "scale": scales[row["scale"]]} for row in rows]}
+    )
 
 
 def _pyarrow() -> tuple[Any, Any]:

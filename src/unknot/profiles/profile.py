@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from unknot.core.files import read_record, typed, write_record
+from unknot.core.files import Saved
 from unknot.profiles.projection import CloudView
 from unknot.topology.scale import Scale
 from unknot.topology.sweep import Sensitivity
@@ -66,7 +64,7 @@ class EpochAccuracy:
 
 
 @dataclass(frozen=True)
-class TopologyProfile:
+class TopologyProfile(Saved):
     """Rows of Betti numbers with what is needed to judge them and to measure them again.
 
     Attributes:
@@ -81,6 +79,8 @@ class TopologyProfile:
         views: layer outputs in three dimensions, where asked for.
         sensitivity: Betti numbers of the input over a grid of scales, where asked for.
     """
+
+    file_kind = "profile"
 
     rows: tuple[ProfileRow, ...]
     seed: int
@@ -100,27 +100,7 @@ class TopologyProfile:
         """The epochs that were measured, in that order."""
         return list(dict.fromkeys(row.epoch for row in self.rows))
 
-    def to_json(self, path: str | Path) -> None:
-        """Write everything to ``path``, whole or not at all."""
-        write_record(path, "profile", asdict(self))
-
-    @classmethod
-    def from_json(cls, path: str | Path) -> TopologyProfile:
-        """Read what `to_json` wrote.
-
-        Args:
-            path: the JSON file.
-
-        Raises:
-            InputError: damaged, or of another kind.
-        """
-        return read_record(path, "profile", parse_profile)
-
 
 def library_versions() -> dict[str, str]:
     """Versions that a result depends on."""
     return {"unknot": version("unknot"), "torch": torch.__version__, "numpy": np.__version__}
-
-
-# The inverse of ``dataclasses.asdict``, also after a journey through JSON; as of `typed`.
-parse_profile = partial(typed, TopologyProfile)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from unknot.core.console import format_table
-from unknot.core.files import read_record, typed, write_record
+from unknot.core.files import Saved
 from unknot.nets.cost import Cost
 from unknot.nets.training import Tuning
 from unknot.pruning.comparison import Baseline
@@ -58,7 +57,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class PruningOutcome:
+class PruningOutcome(Saved):
     """What pruning changed; ``print`` shows it as a table.
 
     Attributes:
@@ -77,6 +76,8 @@ class PruningOutcome:
         split: whether the test samples were "given", or "kept apart" from the only samples there were;
             None in the files of earlier versions.
     """
+
+    file_kind = "outcome"
 
     accuracy_before: float
     accuracy_after: float
@@ -146,28 +147,13 @@ class PruningOutcome:
             f"{cost.device}, {cost.threads} thread{'s' * (cost.threads != 1)}."
         )
 
-    def to_json(self, path: str | Path) -> None:
-        """Write everything to ``path``, whole or not at all."""
-        write_record(path, "outcome", asdict(self))
-
     @classmethod
-    def from_json(cls, path: str | Path) -> PruningOutcome:
-        """Read what `to_json` wrote.
-
-        Args:
-            path: the JSON file.
-
-        Raises:
-            InputError: damaged, or of another kind.
-        """
-        return read_record(path, "outcome", _parse)
-
-
-def _parse(record: dict[str, Any]) -> PruningOutcome:
-    if "rivals" in record:  # the name of the baselines in the files of earlier versions
-        record["baselines"] = record.pop("rivals")
-    outcome = typed(PruningOutcome, record)
-    before, after = outcome.cost_before.latencies, outcome.cost_after.latencies
-    if [x.batch_size for x in before] != [x.batch_size for x in after]:
-        raise ValueError("latencies before and after at different batch sizes")
-    return outcome
+    def from_record(cls, record: dict[str, Any]) -> PruningOutcome:
+        """As of `Saved`; what earlier versions called rivals are baselines."""
+        if "rivals" in record:
+            record["baselines"] = record.pop("rivals")
+        outcome = super().from_record(record)
+        before, after = outcome.cost_before.latencies, outcome.cost_after.latencies
+        if [x.batch_size for x in before] != [x.batch_size for x in after]:
+            raise ValueError("latencies before and after at different batch sizes")
+        return outcome

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError, require_count
-from unknot.core.files import read_record, typed, write_record
+from unknot.core.files import Saved
 from unknot.nets.cost import count_macs
 from unknot.nets.probe import tensors_of
 from unknot.nets.running import placed, unwrapped
@@ -32,7 +31,7 @@ REMEDY = "name linear layers to prune, e.g. linear=['*pwconv1'] or --linear '*pw
 
 
 @dataclass(frozen=True)
-class PruningPlan:
+class PruningPlan(Saved):
     """Which filters go, and why.
 
     Attributes:
@@ -45,6 +44,8 @@ class PruningPlan:
         shared: {layer: the layers with which it shares channels, itself among them}.
         budget: what was asked for and what came of it, in words.
     """
+
+    file_kind = "plan"
 
     removed: dict[str, list[int]]
     reasons: dict[str, list[str]]
@@ -69,22 +70,6 @@ class PruningPlan:
     def refusal(self) -> str:
         """Why none of the layers may lose any filter, in one line; empty where one may."""
         return why_nothing_goes(self.kept_layers, self.filters)
-
-    def to_json(self, path: str | Path) -> None:
-        """Write the plan to ``path``, whole or not at all."""
-        write_record(path, "plan", asdict(self))
-
-    @classmethod
-    def from_json(cls, path: str | Path) -> PruningPlan:
-        """Read what `to_json` wrote.
-
-        Args:
-            path: the JSON file.
-
-        Raises:
-            InputError: damaged, or of another kind.
-        """
-        return read_record(path, "plan", lambda record: typed(cls, record))
 
 
 @dataclass(frozen=True)

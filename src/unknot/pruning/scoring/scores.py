@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError
-from unknot.core.files import read_record, typed, write_record
+from unknot.core.files import Saved
 from unknot.nets.probe import Probe, probe_samples
 from unknot.nets.running import unwrapped
 from unknot.pruning.scoring.betti import Betti, Clouds, Number, ScaleRule
@@ -69,7 +68,7 @@ class FilterScore:
 
 
 @dataclass(frozen=True)
-class FilterScores:
+class FilterScores(Saved):
     """Scores of every prunable filter.
 
     Attributes:
@@ -80,6 +79,8 @@ class FilterScores:
         comparable: whether scores of different layers can be compared as they are.
         are_betti: whether they are Betti numbers; None in the files of earlier versions.
     """
+
+    file_kind = "scores"
 
     rows: tuple[FilterScore, ...]
     criterion: str
@@ -98,22 +99,6 @@ class FilterScores:
         for row in self.rows:
             layers[row.layer].append(row)
         return {layer: tuple(rows) for layer, rows in layers.items()}
-
-    def to_json(self, path: str | Path) -> None:
-        """Write the scores to ``path``, whole or not at all."""
-        write_record(path, "scores", asdict(self))
-
-    @classmethod
-    def from_json(cls, path: str | Path) -> FilterScores:
-        """Read what `to_json` wrote.
-
-        Args:
-            path: the JSON file.
-
-        Raises:
-            InputError: damaged, or of another kind.
-        """
-        return read_record(path, "scores", lambda record: typed(cls, record))
 
 
 def score_filters(

@@ -17,9 +17,10 @@ from unknot.core.console import track
 from unknot.core.errors import InputError, require_count
 from unknot.nets.accuracy import (
     class_loss,
+    count_right,
     fit_labels,
-    measure_accuracy,
     model_scores,
+    predicted,
     require_classifier,
 )
 from unknot.nets.data import LabelledData
@@ -138,7 +139,7 @@ def train(
             raise InputError(
                 f"loss = {losses[-1]} in epoch {epoch}", "a finite loss", "lower the learning rate"
             )
-        accuracies.append(measure_accuracy(model, inputs, labels))
+        accuracies.append(count_right(model, inputs, labels) / len(inputs))
         stopped = on_epoch(epoch) is True
         if stopped or (stop_at is not None and accuracies[-1] >= stop_at):
             break
@@ -227,10 +228,13 @@ def fine_tune(
 
 
 def _mark(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Accuracy, and minus the cross entropy; the higher the better."""
+    """Accuracy, and minus the cross entropy, in eval mode; the higher the better."""
+    model.eval()
+    right, loss = 0, 0.0
     with torch.no_grad():
-        accuracy = measure_accuracy(model, inputs, labels)
-        batches = zip(torch.split(inputs, 4096), torch.split(labels, 4096), strict=True)
-        scored = ((model_scores(model, x), y) for x, y in batches)
-        loss = sum(float(class_loss(s, fit_labels(y, s), reduction="sum")) for s, y in scored)
-    return accuracy, -loss
+        for x, y in zip(torch.split(inputs, 4096), torch.split(labels, 4096), strict=True):
+            scores = model_scores(model, x)
+            classes = fit_labels(y, scores)
+            right += int((predicted(scores) == classes).sum())
+            loss += float(class_loss(scores, classes, reduction="sum"))
+    return right / len(labels), -loss

@@ -145,7 +145,7 @@ void parallel(std::int64_t count, int threads, Control& control,
 
 void rows_from_points(const PointTable& table, double radius, int threads, Control& control,
                       std::uint64_t* rows) {
-  const double limit = squared_threshold(radius);
+  const double limit = squared_threshold(radius * table.unit);
   const Variant& v = variant();
   parallel(table.padded / 64, threads, control, [&](std::int64_t tile_row, Control&) {
     v.point_tiles(table, limit, rows, static_cast<int>(tile_row));
@@ -172,6 +172,46 @@ void rows_from_distances(const float* distances, int n, double radius, int threa
   });
 }
 
+template <class T>
+DistanceSurvey survey_distances(const T* distances, int n, T share, Control& control) {
+  DistanceSurvey survey;
+  T mirror[64][64];
+  T least = 0, greatest = 0;
+  auto row = [&](int i) { return distances + static_cast<std::size_t>(i) * n; };
+  for (int rb = 0; rb < n; rb += 64) {
+    control.check();
+    const int height = std::min(64, n - rb);
+    for (int i = rb; i < rb + height; ++i)
+      survey.diagonal = std::max(survey.diagonal, std::abs(static_cast<double>(row(i)[i])));
+    for (int cb = rb; cb < n; cb += 64) {
+      const int width = std::min(64, n - cb);
+      for (int c = 0; c < width; ++c)
+        for (int r = 0; r < height; ++r) mirror[r][c] = row(cb + c)[rb + r];
+      T apart = 0, excess = 0;
+      for (int r = 0; r < height; ++r) {
+        const T* x = row(rb + r) + cb;
+        for (int c = 0; c < width; ++c) {
+          const T y = mirror[r][c], difference = x[c] > y ? x[c] - y : y - x[c];
+          const T over = difference - share * std::max(std::abs(x[c]), std::abs(y));
+          apart = apart > difference ? apart : difference;
+          excess = excess > over ? excess : over;
+          least = least < x[c] ? least : x[c];
+          least = least < y ? least : y;
+          greatest = greatest > x[c] ? greatest : x[c];
+          greatest = greatest > y ? greatest : y;
+        }
+      }
+      survey.asymmetry = std::max(survey.asymmetry, static_cast<double>(apart));
+      survey.excess = std::max(survey.excess, static_cast<double>(excess));
+    }
+  }
+  survey.least = static_cast<double>(least);
+  survey.greatest = static_cast<double>(greatest);
+  return survey;
+}
+template DistanceSurvey survey_distances(const double*, int, double, Control&);
+template DistanceSurvey survey_distances(const float*, int, float, Control&);
+
 // ---- Betti numbers of points -----------------------------------------------------------------
 
 namespace {
@@ -191,7 +231,7 @@ Betti betti_points(Points points, double radius, int max_dim, int threads, Contr
   std::vector<std::uint64_t> rows(packed_bytes(points.n) / 8, 0);
   const int n = static_cast<int>(points.n);
   {  // the table goes before homology takes memory
-    const PointTable table = make_table(points, sorted, threshold_use(points.d, squared_threshold(radius)));
+    const PointTable table = make_table(points, sorted, radius);
     rows_from_points(table, radius, threads, control, rows.data());
   }
   variant().betti_dense(rows.data(), rows.data(), n, max_dim, control, betti.data());

@@ -26,6 +26,16 @@ template <class T>
 void rows_from_distances(const T* distances, int n, double radius, int threads, Control&,
                          std::uint64_t* rows);
 
+// What tells distances from other numbers, over an n x n matrix without NaN or infinity.
+struct DistanceSurvey {
+  double least = 0, greatest = 0;  // of all entries and 0
+  double asymmetry = 0;            // greatest |d_ij - d_ji|
+  double excess = 0;               // greatest |d_ij - d_ji| - share max(|d_ij|, |d_ji|)
+  double diagonal = 0;             // greatest |d_ii|
+};
+template <class T>
+DistanceSurvey survey_distances(const T* distances, int n, T share, Control&);
+
 Betti betti_points(Points, double radius, int max_dim, int threads, Control&);
 std::vector<Betti> betti_batch(const std::vector<Points>&, const std::vector<double>& radii,
                                int max_dim, int threads, Control&);

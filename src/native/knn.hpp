@@ -39,6 +39,8 @@ inline void nearest_of_block(const PointTable& t, int k, int block, const float*
       }
     }
   }
+  for (int q = 0; q < count; ++q)
+    settle_nearest(t, t.order[first + q], k, best[q].worst(), best[q].number);
 }
 
 }  // namespace unknot::UNKNOT_VARIANT

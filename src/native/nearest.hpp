@@ -27,6 +27,62 @@ struct Nearest {
   static constexpr double kInfinite = HUGE_VAL;
 };
 
+// The k nearest of one point, by its original number, where squares under- or overflow. The k-th least
+// of the greatest differences in one coordinate is of the size of the distance that has to be told from
+// others; in a unit near to it only what is far nearer vanishes, and only what is far farther overflows.
+template <class T>
+void nearest_in_own_unit(const PointTable& t, int query, int k, std::int32_t* out) {
+  const T* source = static_cast<const T*>(t.source.data);
+  const T* x = source + static_cast<std::size_t>(query) * t.d;
+  Buffer<double> distance(k);
+  double share = 1, unit = 0;  // no unit yet: the greatest difference. share: else it could overflow
+  auto search = [&] {
+    Nearest best{distance.data(), out, k};
+    for (int i = 0; i < t.n; ++i) {
+      if (i == query) continue;
+      const T* y = source + static_cast<std::size_t>(i) * t.d;
+      double sum = 0;
+      for (int f = 0; f < t.d; ++f) {
+        const double step = std::fabs(x[f] * share - y[f] * share);
+        if (unit != 0)
+          sum += (step * unit) * (step * unit);
+        else if (step > sum)
+          sum = step;
+      }
+      best.offer(sum, i);
+    }
+    return best.worst();
+  };
+  double reach = search();
+  if (reach == HUGE_VAL) {
+    share = 0.25;
+    reach = search();
+  }
+  int exponent = reach > 0 ? -std::ilogb(reach) : 1023;
+  if (exponent > 1023) exponent = 1023;
+  if (exponent < -1000) exponent = -1000;
+  unit = std::ldexp(1.0, exponent);
+  search();
+}
+
+// Finds the k nearest of a point again where the squared distance of the last one tells that those in
+// `out` may have been chosen by squares that vanished or overflowed, and not because they are equal to it.
+template <class T>
+void settle_nearest(const PointTable& t, int query, int k, double last, std::int32_t* out) {
+  if (last > 0x1p-900 && last < 0x1p1000) return;
+  const T* source = static_cast<const T*>(t.source.data);
+  const T* x = source + static_cast<std::size_t>(query) * t.d;
+  for (int i = 0; i < k; ++i) {
+    const T* y = source + static_cast<std::size_t>(out[i]) * t.d;
+    for (int f = 0; f < t.d; ++f)
+      if (x[f] != y[f]) return nearest_in_own_unit<T>(t, query, k, out);
+  }
+}
+inline void settle_nearest(const PointTable& t, int query, int k, double last, std::int32_t* out) {
+  t.source.is_double ? settle_nearest<double>(t, query, k, last, out)
+                     : settle_nearest<float>(t, query, k, last, out);
+}
+
 // Blocks by rising distance of their boxes from the box of one, which comes first itself (a heap).
 // None where the table has no boxes.
 class ByGap {

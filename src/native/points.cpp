@@ -60,6 +60,12 @@ double squared_threshold(double radius) {
   return t;
 }
 
+double unit_for(double radius) {
+  if (!(radius >= 0) || std::isinf(radius) || (radius > 0x1p-400 && radius < 0x1p400)) return 1;
+  const int exponent = radius > 0 ? -std::ilogb(radius) : 1023;
+  return std::ldexp(1.0, std::clamp(exponent, -1000, 1023));
+}
+
 namespace {
 
 // Splits [begin, end) at whole words along the widest coordinate until a word is left.
@@ -261,6 +267,14 @@ PointTable make_table(Points p, bool sorted, Use use) {
     fill_table(t, static_cast<const double*>(p.data), sorted, use);
   else
     fill_table(t, static_cast<const float*>(p.data), sorted, use);
+  return t;
+}
+
+PointTable make_table(Points p, bool sorted, double radius) {
+  const double unit = unit_for(radius), limit = squared_threshold(radius * unit);
+  const bool quick = p.d >= 6 && unit == 1 && limit > 1e-25 && limit < 1e30;
+  PointTable t = make_table(p, sorted, quick ? Use::threshold : Use::exact);
+  t.unit = unit;
   return t;
 }
 

@@ -15,7 +15,13 @@ namespace unknot {
 // instruction set gives the same bits.
 //
 // sqrt is monotonic, so the rule is sum <= t for the greatest t with sqrt(t) <= radius.
+//
+// The unit of the points does not matter: where squares near the radius would under- or overflow, the
+// differences are multiplied by a power of two first, which changes no digit of them.
 double squared_threshold(double radius);
+
+// That power of two: 1 for every radius whose square is well inside the range of float64.
+double unit_for(double radius);
 
 struct Points {
   const void* data;
@@ -53,6 +59,7 @@ struct PointTable {
   int n = 0, d = 0, padded = 0;     // padded: n rounded up to whole words
   std::vector<int> order;           // place -> original number
   Points source{};                  // the caller's, in original order; must outlive the table
+  double unit = 1;                  // of unit_for; other than 1 only for quick == false
   // For quick == false, in float64; the padding of the columns repeats the last point.
   std::vector<double> rows;         // [n, d], in place order
   std::vector<double> columns;      // [d, padded]
@@ -91,9 +98,8 @@ enum class Use { exact, threshold, nearest };
 // sorted: places follow a k-d tree with leaves of 64, so that neighbours share words.
 PointTable make_table(Points points, bool sorted, Use use);
 
-// Whether single precision pays for d dimensions and can decide at this squared threshold.
-inline Use threshold_use(int d, double limit) {
-  return d >= 6 && limit > 1e-25 && limit < 1e30 ? Use::threshold : Use::exact;
-}
+// For the neighbours within a radius: single precision where it pays for so many dimensions and can
+// decide at this threshold.
+PointTable make_table(Points points, bool sorted, double radius);
 
 }  // namespace unknot

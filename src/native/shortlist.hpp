@@ -172,8 +172,9 @@ struct Decision {
   Buffer<std::int32_t> number;
 };
 
-// Float64 decides: of those not sure, the nearest by (squared distance, number). Leaves k in the list.
-inline void decide(const PointTable& t, int query, int k, float slack, Shortlist& list, Decision& by) {
+// Float64 decides: of those not sure, the nearest by (squared distance, number). Leaves k in the list
+// and returns the squared distance of the last.
+inline double decide(const PointTable& t, int query, int k, float slack, Shortlist& list, Decision& by) {
   const int n = list.size();
   float sure, hi;  // fewer than k have low <= sure: the k-th least is greater
   enclose(list.low, k, &sure, &hi);
@@ -207,6 +208,7 @@ inline void decide(const PointTable& t, int query, int k, float slack, Shortlist
     if (in) list.keep(i, left++);
   }
   list.cut(left);
+  return last;
 }
 
 // All inner products of block rb with blocks from rb on, and their mirror images; tile (i, j) at
@@ -287,9 +289,11 @@ inline void shortlisted_nearest(const PointTable& t, int k, int block, const flo
           if (list.bound == kFar || far > worst) worst = list.bound == kFar ? HUGE_VAL : far;
         }
         if (!last) continue;
-        if (list.size() > k) decide(t, first + q, k, slack, list, by);
+        const bool open = list.size() > k;
+        const double squared = open ? decide(t, first + q, k, slack, list, by) : 1;
         std::int32_t* to = out + static_cast<std::size_t>(t.order[first + q]) * k;
         for (int i = 0; i < k; ++i) to[i] = t.order[list.place[i]];
+        settle_nearest(t, t.order[first + q], k, squared, to);
       }
       if (last) break;
       worst = worst / t.scale / t.scale;

@@ -67,7 +67,7 @@ inline void transpose(Word* a) {
 }
 
 // Squared distances of one point to the 64 of a block, as the rule of points.hpp says.
-template <int D>
+template <int D, bool HasUnit = false>
 UNKNOT_INLINE void squared_distances(const PointTable& t, const double* x, int block, double* out) {
   const int d = D > 0 ? D : t.d;
   const double* c = t.columns.data() + block * 64;
@@ -75,12 +75,13 @@ UNKNOT_INLINE void squared_distances(const PointTable& t, const double* x, int b
   for (int k = 0; k < d; ++k, c += t.padded) {
     const double xk = x[k];
     for (int j = 0; j < 64; ++j) {
-      const double diff = xk - c[j];
+      const double diff = HasUnit ? (xk - c[j]) * t.unit : xk - c[j];
       out[j] += diff * diff;
     }
   }
 }
 inline void squared_distances(const PointTable& t, const double* x, int block, double* out) {
+  if (t.unit != 1) return squared_distances<0, true>(t, x, block, out);
   switch (t.d) {
     case 1: return squared_distances<1>(t, x, block, out);
     case 2: return squared_distances<2>(t, x, block, out);
@@ -97,6 +98,7 @@ inline double box_gap(const PointTable& t, const double* lo, const double* hi, i
   for (int k = 0; k < t.d; ++k) {
     double gap = b[k] - hi[k];
     if (lo[k] - b[t.d + k] > gap) gap = lo[k] - b[t.d + k];
+    gap *= t.unit;
     if (gap > 0) sum += gap * gap;
   }
   return sum;

@@ -1,8 +1,8 @@
 """Points in, Betti numbers out; without torch.
 
-Points (`cloud`, `point_files`, `shapes`) become a neighbour graph (`graph`) at a scale (`scale`, which
-holds one of two `rules`); the graph becomes Betti numbers (`homology`; many clouds in `batch`). Which
-scale: `calibration`. How much depends on it, and on the sample: `sweep`, `intervals`.
+Points (`cloud`, `point_files`, `shapes`) or `distances` become a neighbour graph (`graph`) at a scale
+(`scale`, which holds one of two `rules`); the graph becomes Betti numbers (`homology`; many clouds, and
+the subsamples of one, in `batch`). Which scale: `calibration`. How much depends on it: `sweep`.
 """
 
 from unknot.core.doors import open_door

@@ -1,3 +1,5 @@
+from .batch import Interval as Interval
+from .batch import betti_interval as betti_interval
 from .calibration import calibrate as calibrate
 from .cloud import PointCloud as PointCloud
 from .cloud import make_cloud as make_cloud
@@ -9,8 +11,6 @@ from .homology import PersistenceDiagram as PersistenceDiagram
 from .homology import betti_numbers as betti_numbers
 from .homology import betti_numbers_batch as betti_numbers_batch
 from .homology import persistence as persistence
-from .intervals import Interval as Interval
-from .intervals import betti_interval as betti_interval
 from .point_files import load_points as load_points
 from .rules import KnnRule as KnnRule
 from .rules import RipsRule as RipsRule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy import sparse
 from unknot import _native
 from unknot.core.errors import InputError, require_count
 from unknot.topology.cloud import check_points
+from unknot.topology.distances import check_distances, joined_pairs, near_pairs
 from unknot.topology.rules import KnnRule, RipsRule
 from unknot.topology.scale import Scale, require_rule
 
@@ -74,12 +75,16 @@ class NeighborGraph:
 
     @classmethod
     def from_sparse(cls, matrix: Any) -> NeighborGraph:
-        """From a square scipy sparse matrix or array; every stored non-zero joins its two points."""
-        coo = sparse.coo_array(matrix)
-        if coo.shape[0] != coo.shape[1]:
-            raise InputError(f"matrix of shape {coo.shape}", "a square one", "pass the adjacency")
-        pairs = np.stack([coo.row, coo.col], axis=1)[coo.data != 0]
-        return cls.from_edges(coo.shape[0], pairs.astype(np.int64))
+        """From a square scipy sparse matrix or array; every stored non-zero joins its two points.
+
+        Args:
+            matrix: an adjacency ``[n, n]``: both entries of a pair, alike, or one of them.
+
+        Raises:
+            InputError: not square, NaN or infinity inside, or two numbers for one pair that differ by
+                more than rounding.
+        """
+        return cls.from_edges(*joined_pairs(matrix))
 
     @property
     def n_edges(self) -> int:
@@ -114,14 +119,17 @@ def rips_graph(
     Args:
         points: ``[n, d]`` (more dimensions are flattened), float32 or float64 as given.
         radius: in the unit of the points, >= 0.
-        distances: instead of points, a symmetric ``[n, n]`` matrix.
+        distances: instead of points, a symmetric ``[n, n]`` matrix; of a scipy sparse one only the
+            distances that are stored can join.
 
     Distances of points are added up in float64 in the order of the features, and ties count as
-    joined: the same points give the same graph whatever their type.
+    joined: the same points give the same graph whatever their type, and whatever their unit. A matrix
+    may have rounding errors: numbers just below zero or on the diagonal, which count as zero, and of
+    d_ij and d_ji, if they differ in the sixth digit or later, the lesser counts.
 
     Raises:
         InputError: both or neither of points and distances, NaN, a negative radius, a matrix that
-            is not square, symmetric and non-negative.
+            is not square, symmetric, non-negative and zero on the diagonal.
     """
     rule = RipsRule(radius)
     if (points is None) == (distances is None):
@@ -132,17 +140,11 @@ def rips_graph(
         )
     if points is not None:
         return scale_graph(points, Scale(radius=rule.radius))
-    matrix = check_points(distances if distances is not None else (), name="distances")
-    if matrix.shape[0] != matrix.shape[1]:
-        raise InputError(f"distances of shape {matrix.shape}", "[n, n]", "pass a square matrix")
-    if not np.allclose(matrix, matrix.T) or (matrix < 0).any():
-        raise InputError(
-            "distances that differ from their transpose or are negative",
-            "a symmetric matrix of numbers >= 0",
-            "symmetrise it, e.g. (D + D.T) / 2",
-        )
-    rows = _native.rows_from_distances(matrix, rule.radius)
-    return NeighborGraph(len(matrix), Scale(radius=rule.radius), rows=rows)
+    scale = Scale(radius=rule.radius)
+    if sparse.issparse(distances):
+        return replace(NeighborGraph.from_edges(*near_pairs(distances, rule.radius)), scale=scale)
+    matrix = check_distances(distances if distances is not None else ())
+    return NeighborGraph(len(matrix), scale, rows=_native.rows_from_distances(matrix, rule.radius))
 
 
 def knn_graph(points: ArrayLike, *, k: int, hops: int = 1) -> NeighborGraph:

@@ -87,7 +87,7 @@ inline void settle_nearest(const PointTable& t, int query, int k, double last, s
 // None where the table has no boxes.
 class ByGap {
  public:
-  ByGap(const PointTable& t, int block) : size_(t.box.empty() ? 0 : t.padded / 64) {
+  ByGap(const PointTable& t, int block) : size_(t.box.empty() && t.d > 0 ? 0 : t.padded / 64) {
     heap_.resize(size_);
     const double* lo = t.box.data() + static_cast<std::size_t>(block) * 2 * t.d;
     for (int b = 0; b < size_; ++b) heap_[b] = {b == block ? -1.0 : box_gap(t, lo, lo + t.d, b), b};

@@ -157,13 +157,46 @@ def test_scale_equal_to_a_distance_is_inside(variant):
         assert not fuzz.unpack(_native.rows_from_points(points, below))[i, j]
 
 
-@pytest.mark.parametrize("factor", [1e-160, 1e-20, 1e-6, 1e6, 1e18, 1e150])
-def test_extreme_magnitudes(variant, factor):
-    rng = np.random.default_rng(0)
-    points = rng.normal(size=(90, 20)) * factor
-    radius = float(np.quantile(fuzz.rips(points, 1)[1], 0.3, method="lower"))
+@pytest.mark.parametrize("exponent", [-1060, -900, -530, -70, -20, 20, 60, 500, 1010])
+@pytest.mark.parametrize("d", [2, 20])
+def test_extreme_magnitudes(variant, d, exponent):
+    points = np.random.default_rng(0).integers(-200, 200, (90, d)) / 64  # exact in every unit
+    radius = 1.5 if d == 2 else 11.5
     expected = fuzz.rips(points, radius)[0]
-    assert (fuzz.unpack(_native.rows_from_points(points, radius)) == expected).all()
+    assert 90 < expected.sum() < 8000
+    far, reach = np.ldexp(points, exponent), float(np.ldexp(radius, exponent))
+    assert (fuzz.unpack(_native.rows_from_points(far, reach)) == expected).all()
+    if abs(exponent) < 100:
+        single = far.astype(np.float32)
+        assert (fuzz.unpack(_native.rows_from_points(single, reach)) == expected).all()
+    answer = _native.betti_rows(fuzz.pack(expected), 1)
+    assert _native.betti_batch_points([far], [reach], 1) == [answer]
+
+
+def test_radius_zero_joins_equal_points_alone(variant):
+    points = np.array([[0.0, 1.0], [5e-324, 1.0], [0.0, 1.0], [1e-200, 1.0], [-0.0, 1.0]])
+    assert _native.betti_batch_points([points], [0.0], 0) == [(3,)]
+    assert _native.betti_batch_points([points], [5e-324], 0) == [(2,)]
+    assert _native.betti_batch_points([np.repeat(points, 200, axis=0)], [0.0], 0) == [(3,)]
+
+
+def test_points_without_features_are_one_point(variant):
+    assert _native.betti_batch_points([np.zeros((5, 0))], [0.0], 1) == [(1, 0)]
+    # Of equal points those with the lowest numbers are the nearest: 0, 1 and 2, and 2 of 0 and 1 alone.
+    nearest = np.eye(5, dtype=bool)
+    nearest[:, :2] = nearest[:2, 2] = True
+    assert (fuzz.from_csr(*_native.knn_edges(np.zeros((5, 0)), 2)) == (nearest | nearest.T)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [0, 1, 5, 64, 65, 150])
+def test_survey_of_distances(n, dtype):
+    d = np.random.default_rng(n).normal(size=(n, n)).astype(dtype)
+    share = dtype(2**-10)
+    apart = np.abs(d - d.T)
+    excess = apart - share * np.maximum(np.abs(d), np.abs(d.T))
+    expected = [x.max(initial=0) for x in (d, apart, excess, np.abs(d.diagonal()))]
+    assert _native.survey_distances(d, 2**-10) == (d.min(initial=0), *expected)
 
 
 def test_infinite_and_negative_radius(variant):
@@ -207,10 +240,13 @@ def test_knn_edges(variant, n, d):
 
 
 def nearest_by_rule(points, k):
-    """The kNN graph in plain numpy: squared distances by the rule, ties by the lower number."""
+    """The kNN graph in plain numpy: squared distances by the rule, ties by the lower number.
+
+    In a unit near to the greatest number, as the rule does not depend on it.
+    """
     n = len(points)
-    with np.errstate(over="ignore", under="ignore"):
-        squared = fuzz.rips(points, 1)[2]
+    exponent = np.frexp(np.abs(points).max())[1]
+    squared = fuzz.rips(np.ldexp(points.astype(np.float64), -exponent), 1)[2]
     a = np.eye(n, dtype=bool)
     number = np.broadcast_to(np.arange(n), (n, n))
     order = np.lexsort((number, squared, np.eye(n, dtype=bool)))  # the point itself is last
@@ -237,7 +273,7 @@ def scaled(size, rng, shape):
     return size * rng.normal(size=shape)
 
 
-# Float64 underflows below 1e-154 or so, and overflows above 1e154: then distances are equal.
+# Squares underflow below 1e-154 or so, and overflow above 1e154.
 SIZES = (1e30, 1e-30, 1e-42, 1e-158, 1e-162, 1e-200, 1e-310, 1e150, 1e154, 1e300)
 CLOUDS = {
     "gaussian": lambda rng, shape: rng.normal(size=shape),
@@ -286,7 +322,9 @@ def test_knn_of_larger_clouds(kind, n, d):
     check_knn(points.clip(-1e38, 1e38).astype(np.float32), [14, 64, 65])
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "grid", "duplicates", "far away, close together", "1e-158"])
+@pytest.mark.parametrize(
+    "kind", ["gaussian", "grid", "duplicates", "far away, close together", "1e-158", "1e-200"]
+)
 @pytest.mark.parametrize(("n", "d"), [(1100, 2), (1300, 9), (1100, 100), (2200, 33)])
 def test_knn_by_boxes_and_in_strips(kind, n, d):
     rng = np.random.default_rng(n)
@@ -430,6 +468,7 @@ def test_memory_limit_is_refused_before_it_is_taken():
         lambda: _native.rows_from_points(np.zeros(3), 1.0),
         lambda: _native.rows_from_points(np.zeros((3, 2), int), 1.0),
         lambda: _native.rows_from_distances(np.zeros((3, 2)), 1.0),
+        lambda: _native.survey_distances(np.zeros((3, 2)), 1e-5),
         lambda: _native.betti_batch_points([np.zeros((3, 2))], [1.0, 2.0], 1),
         lambda: _native.betti_csr(np.array([0, 1]), np.array([0], np.int32), 1),
         lambda: _native.betti_csr(np.array([0, 1]), np.array([5], np.int32), 1),

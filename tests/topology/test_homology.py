@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import gudhi
@@ -197,6 +198,23 @@ def test_k_is_lowered_for_small_clouds_and_for_them_alone() -> None:
     assert count_lowered([], Scale(k=5)) == []
 
 
+def test_points_with_a_rule_are_a_graph_at_its_scale() -> None:
+    points = circle(12)
+    for rule in ({"radius": 0.6}, {"k": 2}, {"k": 2, "hops": 2}, {"scale": Scale(radius=0.6)}):
+        scale = rule.get("scale", None) or Scale(**rule)  # type: ignore[arg-type]
+        betti = betti_numbers(points, **rule)  # type: ignore[arg-type]
+        assert betti == betti_numbers(scale_graph(points, scale))
+        assert betti.scale == scale
+    assert betti_numbers(points.tolist(), radius=0.6, max_dim=2).values == (1, 1, 0)
+
+
+def test_no_number_of_hops_or_threads_is_too_great() -> None:
+    cloud = circle(12)
+    assert betti_numbers(knn_graph(cloud, k=2, hops=10**30)).values == (1, 0)
+    assert betti_numbers(cloud, k=2, hops=10**30, time_budget=math.inf).values == (1, 0)
+    assert betti_numbers_batch([cloud, cloud], radius=0.6, threads=10**30)[1].values == (1, 1)
+
+
 def test_a_radius_is_never_lowered() -> None:
     scale = Scale(radius=0.5)
     counted = count_lowered([np.zeros((1, 2)), np.array([[0.0], [1.0]])], scale)
@@ -292,9 +310,59 @@ DIMENSIONS = "expected 0, 1 or 2; pass max_dim=1 for b0 and b1"
             "hops = 2 without k: expected both or neither; drop hops",
         ),
         (
-            lambda: betti_numbers(np.eye(2)),  # type: ignore[arg-type]
-            "a graph of type ndarray: expected a NeighborGraph; build one first: "
-            "uk.rips_graph(points, radius=...) or uk.knn_graph(points, k=..., hops=...)",
+            lambda: betti_numbers(np.eye(2)),
+            "a graph of type ndarray: expected a NeighborGraph, or points with a scale; of points: "
+            "uk.betti_numbers(uk.rips_graph(points, radius=...)) "
+            "or uk.betti_numbers(uk.knn_graph(points, k=..., hops=...))",
+        ),
+        (
+            lambda: betti_numbers(cross_polytope(2), radius=0.5),
+            "radius = 0.5 with a graph at given edges: expected one of them; drop radius",
+        ),
+        (
+            lambda: betti_numbers(np.eye(2), radius=0.5, k=1),
+            "k = 1 with radius = 0.5: expected exactly one rule; pass radius=... or k=..., hops=...",
+        ),
+        (
+            lambda: betti_numbers(np.eye(2), hops=2),
+            "hops = 2 without k: expected both or neither; pass e.g. k=14",
+        ),
+        (
+            lambda: betti_numbers_batch(np.eye(2), radius=1.0),
+            "clouds of shape (2, 2): expected [b, n, d], or a list of arrays [n, d]; "
+            "of one cloud pass [points]",
+        ),
+        (
+            lambda: betti_numbers_batch([[0.0, 1.0], [2.0, 1.0]], radius=1.0),
+            "clouds[0] of shape (2,): expected an array [n, d]; of one cloud pass [points], "
+            "and numbers on a line as x[:, None]",
+        ),
+        (
+            lambda: betti_numbers_batch(3, radius=1.0),  # type: ignore[arg-type]
+            "clouds of type int: expected an array [b, n, d], or a list of arrays [n, d]; "
+            "of one cloud pass [points]",
+        ),
+        (
+            lambda: betti_numbers_batch([np.eye(2), [[0.0, np.inf]]], radius=1.0),
+            "clouds[1][0, 1] = inf: expected finite numbers only; "
+            "drop or repair the rows with NaN or infinity",
+        ),
+        (
+            lambda: betti_numbers(cross_polytope(2), max_dim=1.0),  # type: ignore[arg-type]
+            f"max_dim = 1.0: {DIMENSIONS}",
+        ),
+        (
+            lambda: betti_numbers(cross_polytope(2), time_budget="1"),  # type: ignore[arg-type]
+            "time_budget = '1': expected seconds > 0; pass e.g. time_budget=60",
+        ),
+        (
+            lambda: persistence(np.eye(2)).betti_at(float("nan")),
+            "radius = nan: expected a number >= 0; pass e.g. radius=0.5",
+        ),
+        (
+            lambda: persistence([[1.5e308], [-1.5e308]]),
+            "distance of points 0 and 1: expected at most 1.8e308, where float64 ends; "
+            "divide the points by a number, e.g. 1e10",
         ),
         (
             lambda: persistence(np.eye(2), max_radius=-1),

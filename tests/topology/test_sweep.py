@@ -9,10 +9,10 @@ import pytest
 
 from unknot.core.errors import InputError
 from unknot.core.files import typed
+from unknot.topology.batch import betti_interval
 from unknot.topology.calibration import K_LADDER, calibrate
 from unknot.topology.graph import knn_graph, rips_graph, scale_graph
 from unknot.topology.homology import betti_numbers, betti_numbers_batch
-from unknot.topology.intervals import betti_interval
 from unknot.topology.scale import Scale
 from unknot.topology.shapes import make_shape
 from unknot.topology.sweep import Sensitivity, sensitivity

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ from unknot.topology.scale import Scale, require_rule
 SENT_BYTES = 1 << 20
 # Numbers held at once, over all subsamples: 256 MB of float64.
 _BLOCK = 1 << 25
+
+# Of the points, in a subsample for an interval.
+SHARE = 0.8
 
 Interval = tuple[int, int]
 
@@ -75,14 +78,24 @@ def count_clouds(
     points = [make_cloud(cloud).points for cloud in clouds]
     how: Any = {"max_dim": settings.max_dim, "threads": settings.threads}
     counts = []
-    for cloud, betti in zip(clouds, count_lowered(points, settings.scale, **how), strict=True):
-        intervals = None
+    for cloud, counted in zip(clouds, count_lowered(points, settings.scale, **how), strict=True):
+        betti, intervals = counted, None
         if settings.repeats and betti.n_points > 1:
             intervals = betti_interval(
                 cloud, betti.scale, repeats=settings.repeats, seed=settings.seed, **how
             )
+            betti = replace(betti, scale=_with_intervals(betti.scale, betti.n_points))
         counts.append(CloudCount(betti, intervals))
     return counts
+
+
+def _with_intervals(scale: Scale, n_points: int) -> Scale:
+    """The scale of a cloud, whose note tells where k was lowered in its subsamples."""
+    size = _subsample_size(n_points, SHARE)
+    if scale.k is None or scale.k < size:
+        return scale
+    note = f"intervals with k = {max(1, size - 1)}: few points in a subsample"
+    return replace(scale, note=f"{scale.note}; {note}" if scale.note else note)
 
 
 def _parts(clouds: Sequence[FloatArray]) -> Iterator[list[FloatArray]]:
@@ -103,12 +116,16 @@ def warm_up() -> None:
     count_clouds([cloud], CountSettings(Scale(k=2, hops=1)))
 
 
+def _subsample_size(n_points: int, share: float) -> int:
+    return max(1, round(n_points * share))
+
+
 def betti_interval(
     points: ArrayLike,
     scale: Scale,
     *,
     repeats: int = 20,
-    share: float = 0.8,
+    share: float = SHARE,
     max_dim: int = 1,
     seed: int = 0,
     threads: int = 0,
@@ -141,8 +158,8 @@ def betti_interval(
     require_rule(scale)
     array = make_cloud(points).points
     n = len(array)
-    size = max(1, round(n * share))
-    rng = np.random.default_rng(seed)
+    size = _subsample_size(n, share)
+    rng = np.random.default_rng(require_count("seed", seed, minimum=0))
     picks = [np.arange(n)] + [np.sort(rng.choice(n, size, replace=False)) for _ in range(repeats)]
     block = max(1, _BLOCK // (n * max(array.shape[1], 1)))
     values: list[tuple[int, ...]] = []

@@ -10,14 +10,15 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from unknot import _native
 from unknot.core.errors import InputError, require_choice, require_count
 from unknot.core.memory import require_memory
 from unknot.topology.cloud import FloatArray, make_cloud
+from unknot.topology.distances import median_distance, squared_distances
 from unknot.topology.graph import NeighborGraph, rips_graph
-from unknot.topology.homology import betti_numbers
+from unknot.topology.homology import betti_numbers, require_dim
 from unknot.topology.rules import estimate_memory, expand_hops
 from unknot.topology.scale import Scale
 
@@ -54,7 +55,10 @@ class Run(NamedTuple):
     @property
     def middle(self) -> float:
         """The rung nearest to the geometric mean of first and last."""
-        return min(self.rungs, key=lambda rung: abs(math.log(rung**2 / (self.rungs[0] * self.rungs[-1]))))
+        # Divided before multiplied: squares of radii could overflow.
+        return min(
+            self.rungs, key=lambda rung: abs(math.log(rung / self.rungs[0] * (rung / self.rungs[-1])))
+        )
 
     def __str__(self) -> str:
         return f"{self.rungs[0]:.4g} to {self.rungs[-1]:.4g}"
@@ -102,6 +106,7 @@ def calibrate(
         InputError: what `make_cloud` refuses, or one distinct point in every class.
     """
     require_choice("rule", rule, ("knn", "radius"))
+    require_dim(max_dim)
     clouds = list(class_clouds(points, labels, max_points=max_points, seed=seed).values())
     largest = max(map(len, clouds))
     if largest < 2:
@@ -146,7 +151,10 @@ def _knn_scale(clouds: list[FloatArray], max_dim: int, n: int) -> Scale | str:
     widest = max(run.width for run in best.values())
     hops = next(h for h in HOPS if h in best and best[h].width >= AS_WIDE * widest)
     ranges = ", ".join(f"{best[h]} at {h} hop{'s' * (h > 1)}" for h in sorted(best))
-    return Scale(k=int(best[hops].middle), hops=hops, note=f"stable for k = {ranges}, n = {n}")
+    k, note = int(best[hops].middle), f"stable for k = {ranges}, n = {n}"
+    if k >= min(map(len, clouds)):
+        note += "; k lowered in classes of k points or fewer"
+    return Scale(k=k, hops=hops, note=note)
 
 
 def _graphs(neighbours: list[RankedNeighbours], hops: int, k: float) -> list[NeighborGraph]:
@@ -156,8 +164,9 @@ def _graphs(neighbours: list[RankedNeighbours], hops: int, k: float) -> list[Nei
 def _radius_scale(clouds: list[FloatArray], max_dim: int, n: int) -> Scale | str:
     start = min(RankedNeighbours(cloud, 3).spacing for cloud in clouds if len(cloud) > 1)
     if not 0 < start < math.inf:
-        return "the distances are beyond what a float64 can hold when squared"
-    ladder = [start * RADIUS_STEP**step for step in range(RADIUS_STEPS)]
+        return "the distances are beyond what a float64 can hold"
+    rungs = (start * RADIUS_STEP**step for step in range(RADIUS_STEPS))
+    ladder = [rung for rung in rungs if rung < math.inf]
     climb = _climb(ladder, lambda r: [rips_graph(c, radius=r) for c in clouds], max_dim, to_blobs=True)
     runs = list(_runs(climb))
     blobs = next((run for run in runs if _is_blobs(run.answer)), None)
@@ -213,14 +222,14 @@ class RankedNeighbours:
         else:
             self.indptr, self.indices = _native.knn_edges(points, self.most)
         self.rows = np.repeat(np.arange(self.n), np.diff(self.indptr))
-        squares = _squared_distances(points, self.rows, self.indices)
+        mantissas, exponents = squared_distances(points, self.rows, self.indices)
         # Of points at the same distance the one with the lower index is the nearer, as in knn_graph.
-        order = np.lexsort((self.indices, squares, self.rows))
+        order = np.lexsort((self.indices, mantissas, exponents, self.rows))
         rank = np.empty(len(order), dtype=np.int64)
         rank[order] = np.arange(len(order)) - self.indptr[self.rows]
         opposite = np.lexsort((self.rows, self.indices))  # where (j, i) stands, for each (i, j)
         self.least_k = np.minimum(rank, rank[opposite]) + 1
-        self.spacing = math.sqrt(float(np.median(squares))) if len(squares) else 0.0
+        self.spacing = median_distance(mantissas, exponents) if len(mantissas) else 0.0
 
     def graph(self, k: int, hops: int) -> NeighborGraph:
         """`knn_graph` of the points at min(k, n - 1) and ``hops``."""
@@ -228,17 +237,5 @@ class RankedNeighbours:
         lengths = np.bincount(self.rows[keep], minlength=self.n)
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         indices = self.indices[keep]
-        return NeighborGraph(self.n, Scale(k=k, hops=hops), *expand_hops(indptr, indices, hops, DENSE))
-
-
-def _squared_distances(
-    points: FloatArray, rows: NDArray[np.int64], columns: NDArray[np.int32]
-) -> NDArray[np.float64]:
-    squares = np.empty(len(rows))
-    block = max(1, (1 << 20) // max(points.shape[1], 1))
-    with np.errstate(over="ignore"):
-        for start in range(0, len(rows), block):
-            part = slice(start, start + block)
-            steps = points[rows[part]].astype(np.float64) - points[columns[part]]
-            squares[part] = np.einsum("ij,ij->i", steps, steps)
-    return squares
+        scale = Scale(k=k, hops=hops).lowered_to(max(self.n, 1))
+        return NeighborGraph(self.n, scale, *expand_hops(indptr, indices, hops, DENSE))

@@ -46,32 +46,55 @@ class PointCloud:
         return PointCloud(self.points[mask], self.labels[mask], int(mask.sum()), self.seed)
 
 
+def as_array(values: object, name: str) -> NDArray[Any]:
+    """``values`` as an array, by numpy's protocol for arrays.
+
+    Raises:
+        InputError: not to be converted, or with masked values.
+    """
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged rows, a tensor with gradient, ...
+        raise InputError(
+            f"{name} of type {type(values).__name__} ({error})",
+            "an array of real numbers, all rows of one length",
+            "make it a numpy array of numbers first",
+        ) from None
+    if np.ma.is_masked(values):
+        raise InputError(f"{name} with masked values", "numbers only", "fill them, or drop their rows")
+    return array
+
+
 def check_points(points: ArrayLike, name: str = "points") -> FloatArray:
     """``points`` as a finite C-contiguous float32 or float64 array ``[n, d]``.
 
     float32 stays float32; every other numeric type becomes float64. Arrays of more than two
-    dimensions are flattened to one row a sample.
+    dimensions are flattened to one row a sample; of one dimension each number is a sample.
 
     Raises:
-        InputError: not numeric, complex, no dimension, or NaN or infinity inside.
+        InputError: not numeric, complex, no dimension, NaN or infinity inside, or numbers that float64
+            cannot hold.
     """
-    try:
-        array: NDArray[Any] = np.asarray(points)
-    except ValueError:
-        array = np.asarray(None)  # ragged rows
+    array = as_array(points, name)
     if array.dtype.kind not in "fiub":
+        remedies = {"c": "pass real and imaginary parts as features"}
+        dense = "pass its .toarray()" if hasattr(points, "toarray") else "convert it to float64"
         raise InputError(
             f"{name} of type {array.dtype}",
             "an array of real numbers, all rows of one length",
-            "convert it to float64",
+            remedies.get(array.dtype.kind, dense),
         )
     if array.ndim == 0:
         raise InputError(
-            f"{name} = {array!r}", "an array [n, d]", "pass one row a sample, e.g. [[0.0, 1.0]]"
+            f"{name} of shape {array.shape}",
+            "an array [n, d]",
+            "pass one row a sample, e.g. [[0.0, 1.0]]",
         )
+    _require_exact(array, name)
     dtype = np.float32 if array.dtype == np.float32 else np.float64
     width = int(np.prod(array.shape[1:]))
-    array = np.ascontiguousarray(array.reshape(array.shape[0], width), dtype=dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        array = np.ascontiguousarray(array.reshape(array.shape[0], width), dtype=dtype)
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
         raise InputError(
@@ -80,6 +103,23 @@ def check_points(points: ArrayLike, name: str = "points") -> FloatArray:
             "drop or repair the rows with NaN or infinity",
         )
     return array
+
+
+def _require_exact(array: NDArray[Any], name: str) -> None:
+    """Refuse what would become equal in float64 and is not."""
+    kind, size = array.dtype.kind, array.dtype.itemsize if array.size else 0
+    if kind in "iu" and size == 8 and (array.max() > 2**53 or array.min() < -(2**53)):
+        raise InputError(
+            f"{name} from {array.min()} to {array.max()}",
+            "whole numbers up to 2^53, which float64 can tell apart",
+            "subtract the least of each column, or pass them as float64 if the last digits do not matter",
+        )
+    if kind == "f" and size > 8 and ((array != 0) & (np.abs(array) < np.finfo(np.float64).tiny)).any():
+        raise InputError(
+            f"{name} with numbers below {np.finfo(np.float64).tiny:.3g}",
+            "numbers that float64 can hold",
+            "multiply them by a number, e.g. 1e300",
+        )
 
 
 def make_cloud(
@@ -99,9 +139,13 @@ def make_cloud(
         points: ``[n, ...]`` real numbers.
         labels: ``[n]`` integers, optional.
         max_points: at most this many points in all; None keeps every one.
-        seed: of the subsample.
+        seed: of the subsample, >= 0.
+
+    Raises:
+        InputError: what `check_points` refuses, no point, labels that are not one whole number a point.
     """
     array = check_points(points)
+    seed = require_count("seed", seed, minimum=0)
     if array.shape[0] == 0:
         raise InputError("points with 0 rows", "at least one point", "check what was loaded")
     label_array = None if labels is None else _check_labels(labels, array.shape[0])
@@ -118,7 +162,7 @@ def make_cloud(
 
 
 def _check_labels(labels: ArrayLike, n: int) -> NDArray[np.int64]:
-    array = np.asarray(labels)
+    array = as_array(labels, "labels")
     if array.shape != (n,):
         raise InputError(f"labels of shape {array.shape}", f"shape ({n},)", "pass one label a point")
     if array.dtype.kind not in "iub" and not (

@@ -62,11 +62,19 @@ def _squares_in_own_unit(x: FloatArray, y: FloatArray) -> tuple[NDArray[np.float
     return mantissa, np.where(mantissa == 0, -(1 << 20), exponent).astype(np.int32)
 
 
-def root(mantissa: FloatArray, exponent: NDArray[np.int32]) -> NDArray[np.float64]:
+def _root(mantissa: FloatArray, exponent: NDArray[np.int32]) -> NDArray[np.float64]:
     """Square roots of what `squared_distances` gives; infinite where float64 ends."""
     odd = exponent % 2
     with np.errstate(over="ignore", under="ignore"):
         return np.asarray(np.ldexp(np.sqrt(np.ldexp(mantissa, odd)), (exponent - odd) // 2))
+
+
+def median_distance(mantissa: FloatArray, exponent: NDArray[np.int32]) -> float:
+    """The root of the median of what `squared_distances` gives; infinite where float64 ends."""
+    unit = np.partition(exponent, len(exponent) // 2)[len(exponent) // 2] // 2 * 2
+    with np.errstate(over="ignore", under="ignore"):
+        median = np.median(np.ldexp(mantissa, exponent - unit))
+        return float(np.ldexp(np.sqrt(median), unit // 2))
 
 
 def pairwise_distances(points: FloatArray) -> NDArray[np.float64]:
@@ -82,7 +90,7 @@ def pairwise_distances(points: FloatArray) -> NDArray[np.float64]:
         odd = ~((distances > SURE_SQUARES[0] ** 0.5) & (distances < SURE_SQUARES[1] ** 0.5))
     if odd.any():
         i, j = (ends[odd] for ends in np.triu_indices(len(points), 1))
-        distances[odd] = root(*squared_distances(points, i, j))
+        distances[odd] = _root(*squared_distances(points, i, j))
         if np.isinf(distances).any():
             at = int(np.argmax(np.isinf(distances[odd])))
             raise InputError(
@@ -97,11 +105,13 @@ class Entries(NamedTuple):
     """Entries of a matrix.
 
     Attributes:
+        n: rows and columns of the matrix.
         i, j: row and column of each, int64 ``[m]``.
         values: float ``[m]``.
         opposite: the value at (j, i); NaN where none is stored.
     """
 
+    n: int
     i: NDArray[np.int64]
     j: NDArray[np.int64]
     values: FloatArray
@@ -116,8 +126,9 @@ class Entries(NamedTuple):
 
     def refuse_asymmetry(self, at: int) -> None:
         """Name the entry and its opposite."""
+        mirrored = Entries(self.n, self.j, self.i, self.opposite, self.values)
         raise InputError(
-            f"{self.name(at)} with {Entries(self.j, self.i, self.opposite, self.values).name(at)}",
+            f"{self.name(at)} with {mirrored.name(at)}",
             "a symmetric matrix",
             "symmetrise it, e.g. D.maximum(D.T)" if np.isnan(self.opposite[at]) else "pass (D + D.T) / 2",
         )
@@ -181,7 +192,7 @@ def check_distances(distances: ArrayLike) -> FloatArray:
 
     def entries() -> Entries:
         i, j = np.divmod(np.arange(matrix.size), n)
-        return Entries(i, j, matrix.ravel(), matrix.T.ravel())
+        return Entries(n, i, j, matrix.ravel(), matrix.T.ravel())
 
     survey = Survey(*_native.survey_distances(matrix, SHARE))
     survey.require_distances(matrix.dtype, entries)
@@ -198,7 +209,7 @@ def near_pairs(matrix: Any, radius: float) -> tuple[int, NDArray[np.int64]]:
     if lone.size:
         e.refuse_asymmetry(int(lone[0]))
     e.survey().require_distances(e.values.dtype, lambda: e)
-    return matrix.shape[0], np.stack([e.i, e.j], axis=1)[np.minimum(e.values, e.opposite) <= radius]
+    return e.n, np.stack([e.i, e.j], axis=1)[np.minimum(e.values, e.opposite) <= radius]
 
 
 def joined_pairs(matrix: Any) -> tuple[int, NDArray[np.int64]]:
@@ -209,13 +220,15 @@ def joined_pairs(matrix: Any) -> tuple[int, NDArray[np.int64]]:
     """
     e = _stored_entries(matrix)
     e.survey()._replace(least=0.0, diagonal=0.0).require_distances(e.values.dtype, lambda: e)
-    return matrix.shape[0], np.stack([e.i, e.j], axis=1)[e.values != 0]
+    return e.n, np.stack([e.i, e.j], axis=1)[e.values != 0]
 
 
 def _stored_entries(matrix: Any) -> Entries:
     """Of a sparse matrix, by row and column."""
+    if not sparse.issparse(matrix):
+        matrix = check_points(matrix, name="matrix")
+    n = _side(matrix.shape)
     csr = sparse.csr_array(matrix, copy=True)
-    n = _side(csr.shape)
     csr.sum_duplicates()
     coo = csr.tocoo()
     values = check_points(coo.data, name="stored numbers")[:, 0]
@@ -223,7 +236,7 @@ def _stored_entries(matrix: Any) -> Entries:
     there, back = i * n + j, j * n + i
     place = np.searchsorted(there, back)
     stored = np.append(there, -1)[place] == back
-    return Entries(i, j, values, np.where(stored, np.append(values, np.nan)[place], np.nan))
+    return Entries(n, i, j, values, np.where(stored, np.append(values, np.nan)[place], np.nan))
 
 
 def _side(shape: tuple[int, ...]) -> int:

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from unknot import _native
 from unknot.core.errors import InputError, require_count
-from unknot.topology.cloud import check_points
+from unknot.topology.cloud import as_array, check_points
 from unknot.topology.distances import check_distances, joined_pairs, near_pairs
 from unknot.topology.rules import KnnRule, RipsRule
 from unknot.topology.scale import Scale, require_rule
@@ -51,7 +51,7 @@ class NeighborGraph:
             InputError: another shape or type, or a point that does not exist.
         """
         n = require_count("n_points", n_points, minimum=0)
-        pairs = np.asarray(edges)
+        pairs = as_array(edges, "edges")
         if pairs.size == 0:
             pairs = np.empty((0, 2), dtype=np.int64)
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from unknot import _native
 from unknot.core.errors import InputError, require_count
 from unknot.core.memory import LIMIT_VARIABLE, memory_limit
-from unknot.topology.cloud import FloatArray, check_points
+from unknot.topology.cloud import FloatArray, as_array, check_points
+from unknot.topology.distances import pairwise_distances
 from unknot.topology.graph import NeighborGraph
 from unknot.topology.rules import require_radius
 from unknot.topology.scale import Scale, require_rule
+
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,20 @@ class BettiNumbers:
 
 
 def betti_numbers(
-    graph: NeighborGraph, *, max_dim: int = 1, time_budget: float | None = None
+    graph: NeighborGraph | ArrayLike,
+    *,
+    scale: Scale | None = None,
+    radius: float | None = None,
+    k: int | None = None,
+    hops: int | None = None,
+    max_dim: int = 1,
+    time_budget: float | None = None,
 ) -> BettiNumbers:
     """b0 to b_max_dim of the flag (clique) complex of ``graph``, over GF(2).
 
     Args:
-        graph: from `rips_graph`, `knn_graph` or `NeighborGraph.from_edges`.
+        graph: from `rips_graph`, `knn_graph` or `NeighborGraph.from_edges`; or points ``[n, d]``, with
+        scale, radius, k, hops: the neighbour rule that joins them, as of `betti_numbers_batch`.
         max_dim: 0, 1 or 2.
         time_budget: seconds after which to give up; None never gives up.
 
@@ -54,17 +65,35 @@ def betti_numbers(
         Betti numbers of length ``max_dim + 1``. The empty graph has zeros.
 
     Raises:
-        InputError: no graph, more memory than `memory_limit` allows.
+        InputError: points without a rule or a graph with one, more memory than `memory_limit` allows.
         TimeoutError: the budget is spent.
 
     At one scale no filtration is needed: the graph is first made smaller without changing its homology,
     and linear algebra does the rest; see ``src/native/``.
     """
+    given = {"scale": scale, "radius": radius, "k": k, "hops": hops}
+    rules = [f"{name} = {value}" for name, value in given.items() if value is not None]
     if not isinstance(graph, NeighborGraph):
+        if not rules:
+            raise InputError(
+                f"a graph of type {type(graph).__name__}",
+                "a NeighborGraph, or points with a scale",
+                "of points: uk.betti_numbers(uk.rips_graph(points, radius=...)) "
+                "or uk.betti_numbers(uk.knn_graph(points, k=..., hops=...))",
+            )
+        points = check_points(graph)
+        return betti_numbers_batch(
+            [points],
+            scale=scale,
+            radius=radius,
+            k=k,
+            hops=hops,
+            max_dim=max_dim,
+            time_budget=time_budget,
+        )[0]
+    if rules:
         raise InputError(
-            f"a graph of type {type(graph).__name__}",
-            "a NeighborGraph",
-            "build one first: uk.rips_graph(points, radius=...) or uk.knn_graph(points, k=..., hops=...)",
+            f"{rules[0]} with a graph at {graph.scale}", "one of them", f"drop {rules[0].split()[0]}"
         )
     limits = _limits(max_dim, time_budget)
     with _as_input_error(graph.n_points):
@@ -101,8 +130,8 @@ def betti_numbers_batch(
         time_budget: seconds for all clouds together.
 
     Raises:
-        InputError: not exactly one rule, a cloud with k points or fewer, NaN, more memory than
-            `memory_limit` allows.
+        InputError: not exactly one rule, one cloud instead of many, a cloud with k points or fewer, NaN,
+            more memory than `memory_limit` allows.
         TimeoutError: the budget is spent.
     """
     if scale is not None and hops is not None and k is None:
@@ -116,12 +145,30 @@ def betti_numbers_batch(
         )
     scale = spelled if scale is None else scale
     rule = require_rule(scale)
-    arrays = [check_points(cloud) for cloud in clouds]
+    arrays = list(_check_clouds(clouds))
     limits = _limits(max_dim, time_budget)
-    threads = require_count("threads", threads, minimum=0)
+    threads = min(require_count("threads", threads, minimum=0), MOST_THREADS)
     with _as_input_error(max(map(len, arrays), default=0)):
         counts = rule.count(arrays, max_dim, threads=threads, **limits)
     return [BettiNumbers(values, len(a), scale) for values, a in zip(counts, arrays, strict=True)]
+
+
+def _check_clouds(clouds: object) -> Iterator[FloatArray]:
+    """Each cloud as `check_points` gives it; one cloud alone is refused, rows being no clouds."""
+    remedy = "of one cloud pass [points]"
+    if not isinstance(clouds, Iterable) or isinstance(clouds, (str, bytes, Mapping)):
+        what = f"clouds of type {type(clouds).__name__}"
+        raise InputError(what, "an array [b, n, d], or a list of arrays [n, d]", remedy)
+    shape = getattr(clouds, "shape", None)
+    if isinstance(shape, tuple) and len(shape) < 3:
+        raise InputError(f"clouds of shape {shape}", "[b, n, d], or a list of arrays [n, d]", remedy)
+    for i, cloud in enumerate(clouds):
+        name = f"clouds[{i}]"
+        array = as_array(cloud, name)
+        if array.ndim == 1 and array.size:
+            value = f"{name} of shape {array.shape}"
+            raise InputError(value, "an array [n, d]", f"{remedy}, and numbers on a line as x[:, None]")
+        yield check_points(array if array.ndim else cloud, name)
 
 
 def count_lowered(
@@ -132,6 +179,7 @@ def count_lowered(
     Args:
         clouds: ``[n_i, d_i]``, at least one point each; one alone has b = (1, 0).
     """
+    require_dim(max_dim)
     by_scale: dict[Scale, list[int]] = {scale: []}
     for i, cloud in enumerate(clouds):
         if len(cloud) > 1:
@@ -145,13 +193,20 @@ def count_lowered(
     return betti
 
 
+def require_dim(max_dim: object) -> None:
+    """An InputError unless ``max_dim`` is a dimension that the engine counts."""
+    whole = isinstance(max_dim, (int, np.integer)) and not isinstance(max_dim, bool)
+    if not whole or max_dim not in (0, 1, 2):
+        raise InputError(f"max_dim = {max_dim!r}", "0, 1 or 2", "pass max_dim=1 for b0 and b1")
+
+
 def _limits(max_dim: int, time_budget: float | None) -> dict[str, Any]:
     """The native keyword arguments of every computation, checked."""
-    if isinstance(max_dim, bool) or max_dim not in (0, 1, 2):
-        raise InputError(f"max_dim = {max_dim!r}", "0, 1 or 2", "pass max_dim=1 for b0 and b1")
-    if time_budget is not None and not time_budget > 0:
-        raise InputError(f"time_budget = {time_budget}", "seconds > 0", "pass e.g. time_budget=60")
-    return {"time_budget_s": float(time_budget or 0), "memory_limit": memory_limit()}
+    require_dim(max_dim)
+    number = isinstance(time_budget, (int, float, np.integer, np.floating))
+    if time_budget is not None and not (number and time_budget > 0):
+        raise InputError(f"time_budget = {time_budget!r}", "seconds > 0", "pass e.g. time_budget=60")
+    return {"time_budget_s": float(min(time_budget or 0, 1e300)), "memory_limit": memory_limit()}
 
 
 @contextmanager
@@ -179,7 +234,13 @@ class PersistenceDiagram:
     n_points: int
 
     def betti_at(self, radius: float) -> tuple[int, ...]:
-        """The Betti numbers at one radius: bars with birth <= radius < death."""
+        """The Betti numbers at one radius: bars with birth <= radius < death.
+
+        Raises:
+            InputError: a radius that is no number.
+        """
+        if not (isinstance(radius, (int, float)) and radius < 0):
+            radius = require_radius("radius", radius)
         return tuple(int(((b[:, 0] <= radius) & (radius < b[:, 1])).sum()) for b in self.bars)
 
 
@@ -195,21 +256,29 @@ def persistence(
             has death = infinity.
 
     Raises:
-        InputError: a single point, NaN, another ``max_dim``, a ``max_radius`` that is no number >= 0.
+        InputError: a single point, NaN, another ``max_dim``, a ``max_radius`` that is no number >= 0,
+            points farther from each other than float64 can hold.
 
-    Ripser works in float32: births and deaths are exact to about seven digits, so at a radius that
-    equals a distance to the last bit it can differ from `betti_numbers`, which works in float64.
+    Births and deaths are distances in float64, of any unit. Where more than 16 million distances differ
+    (some 5,800 points), neighbouring ones are taken for equal, in steps of at most 1e-7 of their number.
     """
     # Here, because ripser brings scikit-learn and a plotting library: half a second.
     from ripser import ripser
-    from scipy.spatial.distance import pdist, squareform
+    from scipy.spatial.distance import squareform
 
     array = check_points(points)
     if array.shape[0] < 2:
         raise InputError(f"{array.shape[0]} point(s)", "at least 2", "pass more points")
     _limits(max_dim, None)
     max_radius = require_radius("max_radius", max_radius)
-    # Distances by scipy: given points, ripser warns of clouds with as many features as points.
-    distances = squareform(pdist(array.astype(np.float64)))
-    diagrams = ripser(distances, distance_matrix=True, maxdim=max_dim, thresh=max_radius)["dgms"]
-    return PersistenceDiagram(tuple(np.asarray(d, dtype=np.float64) for d in diagrams), array.shape[0])
+    # Ripser works in float32. The diagrams depend on the order of the distances alone: it gets their
+    # ranks, which float32 holds up to 2^24, and the bars get the distances back.
+    radii, ranks = np.unique(np.append(0.0, pairwise_distances(array)), return_inverse=True)
+    most = math.inf if max_radius >= radii[-1] else np.searchsorted(radii, max_radius, "right") - 1
+    matrix = squareform(ranks[1:].astype(np.float32))
+    diagrams = ripser(matrix, distance_matrix=True, maxdim=max_dim, thresh=most)["dgms"]
+    bars = (
+        np.where(np.isinf(d), math.inf, radii[np.minimum(d, len(radii) - 1).astype(np.int64)])
+        for d in diagrams
+    )
+    return PersistenceDiagram(tuple(bars), array.shape[0])

@@ -83,7 +83,8 @@ class KnnRule:
             limits: of time and memory, as the engine takes them.
         """
         self.require_points(min(map(len, clouds), default=self.k + 1))
-        return _native.betti_batch_knn(clouds, self.k, self.hops, max_dim, threads=threads, **limits)
+        hops = min(self.hops, max(map(len, clouds), default=1))  # more lead nowhere
+        return _native.betti_batch_knn(clouds, self.k, hops, max_dim, threads=threads, **limits)
 
 
 def require_radius(name: str, value: object) -> float:
@@ -91,7 +92,12 @@ def require_radius(name: str, value: object) -> float:
     real = isinstance(value, (int, float, np.floating, np.integer)) and not isinstance(value, bool)
     if not real or not value >= 0:  # type: ignore[operator]
         raise InputError(f"{name} = {value!r}", "a number >= 0", f"pass e.g. {name}=0.5")
-    return float(value)  # type: ignore[arg-type]
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        raise InputError(
+            f"{name} of more than 300 digits", "at most 1.8e308", f"pass {name}=math.inf to join all"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,7 @@ def expand_hops(
     Args:
         dense_points: up to so many points the result is packed rows, above it neighbour lists.
     """
+    hops = min(hops, len(indptr))  # more lead nowhere
     if len(indptr) - 1 <= dense_points:
         return Neighbours(rows=_native.hop_rows(indptr, indices, hops))
     if hops > 1:
@@ -171,5 +178,6 @@ def estimate_memory(n_points: int, *, k: int | None = None, hops: int = 1) -> in
     dense = 4 * n * math.ceil(n / 64) * 8
     if k is None or n <= DENSE_POINTS:
         return dense
-    neighbours = min(n, int((2 * require_count("k", k)) ** require_count("hops", hops)))
+    steps = min(require_count("hops", hops), n.bit_length())  # so many reach all points
+    neighbours = min(n, int((2 * require_count("k", k)) ** steps))
     return min(dense, 4 * n * neighbours * 4)

@@ -100,7 +100,10 @@ def make_shape(
         raise InputError(f"noise = {noise!r}", "a finite number >= 0", "pass e.g. noise=0.01")
     require_choice("sampling", sampling, ("even", "random"))
 
-    geometry, rng = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
+    geometry, rng = (
+        np.random.default_rng(s)
+        for s in np.random.SeedSequence(require_count("seed", seed, minimum=0)).spawn(2)
+    )
     parts = kind.parts(geometry, **used)
     radius = 0.6 * _largest_radius(parts)
     # 16 at least, so that the 14 nearest neighbours of a point are in its part.

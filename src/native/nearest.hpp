@@ -65,11 +65,9 @@ void nearest_in_own_unit(const PointTable& t, int query, int k, std::int32_t* ou
   search();
 }
 
-// Finds the k nearest of a point again where the squared distance of the last one tells that those in
-// `out` may have been chosen by squares that vanished or overflowed, and not because they are equal to it.
+// Finds the k nearest of a point again unless those in `out` are equal to it.
 template <class T>
-void settle_nearest(const PointTable& t, int query, int k, double last, std::int32_t* out) {
-  if (last > 0x1p-900 && last < 0x1p1000) return;
+void search_unless_equal(const PointTable& t, int query, int k, std::int32_t* out) {
   const T* source = static_cast<const T*>(t.source.data);
   const T* x = source + static_cast<std::size_t>(query) * t.d;
   for (int i = 0; i < k; ++i) {
@@ -78,9 +76,17 @@ void settle_nearest(const PointTable& t, int query, int k, double last, std::int
       if (x[f] != y[f]) return nearest_in_own_unit<T>(t, query, k, out);
   }
 }
-inline void settle_nearest(const PointTable& t, int query, int k, double last, std::int32_t* out) {
-  t.source.is_double ? settle_nearest<double>(t, query, k, last, out)
-                     : settle_nearest<float>(t, query, k, last, out);
+#if defined(__GNUC__)
+__attribute__((noinline, cold))  // the searches are faster without it among their code
+#endif
+inline void find_nearest_again(const PointTable& t, int query, int k, std::int32_t* out) {
+  t.source.is_double ? search_unless_equal<double>(t, query, k, out) : search_unless_equal<float>(t, query, k, out);
+}
+
+// The squared distance of the last of the k nearest in `out` tells whether they may have been chosen
+// by squares that vanished or overflowed.
+UNKNOT_INLINE void settle_nearest(const PointTable& t, int query, int k, double last, std::int32_t* out) {
+  if (!(last > 0x1p-900 && last < 0x1p1000)) find_nearest_again(t, query, k, out);
 }
 
 // Blocks by rising distance of their boxes from the box of one, which comes first itself (a heap).

@@ -3,9 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from unknot.core.errors import InputError
 from unknot.topology.cloud import check_points, make_cloud
@@ -22,6 +25,25 @@ def test_flattens_and_keeps_float32() -> None:
 def test_other_numbers_become_float64() -> None:
     assert check_points([[1, 2], [3, 4]]).dtype == np.float64
     assert check_points(np.zeros((2, 2), dtype=np.float16)).dtype == np.float64
+
+
+def test_every_form_of_an_array_is_the_same_cloud() -> None:
+    points = np.random.default_rng(0).normal(size=(9, 3))
+    frozen = points.copy()
+    frozen.flags.writeable = False
+    forms = (
+        points.tolist(), tuple(map(tuple, points)), frozen, np.asfortranarray(points), points[::-1][::-1],
+        np.repeat(points, 2, axis=1)[:, ::2], points.astype(">f8"), points.astype(np.longdouble),
+        pd.DataFrame(points), torch.tensor(points), np.ma.masked_array(points), points.reshape(9, 3, 1),
+    )  # fmt: skip
+    for form in forms:
+        array = check_points(form)
+        assert array.dtype == np.float64 and array.flags.c_contiguous
+        np.testing.assert_array_equal(array, points)
+    assert check_points(points[:, 0]).shape == (9, 1)  # numbers on a line
+    assert check_points(torch.tensor(points, dtype=torch.float32)).dtype == np.float32
+    assert check_points(np.array([[2**53, -(2**53)]])).tolist() == [[2.0**53, -(2.0**53)]]
+    assert check_points(np.array([[5e-324]])).item() == check_points(np.array([[5e-324]], ">f8")).item()
 
 
 def test_duplicates_go_once_per_label() -> None:
@@ -51,7 +73,21 @@ def test_subsample_is_stratified_bounded_and_seeded(size: int, seed: int) -> Non
     [
         ([[0.0, float("nan")]], r"points\[0, 1\] = nan: expected finite"),
         ([["a", "b"]], "real numbers"),
-        ([[1j, 0]], "real numbers"),
+        ([[1j, 0]], "real numbers.*pass real and imaginary parts as features"),
+        (np.array([[1, 2]], dtype=object), "type object.*convert it to float64"),
+        (np.array([["1", "2"]]), "real numbers.*convert it to float64"),
+        (sparse.eye_array(3), r"real numbers.*pass its \.toarray\(\)"),
+        (np.ma.masked_array([[1.0, 2.0]], mask=[[True, False]]), "points with masked values"),
+        (np.array([[2**53 + 1, 0]]), "from 0 to 9007199254740993: .*subtract the least of each column"),
+        (np.array([[2**64 - 1, 2**64 - 2]], dtype=np.uint64), "whole numbers up to 2\\^53"),
+        ([[10**30, 1]], "type object"),
+        ([[np.longdouble("1e400")]], r"points\[0, 0\] = inf"),
+        ([[np.longdouble("1e-400")]], "numbers that float64 can hold; multiply them"),
+        (torch.ones(2, 2, requires_grad=True), "type Tensor .*detach.*make it a numpy array"),
+        (torch.ones(2, 2).bfloat16(), "type Tensor .*BFloat16.*make it a numpy array"),
+        (torch.ones(2, 2).to_sparse(), "type Tensor .*to_dense.*make it a numpy array"),
+        (pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}), "type object"),
+        ({1: 2}, "type object"),
         ([[1.0], [1.0, 2.0]], "all rows of one length"),
         (3.0, r"\[n, d\]"),
         (np.empty((0, 3)), "at least one point"),
@@ -63,10 +99,22 @@ def test_bad_points_get_one_line(points: object, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("labels", [[0, 1], [0.5, 1.0, 2.0], ["a", "b", "c"]])
-def test_bad_labels(labels: list[object]) -> None:
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 1], [0.5, 1.0, 2.0], ["a", "b", "c"], [[0], [1, 2], [3]], [0.0, np.nan, 1.0], 3,
+        np.ma.masked_array([0, 1, 2], mask=[False, True, False]), torch.ones(3, requires_grad=True),
+    ],
+)  # fmt: skip
+def test_bad_labels(labels: object) -> None:
     with pytest.raises(InputError, match="labels"):
-        make_cloud(np.eye(3), labels)
+        make_cloud(np.eye(3), labels)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "0", None])
+def test_bad_seeds(seed: object) -> None:
+    with pytest.raises(InputError, match="seed = .*: expected a whole number >= 0"):
+        make_cloud(np.eye(3), seed=seed)  # type: ignore[arg-type]
 
 
 def test_unknown_class_names_those_there_are() -> None:

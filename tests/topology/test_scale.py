@@ -10,7 +10,7 @@ import pytest
 
 from unknot.core.errors import InputError
 from unknot.core.files import typed
-from unknot.topology.rules import KnnRule, RipsRule
+from unknot.topology.rules import KnnRule, RipsRule, estimate_memory
 from unknot.topology.scale import Scale, require_rule
 
 SCALES = [
@@ -109,6 +109,10 @@ def test_bad_input(call: Callable[[], object], says: str) -> None:
     with pytest.raises(InputError) as caught:
         call()
     assert str(caught.value) == says
+
+
+def test_hops_beyond_all_points_need_no_more_memory() -> None:
+    assert estimate_memory(60_000, k=3, hops=10**12) == estimate_memory(60_000, k=3, hops=16)
 
 
 def test_k_is_lowered_to_what_the_points_allow() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from unknot.core.errors import InputError
 from unknot.core.files import typed
-from unknot.topology.batch import betti_interval
+from unknot.topology.batch import CountSettings, betti_interval, count_clouds
 from unknot.topology.calibration import K_LADDER, calibrate
 from unknot.topology.graph import knn_graph, rips_graph, scale_graph
 from unknot.topology.homology import betti_numbers, betti_numbers_batch
@@ -127,6 +127,24 @@ def test_k_is_held() -> None:
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     assert betti_interval(ring, Scale(k=8, hops=1), share=0.8) == ((1, 1), (1, 1))
     assert betti_interval(ring, Scale(k=8, hops=1), share=0.8, max_dim=0) == ((1, 1),)
+
+
+def test_the_scale_says_where_k_is_lowered() -> None:
+    rng = np.random.default_rng(0)
+    clouds = [rng.normal(size=(n, 2)) for n in (30, 11, 10, 6, 1)]
+    counted = count_clouds(clouds, CountSettings(Scale(k=9, hops=1, note="stable"), repeats=3))
+    few = "k lowered: few distinct points"
+    assert [(c.betti.scale.k, c.betti.scale.note) for c in counted] == [
+        (9, "stable"),
+        (9, "stable; intervals with k = 8: few points in a subsample"),
+        (9, "stable; intervals with k = 7: few points in a subsample"),
+        (5, f"{few}; intervals with k = 4: few points in a subsample"),
+        (1, "one distinct point: constant"),
+    ]
+    alone = count_clouds(clouds, CountSettings(Scale(k=9, hops=1, note="stable")))
+    assert [c.betti.scale.note for c in alone[:3]] == ["stable"] * 3
+    by_radius = count_clouds(clouds, CountSettings(Scale(radius=1.0), repeats=3))
+    assert all(c.betti.scale == Scale(radius=1.0) for c in by_radius)
 
 
 def test_intervals_are_seeded_and_independent_of_threads() -> None:

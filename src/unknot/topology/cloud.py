@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,7 @@ def as_array(values: object, name: str) -> NDArray[Any]:
             "an array of real numbers, all rows of one length",
             "make it a numpy array of numbers first",
         ) from None
-    if np.ma.is_masked(values):
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise InputError(f"{name} with masked values", "numbers only", "fill them, or drop their rows")
     return array
 
@@ -90,11 +91,11 @@ def check_points(points: ArrayLike, name: str = "points") -> FloatArray:
             "an array [n, d]",
             "pass one row a sample, e.g. [[0.0, 1.0]]",
         )
-    _require_exact(array, name)
-    dtype = np.float32 if array.dtype == np.float32 else np.float64
-    width = int(np.prod(array.shape[1:]))
-    with np.errstate(over="ignore", under="ignore"):
-        array = np.ascontiguousarray(array.reshape(array.shape[0], width), dtype=dtype)
+    if array.dtype not in (np.float32, np.float64):
+        _require_exact(array, name)
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float64)
+    array = np.ascontiguousarray(array.reshape(array.shape[0], math.prod(array.shape[1:])))
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
         raise InputError(

@@ -18,8 +18,8 @@ SURE_SQUARES = (2.0**-900, 2.0**1000)
 # What may be rounding: of the greatest distance as many times the spacing of its numbers, as where
 # great numbers cancel; and between d_ij and d_ji a share of themselves, as where digits were printed.
 ROUNDINGS, SHARE = 32, 1e-5
-# Numbers held at once.
-_BLOCK = 1 << 20
+# Numbers held at once: half a megabyte, which stays in cache.
+_BLOCK = 1 << 16
 
 
 def squared_distances(

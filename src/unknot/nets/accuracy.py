@@ -60,7 +60,7 @@ def ends_in_sigmoid(model: nn.Module, inputs: Inputs) -> bool:
         copy = tensor.clone()
         return copy.requires_grad_().clone() if copy.is_floating_point() else copy
 
-    model, two = unwrapped(model), next(Probe(inputs).batches(2))
+    model, two = unwrapped(model, scripted=True), next(Probe(inputs).batches(2))
     try:
         with as_it_was(model), torch.enable_grad():
             output = call_model(model, map_tensors(placed(two, model), tracked))

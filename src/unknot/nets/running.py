@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
@@ -12,15 +13,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from unknot.core.errors import InputError
 from unknot.nets.probe import Inputs, map_tensors, tensors_of
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_HOLDERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+PARAMETRIZATIONS = "parametrizations"  # torch's name of the child that computes a layer's parameters
 
 
 def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, nn.Module]:
-    """The modules whose dotted name matches one of the globs; "*" means every leaf module.
+    """The modules whose dotted name matches one of the globs; "*" means all that `is_layer`.
 
     Wrappers leave no trace in the names: a compiled block "net._orig_mod.conv" is "net.conv".
 
@@ -29,9 +33,9 @@ def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, 
     """
     named = {plain_name(name): m for name, m in model.named_modules() if plain_name(name)} or {"": model}
     chosen: dict[str, nn.Module] = {}
-    for glob in [layers] if isinstance(layers, str) else layers:
+    for glob in require_globs(layers):
         if glob == "*":
-            matching = {n: m for n, m in named.items() if is_leaf(m)}
+            matching = {n: m for n, m in named.items() if is_layer(n, m)}
         else:
             matching = {n: m for n, m in named.items() if fnmatchcase(n, glob)}
         if not matching:
@@ -43,10 +47,33 @@ def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, 
     return {name: module for name, module in named.items() if name in chosen}
 
 
+def require_globs(layers: Any) -> tuple[str, ...]:
+    """``layers`` as globs; an InputError unless it is one text or several."""
+    globs = (layers,) if isinstance(layers, str) else layers
+    if isinstance(globs, Iterable):
+        globs = tuple(globs)  # a generator could be read once only
+    if not isinstance(globs, tuple) or not globs or not all(isinstance(glob, str) for glob in globs):
+        raise InputError(
+            f"layers = {layers!r}", "a glob over module names, or several", 'pass e.g. "*" or ["conv*"]'
+        )
+    return globs
+
+
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module computes something and holds no other module."""
-    empty = isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
-    return next(module.children(), None) is None and not empty
+    return next(module.children(), None) is None and not isinstance(module, _HOLDERS)
+
+
+def is_layer(name: str, module: nn.Module) -> bool:
+    """Whether a module is a leaf, or computes with parameters of its own although it holds others.
+
+    Such are layers with parametrizations (weight_norm, spectral_norm), nn.MultiheadAttention, and
+    blocks with e.g. a scale of their own. What computes parameters is no layer.
+    """
+    if f".{PARAMETRIZATIONS}." in f".{name}." or isinstance(module, _HOLDERS):
+        return False
+    own = any(parameter is not None for parameter in module._parameters.values())
+    return own or is_parametrized(module) or is_leaf(module)
 
 
 def plain_name(name: str) -> str:
@@ -54,14 +81,17 @@ def plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module, *, scripted: bool = False) -> nn.Module:
     """The module that was wrapped by DataParallel or `torch.compile`.
 
+    Args:
+        scripted: whether it may be made by ``torch.jit``, which takes no hooks.
+
     Raises:
-        InputError: no module, or one without values (on the meta device, or lazy).
+        InputError: no module, one that is not run by Python (scripted, traced, exported), or one without
+            values (on the meta device, or lazy).
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"a model of type {type(model).__name__}", "a torch.nn.Module", "wrap it in one")
+    require_module(model, scripted=scripted)
     for name, parameter in model.named_parameters():
         if parameter.is_meta or isinstance(parameter, nn.parameter.UninitializedParameter):
             raise InputError(
@@ -71,6 +101,23 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while isinstance(inner, _WRAPPERS) or hasattr(inner, "_orig_mod"):
         inner = inner.module if isinstance(inner, _WRAPPERS) else inner._orig_mod
     return inner  # type: ignore[no-any-return]
+
+
+def require_module(model: Any, *, scripted: bool = False) -> None:
+    """An InputError unless ``model`` is a module that Python runs, or where they will do a scripted one."""
+    if not isinstance(model, nn.Module):
+        kind = "class" if isinstance(model, type) else "model of type"
+        name = model.__name__ if isinstance(model, type) else type(model).__name__
+        raise InputError(f"a {kind} {name}", "a torch.nn.Module", "pass the model itself")
+    for name, module in model.named_modules():
+        exported = isinstance(module, torch.fx.GraphModule) and "train" in vars(module)
+        if exported or (isinstance(module, torch.jit.ScriptModule) and not scripted):
+            what = f"module {name}" if name else "a model"
+            raise InputError(
+                f"{what} made by {'torch.export' if exported else 'torch.jit'}",
+                "modules that Python runs, one by one",
+                "pass the model from which it was made",
+            )
 
 
 def placed(batch: Inputs, model: nn.Module) -> Inputs:
@@ -92,12 +139,12 @@ def call_model(model: nn.Module, batch: Inputs) -> Any:
         InputError: whatever it raises, with the shapes of the batch.
     """
     try:
-        if isinstance(batch, Tensor):
-            return model(batch)
-        return model(**batch) if isinstance(batch, dict) else model(*batch)
+        return _called(model, batch)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # whatever the user's code raises
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise _out_of_memory(error, batch) from error
         shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(batch))
         text = (str(error).splitlines() or [""])[0][:120]
         raise InputError(
@@ -105,6 +152,38 @@ def call_model(model: nn.Module, batch: Inputs) -> Any:
             "samples that the model takes",
             "check the shape and type of what the loader yields",
         ) from error
+
+
+def _called(model: nn.Module, batch: Inputs) -> Any:
+    """Several tensors go to the parameters of ``forward``, or all together to the only one it has."""
+    if isinstance(batch, Tensor):
+        return model(batch)
+    given: tuple[Any, ...] = () if isinstance(batch, dict) else batch
+    named: dict[str, Any] = batch if isinstance(batch, dict) else {}
+    try:
+        signature = inspect.signature(model.forward)
+    except ValueError:  # not of Python
+        return model(*given, **named)
+    if not _fits(signature, given, named) and _fits(signature, (batch,), {}):
+        return model(batch)
+    return model(*given, **named)
+
+
+def _fits(signature: inspect.Signature, given: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    try:
+        signature.bind(*given, **named)
+    except TypeError:
+        return False
+    return True
+
+
+def _out_of_memory(error: Exception, batch: Inputs) -> InputError:
+    text = (str(error).splitlines() or [""])[0][:120]
+    return InputError(
+        f"a batch of {len(tensors_of(batch)[0])} samples ({text})",
+        "a run that fits into memory",
+        "pass smaller or fewer samples, or free memory of the device",
+    )
 
 
 def float_tensors(output: Any) -> Iterator[Tensor]:
@@ -129,11 +208,15 @@ def first_tensor(output: Any, size: int) -> Tensor | None:
     return next((t for t in float_tensors(output) if t.ndim and len(t) == size), None)
 
 
+def named_scores(output: Any) -> tuple[Any, ...]:
+    """What stands under the key or attribute "logits", under "scores", and ``output`` itself."""
+    keys = output if isinstance(output, Mapping) else {}
+    return *(keys.get(name, getattr(output, name, None)) for name in ("logits", "scores")), output
+
+
 def score_tensor(output: Any, size: int) -> Tensor | None:
     """`first_tensor` of the key or attribute "logits", else of "scores", else of all of ``output``."""
-    keys = output if isinstance(output, Mapping) else {}
-    named = [keys.get(name, getattr(output, name, None)) for name in ("logits", "scores")]
-    return next((t for part in (*named, output) if (t := first_tensor(part, size)) is not None), None)
+    return next((t for part in named_scores(output) if (t := first_tensor(part, size)) is not None), None)
 
 
 @contextmanager

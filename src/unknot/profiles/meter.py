@@ -16,8 +16,9 @@ from unknot.core.errors import InputError
 from unknot.core.keywords import spelled_out
 from unknot.core.workforce import Workforce
 from unknot.nets.accuracy import ends_in_sigmoid, share_right
+from unknot.nets.follower import OUTPUT
 from unknot.nets.probe import Probe, probe_samples
-from unknot.nets.recording import INPUT, OUTPUT, LayerOutput, Recording
+from unknot.nets.recording import INPUT, LayerOutput, Recording
 from unknot.nets.running import plain_name
 from unknot.profiles.clouds import (
     By,

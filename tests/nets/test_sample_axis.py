@@ -157,7 +157,7 @@ def test_a_table_of_samples_by_samples_has_no_axis_of_samples() -> None:
 
 def test_what_depends_on_the_batch_or_on_chance_says_so() -> None:
     def rows(function: Callable[[Tensor], Any]) -> dict[str, str]:
-        x = torch.randn(40, 3, generator=torch.Generator().manual_seed(2))
+        x = torch.randn(40, 64, generator=torch.Generator().manual_seed(2))
         profile = uk.measure(Across(function), x, by="layer", scale=SCALE)
         return {row.layer: row.note for row in profile.rows}
 

@@ -28,7 +28,8 @@ from unknot.nets.follower import (
 from unknot.nets.probe import Inputs, Probe, tensors_of
 from unknot.nets.running import is_leaf, matching_layers, plain_name, unwrapped
 
-INPUT = "input"
+# The samples themselves; the second where a module has the first name.
+INPUT, INPUT_BESIDE = "input", "input of the model"
 Tokens = Literal["mean", "first", "last", "all"]
 # Layer outputs held at once; a model that returns more is run several times.
 PASS_BYTES = 1 << 30
@@ -45,8 +46,8 @@ class LayerOutput:
     """What one call of one module returned for every sample.
 
     Attributes:
-        layer: dotted module name, "input" for the samples themselves, or `OUTPUT` for what the whole
-            model returned.
+        layer: dotted module name, "input" for the samples themselves ("input of the model" where a
+            module is called "input"), or `OUTPUT` for what the whole model returned.
         call: 0 for the module's first call in a forward pass, 1 for the second, ...
         values: ``[n, ...]`` on the CPU, in the order of the samples, detached.
         note: how it differs from what was asked for; empty where it does not.
@@ -129,6 +130,7 @@ class Recording:
     Attributes:
         shapes: the layers that ran, in order.
         notes: what was left out.
+        input_layer: the name under which the samples themselves come.
 
     Raises:
         InputError: no module matches, the model does not take the samples, or one layer's output alone
@@ -150,6 +152,8 @@ class Recording:
         self.model = unwrapped(model)
         self.probe = probe
         self._chosen = matching_layers(self.model, layers)
+        taken = any(plain_name(name) == INPUT for name, _ in self.model.named_modules())
+        self.input_layer = INPUT_BESIDE if taken else INPUT
         self._tokens: Tokens = tokens
         self._after: After = after
         self._lines: set[Key] = set()
@@ -165,7 +169,7 @@ class Recording:
         """
         points = self.probe.points()
         if points is not None:
-            yield LayerOutput(INPUT, 0, points.detach().cpu())
+            yield LayerOutput(self.input_layer, 0, points.detach().cpu())
         result = None
         for shapes, batch_size in self._groups:
             held = self._record(shapes, batch_size)
@@ -234,9 +238,9 @@ class Recording:
         def fill(key: Key, tensor: Tensor | None) -> None:
             room = held[key][start : start + size]
             if tensor is None or tensor.shape != room.shape:
-                found = "no tensor of them" if tensor is None else str(tuple(tensor.shape[1:]))
+                found = "none" if tensor is None else str(tuple(tensor.shape[1:]))
                 raise InputError(
-                    f"layer {key[0]}: {tuple(room.shape[1:])} in a batch of two, {found} in one of {size}",
+                    f"layer {key[0]} of shape {found} a sample, after {tuple(room.shape[1:])}",
                     "one shape for all samples",
                     "leave the layer out",
                 )

@@ -104,7 +104,7 @@ def unwrapped(model: nn.Module, *, scripted: bool = False) -> nn.Module:
 
 
 def require_module(model: Any, *, scripted: bool = False) -> None:
-    """An InputError unless ``model`` is a module that Python runs, or where they will do a scripted one."""
+    """An InputError unless ``model`` is a module that Python runs; ``scripted`` ones may do too."""
     if not isinstance(model, nn.Module):
         kind = "class" if isinstance(model, type) else "model of type"
         name = model.__name__ if isinstance(model, type) else type(model).__name__

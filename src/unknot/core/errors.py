@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -76,7 +76,7 @@ def import_package(*names: str, extra: str) -> Any:
 
 def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """An InputError unless ``value`` is one of ``choices``."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:  # an array has no truth value
         *others, last = map(repr, choices)
         raise InputError(f"{name} = {value!r}", f"{', '.join(others)} or {last}", "pick one")
 
@@ -111,6 +111,16 @@ def require_positive(name: str, value: object, example: float = 1.0) -> float:
 def require_share(name: str, value: object, example: float = 0.99) -> float:
     """``value`` as a float, or an InputError unless it is a number in [0, 1]."""
     return require_number(name, value, "a number in [0, 1]", low=0.0, high=1.0, example=example)
+
+
+def require_items(name: str, value: object, expected: str, remedy: str) -> tuple[Any, ...]:
+    """``value`` as a tuple, or an InputError unless it holds items, as no text and no dict does here."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise InputError(f"{name} = {value!r}", expected, remedy)
+    try:
+        return tuple(value)
+    except TypeError:  # a tensor or array without dimensions
+        raise InputError(f"{name} = {value!r}", expected, remedy) from None
 
 
 def require_count(name: str, value: object, minimum: int = 1) -> int:

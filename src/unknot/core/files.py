@@ -114,14 +114,14 @@ def require_writable(path: str | Path, name: str) -> None:
         name: of the argument, for the message, e.g. "--out".
 
     Raises:
-        InputError: it is read-only, or no folder.
+        WrongPath: it is read-only, or no folder.
     """
     place = Path(path).absolute()
     while not os.path.lexists(place.parent):
         place = place.parent
     place = place if place.is_dir() else place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(
+        raise WrongPath(
             f"{name} {path}: {place} is {'read-only' if place.is_dir() else 'no folder'}",
             "a folder that can be written to",
             "choose another",
@@ -198,8 +198,10 @@ def read_record(path: str | Path, kind: str, parse: Callable[[dict[str, Any]], T
     """Read what `write_record` wrote, take its tag off and give the rest to ``parse``.
 
     Raises:
-        InputError: the file is damaged, of another kind, or refused by ``parse``.
+        InputError: the file is damaged, of another kind, refused by ``parse``, or a folder.
+        MissingFile: there is none.
     """
+    require_file(path)
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         if record.pop("unknot") != kind:

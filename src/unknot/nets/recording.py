@@ -25,7 +25,7 @@ from unknot.nets.follower import (
     run_seen,
     run_trial,
 )
-from unknot.nets.probe import Inputs, Probe, tensors_of
+from unknot.nets.probe import Inputs, Probe, as_inputs, tensors_of
 from unknot.nets.running import is_leaf, matching_layers, plain_name, unwrapped
 
 # The samples themselves; the second where a module has the first name.
@@ -80,7 +80,7 @@ class LayerShape:
 
 def capture(
     model: nn.Module,
-    inputs: Inputs,
+    inputs: Any,
     *,
     layers: str | Iterable[str] = "*",
     tokens: Tokens = "all",
@@ -93,7 +93,7 @@ def capture(
 
     Args:
         model: any module; it comes back as it was.
-        inputs: ``[n, ...]``; or a tuple of such tensors (positional arguments) or a dict (keywords).
+        inputs: an array ``[n, ...]``; or a tuple of such (positional arguments) or a dict (keywords).
         layers: glob or globs over dotted module names; "*" is every module that `is_layer`.
         tokens: of a sequence ``[n, t, d]``: "mean" over its tokens, the "first", the "last", or "all".
         after: for convolutions: "module", or the "activation" or "pooling" that follows.
@@ -103,7 +103,7 @@ def capture(
         InputError: as of `Recording`.
     """
     recording = Recording(
-        model, Probe(inputs), layers=layers, tokens=tokens, after=after, batch_size=batch_size
+        model, Probe(as_inputs(inputs)), layers=layers, tokens=tokens, after=after, batch_size=batch_size
     )
     return tuple(output for output in recording.outputs() if output.layer != OUTPUT)
 
@@ -150,6 +150,9 @@ class Recording:
         require_choice("tokens", tokens, get_args(Tokens))
         require_choice("after", after, get_args(After))
         self.model = unwrapped(model)
+        if not isinstance(probe, Probe) or not len(probe):
+            what = "a Probe of 0 samples" if isinstance(probe, Probe) else type(probe).__name__
+            raise InputError(f"a probe: {what}", "a Probe with samples", "draw it with probe_samples")
         self.probe = probe
         self._chosen = matching_layers(self.model, layers)
         taken = any(plain_name(name) == INPUT for name, _ in self.model.named_modules())

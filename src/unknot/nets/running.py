@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, require_items
 from unknot.nets.probe import Inputs, map_tensors, tensors_of
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -49,13 +49,10 @@ def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, 
 
 def require_globs(layers: Any) -> tuple[str, ...]:
     """``layers`` as globs; an InputError unless it is one text or several."""
-    globs = (layers,) if isinstance(layers, str) else layers
-    if isinstance(globs, Iterable):
-        globs = tuple(globs)  # a generator could be read once only
-    if not isinstance(globs, tuple) or not globs or not all(isinstance(glob, str) for glob in globs):
-        raise InputError(
-            f"layers = {layers!r}", "a glob over module names, or several", 'pass e.g. "*" or ["conv*"]'
-        )
+    words = "a glob over module names, or several", 'pass e.g. "*" or ["conv*"]'
+    globs = (layers,) if isinstance(layers, str) else require_items("layers", layers, *words)
+    if not globs or not all(isinstance(glob, str) for glob in globs):
+        raise InputError(f"layers = {layers!r}", *words)
     return globs
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict, get_args
+from typing import Literal, TypedDict, get_args
 
-from unknot.core.errors import InputError, require_choice, require_count
+from unknot.core.errors import InputError, require_choice, require_count, require_items
 from unknot.nets.follower import After
 from unknot.nets.recording import Tokens
 from unknot.nets.running import require_globs
@@ -58,7 +58,7 @@ class MeasureOptions:
         globs = require_globs(self.layers)
         object.__setattr__(self, "layers", self.layers if isinstance(self.layers, str) else globs)
         require_choice("by", self.by, get_args(By))
-        if self.scale != "auto":
+        if not isinstance(self.scale, str) or self.scale != "auto":
             require_rule(self.scale, "'auto'")
         if require_count("max_dim", self.max_dim) > 2:
             raise InputError(f"max_dim = {self.max_dim!r}", "1 or 2", "pass 2 for b2 as well")
@@ -110,12 +110,11 @@ class MonitorOptions(MeasureOptions):
         require_count("threads", self.threads, minimum=0)
         if self.resume and self.out is None:
             raise InputError("resume = True without out", "the file to go on with", "pass out=...")
-        listeners: Any = (self.on_record,) if callable(self.on_record) else self.on_record
-        listeners = tuple(listeners) if isinstance(listeners, Iterable) else (None,)
+        words = "functions of a profile", "pass e.g. [print]"
+        single = callable(self.on_record)
+        listeners = (self.on_record,) if single else require_items("on_record", self.on_record, *words)
         if not all(map(callable, listeners)):
-            raise InputError(
-                f"on_record = {self.on_record!r}", "functions of a profile", "pass e.g. [print]"
-            )
+            raise InputError(f"on_record = {self.on_record!r}", *words)
         object.__setattr__(self, "on_record", listeners)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from torch import nn
 
-from unknot.core.errors import InputError, require_count, require_number, require_share
+from unknot.core.errors import InputError, require_count, require_items, require_number, require_share
 from unknot.nets.data import LabelledData
 from unknot.nets.models import mlp
 from unknot.study.trials import TrialSettings
@@ -19,6 +19,13 @@ from unknot.study.trials import TrialSettings
 NewActivation = Callable[[], nn.Module]
 NewNet = Callable[[LabelledData, NewActivation], nn.Module]
 TEST_TARGET = 0.99
+
+
+def _grid_axis(name: str, values: object) -> list[float]:
+    """The numbers along one axis of the grid."""
+    items = require_items(name, values, "a sequence of numbers", f"pass e.g. {name}=(1.0,)")
+    finite = {"low": -sys.float_info.max, "high": sys.float_info.max, "example": 1.0}
+    return [require_number(name, value, "finite numbers > 0", **finite) for value in items]
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,9 @@ class StudyOptions:
     topology: int = 0
 
     def __post_init__(self) -> None:
-        rates, gains = (_grid_axis(name, getattr(self, name)) for name in ("learning_rates", "gains"))
+        for name in ("learning_rates", "gains"):
+            object.__setattr__(self, name, tuple(_grid_axis(name, getattr(self, name))))
+        rates, gains = list(self.learning_rates), list(self.gains)
         if not rates or not gains or not min(*rates, *gains) > 0:
             raise InputError(
                 f"learning rates {rates} x gains {gains}",
@@ -125,14 +134,6 @@ class StudyOptions:
 
 
 DEFAULTS = StudyOptions()
-
-
-def _grid_axis(name: str, values: object) -> list[float]:
-    """The numbers along one axis of the grid."""
-    if not isinstance(values, Iterable) or isinstance(values, (str, bytes)):
-        raise InputError(f"{name} = {values!r}", "a sequence of numbers", f"pass e.g. {name}=(1.0,)")
-    finite = {"low": -sys.float_info.max, "high": sys.float_info.max, "example": 1.0}
-    return [require_number(name, value, "finite numbers > 0", **finite) for value in values]
 
 
 def _digest(data: LabelledData) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from unknot.core.errors import InputError, require_share
+from unknot.core.errors import InputError, require_choice, require_items, require_share
 from unknot.study.survival import (
     Comparison,
     censored_median,
@@ -96,11 +96,9 @@ def summarize_trials(
     trials: Iterable[Trial], targets: Iterable[float], *, split: str = "train"
 ) -> tuple[StudyRow, ...]:
     """One row for each set, activation, reported cell and target; see `Study.summary`."""
-    if split not in ("train", "test"):
-        raise InputError(f"split = {split!r}", "'train' or 'test'", "pass one of them")
-    if not isinstance(targets, Iterable) or isinstance(targets, str):
-        raise InputError(f"targets = {targets!r}", "several accuracies", "pass e.g. [0.99]")
-    targets, rows = tuple(require_share("target", target) for target in targets), []
+    require_choice("split", split, ("train", "test"))
+    items = require_items("targets", targets, "several accuracies", "pass e.g. [0.99]")
+    targets, rows = tuple(require_share("target", target) for target in items), []
     for seeds in _reported(trials):
         first = seeds[0]
         limit = first.settings.train_target if split == "train" else first.settings.test_target

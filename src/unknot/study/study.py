@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unknot.activations.folds import ACTIVATIONS
 from unknot.core.console import track
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, require_items
 from unknot.core.workforce import Workforce
 from unknot.nets.data import Data, LabelledData, labelled_data
 from unknot.nets.running import call_model, require_module
@@ -39,8 +40,8 @@ class Study:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
         self._file = TrialFile(path)
+        self.path = self._file.path
 
     def run(
         self,
@@ -293,11 +294,12 @@ def _factories(
                 )
         factories = dict(activations)
     else:
-        names = [activations] if isinstance(activations, str) else activations
-        names = list(names) if isinstance(names, Iterable) else [names]
+        words = f"one of {', '.join(ACTIVATIONS)}", "pick one"
+        single = isinstance(activations, str)
+        names: Any = [activations] if single else require_items("activations", activations, *words)
         for name in names:
             if not isinstance(name, str) or name not in ACTIVATIONS:
-                raise InputError(f"activation {name!r}", f"one of {', '.join(ACTIVATIONS)}", "pick one")
+                raise InputError(f"activation {name!r}", *words)
         factories = {name: ACTIVATIONS[name] for name in names}
     if not factories:
         raise InputError("no activations", "at least one", 'pass e.g. ["relu", "zfold"]')

@@ -190,6 +190,8 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -
         InputError: fewer than three pairs, or one side constant.
     """
     try:
+        if np.iscomplexobj(x) or np.iscomplexobj(y):
+            raise TypeError
         a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
         known = a.ndim == b.ndim == 1 and not np.isnan([*a, *b]).any()
     except (TypeError, ValueError):
@@ -231,7 +233,7 @@ def _censored(times: Times, cap: float) -> stats.CensoredData:
 
 
 def _require_times(name: str, times: Times) -> None:
-    if not isinstance(times, Sequence) or isinstance(times, str):
+    if not isinstance(times, (list, tuple)):
         raise InputError(f"{name} = {times!r}", "a list of numbers, None where not reached", "pass one")
     if not times:
         raise InputError("no times", "at least one", "run a seed")

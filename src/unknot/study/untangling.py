@@ -6,8 +6,9 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, require_items
 from unknot.nets.recording import INPUT, INPUT_BESIDE
 from unknot.study.survival import RankCorrelation, censored_median, rank_correlation
 from unknot.study.task import CHOOSE_BY
@@ -55,7 +56,7 @@ def untangling_rows(trials: Iterable[Trial]) -> tuple[UntanglingRow, ...]:
         trials: of a study; those that were not measured, or only chose a cell, are left out.
     """
     cells: dict[tuple[str, str], list[Trial]] = {}
-    for trial in trials:
+    for trial in _require_trials(trials):
         if trial.reported and trial.topology:
             cells.setdefault((trial.data, trial.activation), []).append(trial)
     rows = []
@@ -74,6 +75,14 @@ def untangling_rows(trials: Iterable[Trial]) -> tuple[UntanglingRow, ...]:
                     )
                 )  # fmt: skip
     return tuple(rows)
+
+
+def _require_trials(trials: Any) -> list[Trial]:
+    given = list(require_items("trials", trials, "trials of a study", "pass study.trials()"))
+    for trial in given:
+        if not isinstance(trial, Trial):
+            raise InputError(f"a trial of type {type(trial).__name__}", "trials", "pass study.trials()")
+    return given
 
 
 def prediction(trials: Sequence[Trial], *, which: str = "b0 + b1") -> RankCorrelation:

@@ -230,15 +230,25 @@ def _has_shape(values: Any) -> bool:
 
 def is_array(values: Any) -> bool:
     """Whether it is a tensor, what numpy takes for an array, or numbers or names in lists."""
-    if isinstance(values, (list, tuple)):
-        while isinstance(values, (list, tuple)) and len(values):
-            values = values[0]
-        return isinstance(values, (int, float, str, np.generic))
-    return _has_shape(values)
+    if not isinstance(values, (list, tuple)):
+        return _has_shape(values)
+    first, tuples = values, False
+    while isinstance(first, (list, tuple)) and len(first):
+        first, tuples = first[0], tuples or isinstance(first, tuple)
+    return isinstance(first, (int, float, str, np.generic)) and not (tuples and _is_ragged(values))
+
+
+def _is_ragged(values: Any) -> bool:
+    """A tuple with rows of several lengths is (inputs, labels), or holds such."""
+    try:
+        np.asarray(values)
+    except ValueError:
+        return True
+    return False
 
 
 def as_tensor(values: Any, name: str) -> Tensor:
-    """An array of numbers as a tensor of its type; a tensor as it is.
+    """An array of numbers as a tensor of its type, lists of fractions as float32; a tensor as it is.
 
     Raises:
         InputError: no numbers, ragged rows, complex or sparse.
@@ -264,6 +274,8 @@ def as_tensor(values: Any, name: str) -> Tensor:
             "encode them, labels as 0, 1, 2, ...",
         )
     native = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.dtype(np.float64)
+    if isinstance(values, (list, tuple)) and array.dtype == np.float64:
+        native = np.dtype(np.float32)  # as torch reads lists
     return torch.from_numpy(np.array(array, dtype=native, order="C"))
 
 

@@ -221,7 +221,8 @@ class Meter:
         for name, size in (sizes if by == "class" else {"the probe": len(self.probe)}).items():
             lowered = self.scale.lowered_to(size)
             if lowered.k != self.scale.k:
-                yield f"{name} has {size} samples: k = {lowered.k} there, not {self.scale.k}"
+                samples = f"{size} sample{'s' if size > 1 else ''}"
+                yield f"{name} has {samples}: k = {lowered.k} there, not {self.scale.k}"
 
     def _reference(self) -> Any:
         """What the scale is calibrated on: the input, or the first layer where that is tokens."""

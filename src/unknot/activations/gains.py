@@ -73,6 +73,13 @@ def gain(activation: Callable[[Tensor], Tensor]) -> float:
             )
         return found
 
+    z = np.linspace(-3, 3, 13)
+    if not np.allclose(values(z)[::2], values(z[::2]), equal_nan=True):
+        raise InputError(
+            f"activation {activation} that mixes the numbers",
+            "a function of each number by itself",
+            "pass one without normalisation and without chance",
+        )
     moment = normal_mean(lambda z: values(z) ** 2)
     if not moment > 0 or not math.isfinite(moment):
         raise InputError(
@@ -187,7 +194,7 @@ def _set_weight(layer: nn.Module, drawn: Tensor) -> None:
             return
         try:
             layer.weight = drawn.to(layer.weight)  # type: ignore[arg-type]
-        except (NotImplementedError, ValueError) as error:
+        except (NotImplementedError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"{type(layer).__name__} with a parametrization ({error})",
                 "one that takes a weight",

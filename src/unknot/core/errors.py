@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -90,7 +91,7 @@ def require_number(
             raise TypeError
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError):  # the last of torch, for several numbers
-        number = low - 1
+        number = math.nan
     if not low <= number <= high:
         raise InputError(f"{name} = {value!r}", expected, f"pass e.g. {example:g}")
     return number

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unknot.core.console import track
-from unknot.core.errors import InputError, require_count, require_positive, require_share
+from unknot.core.errors import InputError, require_count, require_number, require_positive, require_share
 from unknot.nets.accuracy import (
     class_loss,
     count_right,
@@ -45,7 +45,7 @@ class TrainingCurve:
 
     def epochs_to(self, target: float) -> int | None:
         """The first epoch after which train accuracy is at least ``target``; None if there is none."""
-        require_share("target", target)
+        require_number("target", target, "a number", low=-math.inf, high=math.inf, example=0.99)
         return epochs_to(target, self.train_accuracy, count(1))
 
 

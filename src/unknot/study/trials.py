@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from unknot.core.errors import InputError, require_choice, require_share
+from unknot.core.errors import InputError, require_choice, require_number
 from unknot.core.files import (
     DAMAGED,
     claimed,
@@ -250,7 +251,7 @@ class Curve:
             target: share of samples classified rightly.
             split: "train" or "test": the samples whose accuracy counts.
         """
-        require_share("target", target)
+        require_number("target", target, "a number", low=-math.inf, high=math.inf, example=0.99)
         require_choice("split", split, ("train", "test"))
         accuracies = self.train_accuracy if split == "train" else self.test_accuracy
         return epochs_to(target, accuracies, self.epochs)

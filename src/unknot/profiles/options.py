@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Literal, TypedDict, get_args
 
@@ -60,7 +61,11 @@ class MeasureOptions:
         require_choice("by", self.by, get_args(By))
         if not isinstance(self.scale, str) or self.scale != "auto":
             require_rule(self.scale, "'auto'")
-        if require_count("max_dim", self.max_dim) > 2:
+        if (
+            isinstance(self.max_dim, bool)
+            or not isinstance(self.max_dim, Integral)
+            or not 1 <= self.max_dim <= 2
+        ):
             raise InputError(f"max_dim = {self.max_dim!r}", "1 or 2", "pass 2 for b2 as well")
         for name in ("repeats", "views", "seed"):
             require_count(name, getattr(self, name), minimum=0)

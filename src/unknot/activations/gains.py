@@ -6,7 +6,6 @@ layer (He et al., 2015, section 2.2; for ReLU it is He's sqrt(2)).
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError
+from unknot.nets.running import copied
 
 Function: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 REACH = 12.0
@@ -49,7 +49,7 @@ def gain(activation: Callable[[Tensor], Tensor]) -> float:
         return 1 / math.sqrt(activation.second_moment())
     probe = activation
     if isinstance(activation, nn.Module):
-        probe = copy.deepcopy(activation).cpu().double().eval()
+        probe = copied(activation).cpu().double().eval()
 
     def values(z: NDArray[np.float64]) -> NDArray[np.float64]:
         with torch.no_grad():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import warnings
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from unknot.activations.functional_calls import (
     rewrite_calls,
 )
 from unknot.core.errors import InputError
+from unknot.nets.running import copied
 
 Where: TypeAlias = type[nn.Module] | tuple[type[nn.Module], ...]
 _REPORT = "_unknot_replacement_report"
@@ -77,7 +77,7 @@ def replace_activations(
     Raises:
         InputError: nothing of that type in the model, or nothing that can be replaced.
     """
-    model = copy.deepcopy(model)
+    model = copied(model)
     if isinstance(model, where):
         return _with_report(_fitting(new(), model), ReplacementReport(("",), (), ()))
     report = _Surgery(model, new, where).operate()

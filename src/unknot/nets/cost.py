@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import weakref
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unknot.core.errors import InputError, require_count
 from unknot.nets.probe import tensors_of
-from unknot.nets.running import as_it_was, call_model, placed
+from unknot.nets.running import as_it_was, call_model, copied, placed
 from unknot.nets.timing import Latency, Speed, latency_of, speed_of, time_in_turns
 
 BATCH_SIZES = (1, 64)
@@ -153,7 +152,7 @@ def _measure(
     if not isinstance(example, Tensor) or example.ndim == 0 or len(example) == 0:
         shape = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
         raise InputError(f"example of shape {shape}", "a tensor of at least one sample", "pass a batch")
-    copies = [copy.deepcopy(model).eval() for model in models]
+    copies = [copied(model).eval() for model in models]
     (example,) = tensors_of(placed(example, models[0]))
     times = {}
     with torch.no_grad():

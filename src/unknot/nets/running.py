@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import ctypes
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import io
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from types import MethodType, ModuleType
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +24,12 @@ from unknot.core.errors import InputError
 from unknot.nets.probe import Inputs, map_tensors, tensors_of
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+# What a copy uses together with its original: it cannot be copied, and using it changes no result.
+_SHARED = (
+    type(threading.Lock()), type(threading.RLock()), io.IOBase, ModuleType, memoryview,
+    ctypes.CDLL, ctypes._Pointer, ctypes._CFuncPtr,  # type: ignore[attr-defined]
+)  # fmt: skip
+M = TypeVar("M", bound=nn.Module)
 
 
 def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, nn.Module]:
@@ -71,6 +84,120 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while isinstance(inner, _WRAPPERS) or hasattr(inner, "_orig_mod"):
         inner = inner.module if isinstance(inner, _WRAPPERS) else inner._orig_mod
     return inner  # type: ignore[no-any-return]
+
+
+def copied(model: M) -> M:
+    """A copy of ``model`` and all that it holds; tied parameters are tied in it too.
+
+    Unlike `copy.deepcopy` it takes models that keep what was computed by them, which is detached in
+    the copy; locks, open files, Python modules and foreign functions, which both then use; and whatever
+    holds these.
+
+    Raises:
+        InputError: an attribute that can be neither copied nor shared, e.g. a generator.
+    """
+    memo: dict[int, Any] = {}
+    try:
+        return copy.deepcopy(model, memo)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception:  # whatever the classes of its attributes raise
+        memo = {}
+        for name, value in _uncopied(model):
+            if isinstance(value, Tensor):
+                memo[id(value)] = value.detach().clone()
+            elif isinstance(value, _SHARED):
+                memo[id(value)] = value
+            else:
+                raise InputError(
+                    f"attribute {name} of type {type(value).__name__}",
+                    "what copy.deepcopy can copy",
+                    "set it to None, or give its class a method __deepcopy__",
+                ) from None
+    return copy.deepcopy(model, memo)
+
+
+def _uncopied(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The innermost objects in a model that cannot be copied, with their dotted names."""
+    memo = {id(t): t for t in (*model.parameters(), *model.buffers()) if t.is_leaf}  # these can be
+    seen = {id(model)}
+    waiting: list[tuple[str, Any]] = [("", model)]
+    while waiting:
+        name, value = waiting.pop()
+        inner = []
+        for key, part in ({} if isinstance(value, (Tensor, *_SHARED)) else _parts(value)).items():
+            try:
+                copy.deepcopy(part, dict(memo))
+            except Exception:  # as above
+                inner.append((f"{name}.{key}".lstrip("."), part))
+        if not inner:
+            yield name, value
+        waiting += [(key, part) for key, part in inner if id(part) not in seen]
+        seen |= {id(part) for _, part in inner}
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """What an object holds, by name."""
+    if isinstance(value, Mapping):
+        return {str(key): part for key, part in value.items()}
+    if isinstance(value, (list, tuple, deque, Set)):
+        return {str(i): part for i, part in enumerate(value)}
+    if isinstance(value, MethodType):
+        return {"__self__": value.__self__}
+    if isinstance(value, partial):
+        return {"func": value.func, "args": value.args, "keywords": value.keywords}
+    parts = dict(getattr(value, "__dict__", {}))
+    if isinstance(value, nn.Module):
+        for kind in ("_parameters", "_buffers", "_modules"):
+            parts |= parts.pop(kind, {})
+    return parts
+
+
+def as_inputs(example: Any, what: str = "example") -> Inputs:
+    """A batch in the form in which a model takes it.
+
+    Args:
+        example: a tensor ``[n, ...]``; or a tuple or list of such, the positional arguments of the
+            model; or a mapping of them, its keyword arguments. Arrays and lists of numbers do for
+            tensors. What is neither in a mapping is left out.
+        what: its name in messages.
+
+    Raises:
+        InputError: something else, no samples, or tensors with unequal numbers of them.
+    """
+    inputs: Any = example
+    if isinstance(example, Mapping):
+        found = {str(key): _as_tensor(value) for key, value in example.items()}
+        inputs = {key: value for key, value in found.items() if value is not None}
+    elif (tensor := _as_tensor(example)) is not None:
+        inputs = tensor
+    elif isinstance(example, (tuple, list)):
+        inputs = tuple(map(_as_tensor, example))
+    tensors = tensors_of(inputs) if isinstance(inputs, (Tensor, tuple, dict)) else ()
+    rows = [len(t) if isinstance(t, Tensor) and t.ndim else 0 for t in tensors]
+    if not rows or 0 in rows or len(set(rows)) > 1:
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors if isinstance(t, Tensor))
+        raise InputError(
+            f"{what} of shape {shapes}" if shapes else f"{what} of type {type(example).__name__}",
+            "a tensor [n, ...] of at least one sample, or a tuple or dict of such with as many each",
+            "pass a batch that the model takes",
+        )
+    return inputs  # type: ignore[no-any-return]
+
+
+def _as_tensor(value: Any) -> Tensor | None:
+    """A tensor of numbers; None of anything else, a list of tensors among them."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, (tuple, list)) and any(isinstance(v, (Tensor, np.ndarray)) for v in value):
+        return None
+    try:
+        array = np.array(value, order="C")
+    except ValueError:  # rows of unlike length
+        return None
+    if array.dtype.kind not in "fiubc" or array.dtype == np.longdouble:
+        return None
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
 def placed(batch: Inputs, model: nn.Module) -> Inputs:

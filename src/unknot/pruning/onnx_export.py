@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import logging
 import warnings
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from unknot.core.errors import InputError, import_package, require_count
 from unknot.core.files import write_file
 from unknot.nets.cost import BATCH_SIZES, batch_of
-from unknot.nets.running import float_tensors, unwrapped
+from unknot.nets.running import copied, float_tensors, unwrapped
 from unknot.nets.timing import Latency, latency_of, time_in_turns
 
 Run: TypeAlias = Callable[[NDArray[Any]], list[NDArray[Any]]]
@@ -153,7 +152,7 @@ def _on_cpu(model: nn.Module, example: Tensor) -> tuple[nn.Module, Tensor]:
     """A copy of the model, returning tensors, and the example as it takes them."""
     if not isinstance(example, Tensor) or example.ndim == 0 or len(example) == 0:
         raise InputError("example without samples", "a tensor of at least one sample", "pass a batch")
-    model = copy.deepcopy(unwrapped(model)).cpu().eval()
+    model = copied(unwrapped(model)).cpu().eval()
     first = next((p for p in model.parameters() if p.is_floating_point()), None)
     dtype = torch.float32 if first is None else first.dtype
     if dtype not in (torch.float32, torch.float64):

@@ -7,7 +7,6 @@ group normalisation, and removals whose indices depend on what was removed befor
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from unknot.core.errors import InputError
-from unknot.nets.running import float_tensors
+from unknot.nets.running import copied, float_tensors
 from unknot.pruning.structure.layers import width_of
 from unknot.pruning.structure.masking import is_depthwise
 
@@ -57,7 +56,7 @@ class ChannelGraph:
 
     def without(self, model: nn.Module, removed: Mapping[str, Iterable[int]]) -> nn.Module:
         """A copy of ``model`` without ``removed`` {layer: channels} and what goes with them."""
-        slim = copy.deepcopy(model)
+        slim = copied(model)
         gone = {(layer, c) for layer, channels in removed.items() for c in channels}
         modules = dict(slim.named_modules())
         for dependency in self.dependencies:
@@ -84,7 +83,7 @@ def trace_channels(model: nn.Module, example: Tensor, linear: Collection[str] = 
     Raises:
         InputError: torch-pruning cannot follow the model at all.
     """
-    working = copy.deepcopy(model).eval()
+    working = copied(model).eval()
     for parameter in working.parameters():  # torch-pruning loses frozen parameters
         if parameter.is_floating_point():
             parameter.requires_grad_(True)

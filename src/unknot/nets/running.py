@@ -200,6 +200,11 @@ def _as_tensor(value: Any) -> Tensor | None:
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
+def n_samples(inputs: Inputs) -> int:
+    """Samples in a batch."""
+    return len(tensors_of(inputs)[0])
+
+
 def placed(batch: Inputs, model: nn.Module) -> Inputs:
     """On the device of the model's first parameter, floating-point inputs in its type."""
     first = next((p for p in model.parameters() if p.is_floating_point()), None)
@@ -296,6 +301,7 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
     training = {module: module.training for module in model.modules()}
     buffers = [(buffer, buffer._version, buffer.clone()) for buffer in model.buffers()]
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    fast = torch.backends.mha.get_fastpath_enabled()
     model.eval()
     try:
         with (
@@ -303,8 +309,10 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
             torch.no_grad(),
             torch.compiler.set_stance("force_eager"),  # compiled code would skip the hooks
         ):
+            torch.backends.mha.set_fastpath_enabled(False)  # so would a transformer's layers
             yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         for module, flag in training.items():
             module.training = flag
         with torch.no_grad():

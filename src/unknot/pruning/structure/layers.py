@@ -47,6 +47,11 @@ def prunable_layers(model: nn.Module, linear: Sequence[str] = ()) -> dict[str, L
     }
 
 
+def all_layers(model: nn.Module) -> dict[str, Layer]:
+    """Every convolution and linear layer by dotted name, in the model's order."""
+    return {n: m for n, m in model.named_modules() if isinstance(m, (_ConvNd, nn.Linear))}
+
+
 def match_globs(option: str, globs: Sequence[str], names: Sequence[str], what: str) -> dict[str, str]:
     """{name: the last glob that it matches}.
 

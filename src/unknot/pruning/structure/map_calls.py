@@ -149,12 +149,11 @@ def set_weight(module: nn.Module, layer: LinearMap, weight: Tensor) -> bool:
     if not parametrize.is_parametrized(module, "weight") or not torch.equal(own, layer.weight):
         return False
     steps: Any = module.parametrizations
-    before = [(parameter, parameter.detach().clone()) for parameter in steps["weight"].parameters()]
+    before = {name: value.clone() for name, value in steps["weight"].state_dict().items()}
     with suppress(Exception):  # whatever a parametrization that has no inverse raises
         module.weight = new
     now: Any = module.weight
     if bool(((now - new).abs() <= 1e-4 * new.abs().max()).all()):
         return True
-    for parameter, value in before:
-        parameter.data = value
+    steps["weight"].load_state_dict(before)
     return False

@@ -30,7 +30,7 @@ class Recipe(PlanOptions):
     """
 
     criterion: AnyCriterion = DEFAULT
-    linear: Sequence[str] = ()
+    linear: Sequence[str] | None = None
     max_points: int = 400
     rounds: int = 1
     refit: bool = True

@@ -106,7 +106,7 @@ def score_filters(
     loader: Iterable[Any] | Tensor | None = None,
     *,
     criterion: str | Criterion | Callable[[str, Any], ArrayLike] = DEFAULT,
-    linear: Sequence[str] = (),
+    linear: Sequence[str] | None = None,
     scale: ScaleRule = "auto",
     number: Number = "sum",
     clouds: Clouds = "all",
@@ -117,7 +117,7 @@ def score_filters(
     cluster: str | None = None,
     progress: bool = False,
 ) -> FilterScores:
-    """Score every filter of every convolution, and every output of the linear layers asked for.
+    """Score every filter of every convolution, and every output of the linear layers.
 
     With a loader, filters that are dead (one output for all samples) or duplicates (equal to a better
     one up to a positive factor) are found under every criterion; their ``note`` says so, and their
@@ -143,9 +143,8 @@ def score_filters(
             removed (arXiv 2109.01572).
             Or a callable: it gets the dotted name and the module of each layer, and gives an array or a
             tensor of one finite number a filter, of which low ones go. Or a `Criterion`.
-        linear: globs of linear layers whose outputs are scored, and then pruned, like filters: 1 x 1
-            convolutions written as linear layers, e.g. "*pwconv1" of a ConvNeXt, or the inner ones of
-            any multilayer perceptron.
+        linear: globs of the linear layers whose outputs are scored, and then pruned, like filters, e.g.
+            "*pwconv1"; None: all but the last layer of the model; ``()``: none.
         scale: for "betti". "auto": for each layer the Rips radius at the 2 % quantile of the distances
             between its filters' outputs, a convention; "calibrate": the kNN-hop scale that `calibrate`
             finds on the layer's output, marked where it finds none; or a Scale.
@@ -161,7 +160,7 @@ def score_filters(
         progress: show bars where stderr is a terminal.
 
     Raises:
-        InputError: no convolution, a glob that matches no linear layer, no such criterion, no samples or
+        InputError: no layer to prune, a glob that matches no linear layer, no such criterion, no samples or
             labels where they are needed, scores that are not one finite number a filter, a structure of
             another model, NaN in a layer output (the layer is named).
     """

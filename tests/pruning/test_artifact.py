@@ -119,7 +119,7 @@ def test_the_readme_tells_what_went_what_it_cost_and_how_to_load_it(
     save_pruned(slim, held, folder, outcome=outcome)
     text = (folder / "README.md").read_text()
     assert "| accuracy | 90.00% | 80.00% |" in text and "| latency at batch 64 in ms" in text
-    assert f"| MACs | {costs.before.macs:,} | {costs.after.macs:,} |" in text
+    assert f"| MACs per sample | {costs.before.macs:,} | {costs.after.macs:,} |" in text
     assert "| conv2 | 8 | 8 | a \\| b c |" in text
     assert text.rstrip().endswith("It is | slower.")
 

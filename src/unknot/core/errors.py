@@ -72,6 +72,13 @@ def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise InputError(f"{name} = {value!r}", f"{', '.join(others)} or {last}", "pick one")
 
 
+def require_instance(name: str, value: object, kind: type, remedy: str) -> None:
+    """An InputError unless ``value`` is an instance of ``kind``."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise InputError(f"{name} of type {type(value).__name__}", f"{article} {kind.__name__}", remedy)
+
+
 def require_count(name: str, value: object, minimum: int = 1) -> int:
     """``value`` as an int, or an InputError unless it is a whole number >= ``minimum``."""
     # bool is an int to Python, and numpy's integers are not; both surprise users.

@@ -88,6 +88,13 @@ def _exchange(one: Path, other: Path) -> bool:
     return done == 0
 
 
+def as_path(path: object, name: str) -> Path:
+    """``path`` as a Path; an InputError where it is neither one nor a string."""
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        raise InputError(f"{name} = {path!r}", "a string or a pathlib.Path", f"pass e.g. {name}='out'")
+    return Path(path)
+
+
 def require_writable(path: str | Path, name: str) -> None:
     """Refuse, before any work is done, a path that cannot be written to. Nothing is created.
 
@@ -182,6 +189,8 @@ def read_record(path: str | Path, kind: str, parse: Callable[[dict[str, Any]], T
     Raises:
         InputError: the file is damaged, of another kind, or refused by ``parse``.
     """
+    if as_path(path, "path").is_dir():
+        raise InputError(f"{path}, which is a folder", f"a {kind} file", "name one of those in it")
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         if record.pop("unknot") != kind:

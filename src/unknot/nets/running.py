@@ -99,9 +99,8 @@ def copied(model: M) -> M:
     memo: dict[int, Any] = {}
     try:
         return copy.deepcopy(model, memo)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception:  # whatever the classes of its attributes raise
+    except Exception as error:  # whatever the classes of its attributes raise
+        _raise_out_of_memory(error)
         memo = {}
         for name, value in _uncopied(model):
             if isinstance(value, Tensor):
@@ -222,14 +221,16 @@ def call_model(model: nn.Module, batch: Inputs) -> Any:
 
     Raises:
         InputError: whatever it raises, with the shapes of the batch.
+        MemoryError: there is not enough memory.
     """
     try:
         if isinstance(batch, Tensor):
             return model(batch)
         return model(**batch) if isinstance(batch, dict) else model(*batch)
-    except (InputError, MemoryError):
+    except InputError:
         raise
     except Exception as error:  # whatever the user's code raises
+        _raise_out_of_memory(error)
         shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(batch))
         text = (str(error).splitlines() or [""])[0][:120]
         raise InputError(
@@ -237,6 +238,14 @@ def call_model(model: nn.Module, batch: Inputs) -> Any:
             "samples that the model takes",
             "check the shape and type of what the loader yields",
         ) from error
+
+
+def _raise_out_of_memory(error: Exception) -> None:
+    """Raise an error that says that memory ran out; do nothing with any other."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        raise error
+    if "DefaultCPUAllocator" in str(error):  # a RuntimeError is all that torch makes of it on the CPU
+        raise MemoryError(str(error).splitlines()[0]) from error
 
 
 def float_tensors(output: Any) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError, require_count, require_instance
 from unknot.core.memory import memory_limit
 from unknot.nets.probe import Inputs, map_tensors, probe_samples, tensors_of
 from unknot.nets.running import (
@@ -101,7 +101,8 @@ def refit(
     Raises:
         InputError: no samples, samples or layers with NaN, models that do not belong together.
     """
-    model = unwrapped(model)
+    model, slim = unwrapped(model), unwrapped(slim)
+    require_instance("plan", plan, PruningPlan, "pass what plan_pruning gave")
     require_count("max_points", max_points, minimum=10)
     probe = probe_samples(loader, max_points=max_points, seed=seed)
     if len(probe) < 10:
@@ -109,7 +110,7 @@ def refit(
     inputs = _fitting(model, placed(probe.inputs, model))
     if any(t.is_floating_point() and not bool(t.isfinite().all()) for t in tensors_of(inputs)):
         raise InputError("samples with NaN or infinity", "finite samples", "clean the data")
-    _require_pair(model, slim, plan)
+    require_what_is_left(slim, plan)
     fitting = _Fitting(model, slim, plan, seed)
     wanted = fitting.record_original(inputs)
     wanted = wanted[::HELD_OUT]
@@ -316,15 +317,14 @@ def _sharing(model: nn.Module) -> dict[str, str]:
             if len(names) > 1}  # fmt: skip
 
 
-def _require_pair(model: nn.Module, slim: nn.Module, plan: PruningPlan) -> None:
-    slimmer = dict(slim.named_modules())
-    for layer, module in model.named_modules():
-        if layer not in plan.filters:
-            continue
-        remaining = (width_of(module) or 0) - len(plan.removed.get(layer, ()))
-        if width_of(slimmer.get(layer)) != remaining:
+def require_what_is_left(slim: nn.Module, plan: PruningPlan) -> None:
+    """Refuse a model whose layers are not what is left by ``plan``."""
+    modules = dict(slim.named_modules())
+    for layer, filters in plan.filters.items():
+        remaining, width = filters - len(plan.removed.get(layer, ())), width_of(modules.get(layer))
+        if width != remaining:
             raise InputError(
-                f"layer {layer} of the pruned model",
-                f"{remaining} filters",
+                f"layer {layer} of the pruned model with {width or 'no'} filters",
+                f"{remaining} by the plan",
                 "pass what prune(model, plan) gave",
             )

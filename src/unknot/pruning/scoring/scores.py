@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, require_count, require_instance
 from unknot.core.files import Saved
 from unknot.nets.probe import Probe, probe_samples
 from unknot.nets.running import unwrapped
@@ -160,9 +160,9 @@ def score_filters(
         progress: show bars where stderr is a terminal.
 
     Raises:
-        InputError: no layer to prune, a glob that matches no linear layer, no such criterion, no samples or
-            labels where they are needed, scores that are not one finite number a filter, a structure of
-            another model, NaN in a layer output (the layer is named).
+        InputError: no layer to prune, a glob that matches no linear layer, no such criterion, no samples
+            or labels where they are needed, scores that are not one finite number a filter, a structure
+            of another model, NaN in a layer output (the layer is named).
     """
     model = unwrapped(model)
     layers = prunable_layers(model, linear)
@@ -176,7 +176,9 @@ def score_filters(
             "the criterion 'betti', which alone takes them",
             "pass criterion='betti', or leave them out",
         )
+    require_count("seed", seed, minimum=0)
     if structure is not None:
+        require_instance("structure", structure, Structure, "pass what find_structure gave")
         require_structure_of(layers, structure)
     if chosen.needs != "weights" and loader is None:
         raise InputError(

@@ -70,7 +70,10 @@ def match_globs(option: str, globs: Sequence[str], names: Sequence[str], what: s
         InputError: a glob matches none; ``option`` and ``what`` are for the message.
     """
     matching: dict[str, str] = {}
-    for glob in [globs] if isinstance(globs, str) else globs:
+    globs = [globs] if isinstance(globs, str) else globs
+    if not isinstance(globs, Iterable) or not all(isinstance(glob, str) for glob in globs):
+        raise InputError(f"{option} = {globs!r}", f"globs of {what}s", f"pass e.g. {option}=['*']")
+    for glob in globs:
         of_glob = [name for name in names if fnmatchcase(name, glob)]
         if not of_glob:
             remedy = f"try {', '.join(names[:5])}" if names else "it has none: leave it out"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from unknot import InputError
 from unknot.nets.follower import Follower, Key, Step
-from unknot.nets.running import as_inputs, copied, hooked, hooked_before
+from unknot.nets.running import as_example, call_model, copied, hooked, hooked_before
 
 
 def test_hooks_see_names_in_order_may_replace_and_go_with_the_context() -> None:
@@ -137,30 +137,25 @@ def test_what_can_be_neither_copied_nor_shared_is_named() -> None:
     assert list(numbers) == [0, 1, 2]
 
 
-def test_a_batch_of_any_kind_becomes_tensors() -> None:
+def test_an_example_of_any_kind_becomes_tensors() -> None:
     x = np.arange(6.0, dtype=">f4").reshape(3, 2)
     one = torch.from_numpy(x.astype(np.float32))
-    assert torch.equal(as_inputs(x), one) and torch.equal(as_inputs(x.tolist()), one)
-    pair = as_inputs([x, one])
+    assert torch.equal(as_example(x), one)  # type: ignore[arg-type]
+    pair, named = as_example([x, one]), as_example({"ids": [1, 2, 3], "mask": None, "x": x})
     assert isinstance(pair, tuple) and all(torch.equal(t, one) for t in pair)
-    named = as_inputs({"ids": [1, 2, 3], "mask": None, "x": x})
-    assert isinstance(named, dict) and list(named) == ["ids", "x"]
-    assert named["ids"].dtype == torch.int64 and torch.equal(named["x"], one)
+    assert isinstance(named, dict) and torch.equal(named["x"], one)
+    for empty in (one[:0], (one[:0], one[:0])):
+        with pytest.raises(InputError, match=r"an example of shape \(0, 2\).*at least one sample"):
+            as_example(empty)
+    for other in (None, "cifar", torch.tensor(1.0), (one, one[:2]), {"mask": None}, (one, None)):
+        with pytest.raises(InputError, match="a batch of"):
+            as_example(other)
 
 
-@pytest.mark.parametrize(
-    ("example", "named"),
-    [
-        (None, "type NoneType"),
-        ("cifar", "type str"),
-        (torch.zeros(0, 3), r"\(0, 3\)"),
-        (torch.tensor(1.0), r"shape \(\)"),
-        ((torch.zeros(3, 2), torch.zeros(2, 2)), r"\(3, 2\), \(2, 2\)"),
-        ({"mask": None}, "type dict"),
-        ((torch.zeros(3, 2), None), r"\(3, 2\)"),
-        ([[1, 2], [3]], r"\(2,\), \(1,\)"),
-    ],
-)
-def test_what_is_no_batch_is_refused(example: object, named: str) -> None:
-    with pytest.raises(InputError, match=f"example of (shape )?{named}"):
-        as_inputs(example)
+def test_memory_that_ran_out_is_no_matter_of_shapes() -> None:
+    class Hungry(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.empty(2**60)
+
+    with pytest.raises(InputError, match="a run that fits into memory"):
+        call_model(Hungry(), torch.zeros(2, 3))

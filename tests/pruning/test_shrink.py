@@ -264,5 +264,11 @@ def test_an_outcome_of_an_earlier_version_loads(tmp_path: Path, model: nn.Module
     (tmp_path / "old.json").write_text(json.dumps(record))
     old = PruningOutcome.from_json(tmp_path / "old.json")
     assert old.baselines == (row,) and old.n_test is None and old.split is None
-    assert [what for what, *_ in old.table()] == ["accuracy", "filters", "parameters", "MACs per sample", "bytes"]
+    assert [what for what, *_ in old.table()] == [
+        "accuracy",
+        "filters",
+        "parameters",
+        "MACs per sample",
+        "bytes",
+    ]
     assert "Accuracy on test samples; costs of one forward pass of 64 samples, on cpu" in str(old)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError
-from unknot.nets.running import copied
+from unknot.nets.running import copied, require_module
 
 Function: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 REACH = 12.0
@@ -131,6 +131,7 @@ def init_by_gain(
     Raises:
         InputError: no layers with weights, a lazy one without a shape, or a multiplier that is not > 0.
     """
+    require_module(model)
     if not multiplier > 0 or not math.isfinite(multiplier):
         raise InputError(f"gain = {multiplier}", "a finite number > 0", "pass e.g. 1.0")
     layers = [m for m in model.modules() if isinstance(m, _WEIGHTED)]

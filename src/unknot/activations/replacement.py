@@ -19,7 +19,7 @@ from unknot.activations.functional_calls import (
     rewrite_calls,
 )
 from unknot.core.errors import InputError
-from unknot.nets.running import copied
+from unknot.nets.running import copied, require_module
 
 Where: TypeAlias = type[nn.Module] | tuple[type[nn.Module], ...]
 _REPORT = "_unknot_replacement_report"
@@ -77,6 +77,7 @@ def replace_activations(
     Raises:
         InputError: nothing of that type in the model, or nothing that can be replaced.
     """
+    require_module(model)
     model = copied(model)
     if isinstance(model, where):
         return _with_report(_fitting(new(), model), ReplacementReport(("",), (), ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -34,6 +35,14 @@ class InputError(ValueError):
 
 class MissingPackage(InputError, ImportError):
     """A package that is not installed; an ``ImportError`` too, for those who try and catch."""
+
+
+class MissingFile(InputError, FileNotFoundError):
+    """A file that is not there; a ``FileNotFoundError`` too, for those who try and catch."""
+
+
+class WrongPath(InputError, OSError):
+    """A path that cannot be written to; an ``OSError`` too, for those who try and catch."""
 
 
 def missing_package(error: ImportError, extra: str | None = None) -> MissingPackage:
@@ -77,6 +86,38 @@ def require_instance(name: str, value: object, kind: type, remedy: str) -> None:
     if not isinstance(value, kind):
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
         raise InputError(f"{name} of type {type(value).__name__}", f"{article} {kind.__name__}", remedy)
+
+
+def require_number(
+    name: str, value: object, expected: str, *, low: float, high: float, example: float
+) -> float:
+    """``value`` as a float, or an InputError unless it is a number in [low, high]; "> 0" is low > 0."""
+    try:
+        if isinstance(value, (bool, str, bytes)):
+            raise TypeError
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):  # the last of torch, for several numbers
+        number = low - 1
+    if not low <= number <= high:
+        raise InputError(f"{name} = {value!r}", expected, f"pass e.g. {example:g}")
+    return number
+
+
+def require_positive(name: str, value: object, example: float = 1.0) -> float:
+    """``value`` as a float, or an InputError unless it is a finite number > 0."""
+    return require_number(
+        name,
+        value,
+        "a finite number > 0",
+        low=sys.float_info.min,
+        high=sys.float_info.max,
+        example=example,
+    )
+
+
+def require_share(name: str, value: object, example: float = 0.99) -> float:
+    """``value`` as a float, or an InputError unless it is a number in [0, 1]."""
+    return require_number(name, value, "a number in [0, 1]", low=0.0, high=1.0, example=example)
 
 
 def require_count(name: str, value: object, minimum: int = 1) -> int:

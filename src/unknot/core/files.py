@@ -14,12 +14,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, MissingFile, WrongPath
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Saved")
 # What reading a damaged or foreign record raises; JSON that is nested too deeply raises RecursionError.
 DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+
+def require_path(name: str, value: object) -> Path:
+    """``value`` as a path, or an InputError where it is none."""
+    try:
+        if isinstance(value, bytes) or "\0" in str(value):
+            raise TypeError
+        return Path(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError(f"{name} = {value!r}", "a path", "pass a text or a pathlib.Path") from None
 
 
 def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -29,11 +39,19 @@ def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
     what stood at ``path`` before stays.
 
     Raises:
-        OSError: the folder cannot be written.
+        WrongPath: a folder stands there, or what should be its folder cannot be written to.
+        OSError: a full disk.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    path = require_path("path", path)
+    if path.is_dir():
+        raise WrongPath(f"{path}, which is a folder", "a file to write", "name one in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
+        raise WrongPath(
+            f"{path} ({error.strerror})", "a place that can be written to", "choose another"
+        ) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -245,10 +263,11 @@ def require_file(path: str | Path) -> None:
     """Refuse what is no file to read.
 
     Raises:
-        InputError: it is a folder.
-        FileNotFoundError: there is nothing.
+        InputError: it is no path, or a folder.
+        MissingFile: there is nothing.
     """
-    if Path(path).is_dir():
+    place = require_path("path", path)
+    if place.is_dir():
         raise InputError(f"{path}, which is a folder", "a file", "name one of those in it")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"file {path}: expected a readable file; check the path")
+    if not place.is_file():
+        raise MissingFile(f"file {path}", "a readable file", "check the path")

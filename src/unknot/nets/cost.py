@@ -18,9 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from unknot.core.errors import require_count
 from unknot.nets.probe import Inputs, map_tensors, tensors_of
 from unknot.nets.running import (
-    as_inputs,
+    as_example,
     as_it_was,
     call_model,
+    caller,
     copied,
     n_samples,
     placed,
@@ -150,7 +151,7 @@ def count_macs(model: nn.Module, example: Inputs) -> int:
     Raises:
         InputError: an example that is no batch, or that the model does not take.
     """
-    model, example = unwrapped(model), as_inputs(example)
+    model, example = unwrapped(model), as_example(example)
     with as_it_was(model), FlopCounterMode(display=False) as counter:
         call_model(model, placed(example, model))
     return round(int(counter.get_total_flops()) / 2 / n_samples(example))
@@ -163,14 +164,15 @@ def _measure(
     require_count("repeats", repeats)
     sizes = {require_count("batch_sizes", size) for size in batch_sizes}
     copies = [copied(unwrapped(model)).eval() for model in models]
-    example = placed(as_inputs(example), copies[0])
+    example = placed(as_example(example), copies[0])
     n, device = n_samples(example), tensors_of(example)[0].device
     times = {}
     with torch.no_grad():
         macs = [count_macs(model, example) for model in copies]
         memory = [peak_activation_bytes(model, example) for model in copies]
         for size in sorted(sizes | {n}):
-            calls = [partial(call_model, model, batch_of(example, size)) for model in copies]
+            batch = batch_of(example, size)
+            calls = [partial(caller(model, batch), batch) for model in copies]
             times[size] = time_in_turns(calls, repeats=repeats, cuda=device.type == "cuda")
     costs = []
     for i, model in enumerate(copies):
@@ -213,7 +215,7 @@ def peak_activation_bytes(model: nn.Module, example: Inputs) -> int:
         InputError: an example that is no batch, or that the model does not take.
     """
     model = unwrapped(model)
-    example = placed(as_inputs(example), model)
+    example = placed(as_example(example), model)
     device = tensors_of(example)[0].device
     with as_it_was(model):
         if device.type == "cuda":

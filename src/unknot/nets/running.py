@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import difflib
+import inspect
 import io
 import threading
 from collections import deque
@@ -16,14 +17,16 @@ from functools import partial
 from types import MethodType, ModuleType
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from unknot.core.errors import InputError
-from unknot.nets.probe import Inputs, map_tensors, tensors_of
+from unknot.nets.probe import Inputs, as_inputs, map_tensors, tensors_of
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_HOLDERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+PARAMETRIZATIONS = "parametrizations"  # torch's name of the child that computes a layer's parameters
 # What a copy uses together with its original: it cannot be copied, and using it changes no result.
 _SHARED = (
     type(threading.Lock()), type(threading.RLock()), io.IOBase, ModuleType, memoryview,
@@ -33,7 +36,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, nn.Module]:
-    """The modules whose dotted name matches one of the globs; "*" means every leaf module.
+    """The modules whose dotted name matches one of the globs; "*" means all that `is_layer`.
 
     Wrappers leave no trace in the names: a compiled block "net._orig_mod.conv" is "net.conv".
 
@@ -42,9 +45,9 @@ def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, 
     """
     named = {plain_name(name): m for name, m in model.named_modules() if plain_name(name)} or {"": model}
     chosen: dict[str, nn.Module] = {}
-    for glob in [layers] if isinstance(layers, str) else layers:
+    for glob in require_globs(layers):
         if glob == "*":
-            matching = {n: m for n, m in named.items() if is_leaf(m)}
+            matching = {n: m for n, m in named.items() if is_layer(n, m)}
         else:
             matching = {n: m for n, m in named.items() if fnmatchcase(n, glob)}
         if not matching:
@@ -56,10 +59,33 @@ def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, 
     return {name: module for name, module in named.items() if name in chosen}
 
 
+def require_globs(layers: Any) -> tuple[str, ...]:
+    """``layers`` as globs; an InputError unless it is one text or several."""
+    globs = (layers,) if isinstance(layers, str) else layers
+    if isinstance(globs, Iterable):
+        globs = tuple(globs)  # a generator could be read once only
+    if not isinstance(globs, tuple) or not globs or not all(isinstance(glob, str) for glob in globs):
+        raise InputError(
+            f"layers = {layers!r}", "a glob over module names, or several", 'pass e.g. "*" or ["conv*"]'
+        )
+    return globs
+
+
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module computes something and holds no other module."""
-    empty = isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
-    return next(module.children(), None) is None and not empty
+    return next(module.children(), None) is None and not isinstance(module, _HOLDERS)
+
+
+def is_layer(name: str, module: nn.Module) -> bool:
+    """Whether a module is a leaf, or computes with parameters of its own although it holds others.
+
+    Such are layers with parametrizations (weight_norm, spectral_norm), nn.MultiheadAttention, and
+    blocks with e.g. a scale of their own. What computes parameters is no layer.
+    """
+    if f".{PARAMETRIZATIONS}." in f".{name}." or isinstance(module, _HOLDERS):
+        return False
+    own = any(parameter is not None for parameter in module._parameters.values())
+    return own or is_parametrized(module) or is_leaf(module)
 
 
 def plain_name(name: str) -> str:
@@ -67,14 +93,17 @@ def plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module, *, scripted: bool = False) -> nn.Module:
     """The module that was wrapped by DataParallel or `torch.compile`.
 
+    Args:
+        scripted: whether it may be made by ``torch.jit``, which takes no hooks.
+
     Raises:
-        InputError: no module, or one without values (on the meta device, or lazy).
+        InputError: no module, one that is not run by Python (scripted, traced, exported), or one without
+            values (on the meta device, or lazy).
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"a model of type {type(model).__name__}", "a torch.nn.Module", "wrap it in one")
+    require_module(model, scripted=scripted)
     for name, parameter in model.named_parameters():
         if parameter.is_meta or isinstance(parameter, nn.parameter.UninitializedParameter):
             raise InputError(
@@ -84,6 +113,23 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while isinstance(inner, _WRAPPERS) or hasattr(inner, "_orig_mod"):
         inner = inner.module if isinstance(inner, _WRAPPERS) else inner._orig_mod
     return inner  # type: ignore[no-any-return]
+
+
+def require_module(model: Any, *, scripted: bool = False) -> None:
+    """An InputError unless ``model`` is a module that Python runs; ``scripted`` ones may do too."""
+    if not isinstance(model, nn.Module):
+        kind = "class" if isinstance(model, type) else "model of type"
+        name = model.__name__ if isinstance(model, type) else type(model).__name__
+        raise InputError(f"a {kind} {name}", "a torch.nn.Module", "pass the model itself")
+    for name, module in model.named_modules():
+        exported = isinstance(module, torch.fx.GraphModule) and "train" in vars(module)
+        if exported or (isinstance(module, torch.jit.ScriptModule) and not scripted):
+            what = f"module {name}" if name else "a model"
+            raise InputError(
+                f"{what} made by {'torch.export' if exported else 'torch.jit'}",
+                "modules that Python runs, one by one",
+                "pass the model from which it was made",
+            )
 
 
 def copied(model: M) -> M:
@@ -100,7 +146,8 @@ def copied(model: M) -> M:
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:  # whatever the classes of its attributes raise
-        _raise_out_of_memory(error)
+        if _is_out_of_memory(error):
+            raise
         memo = {}
         for name, value in _uncopied(model):
             if isinstance(value, Tensor):
@@ -152,51 +199,13 @@ def _parts(value: Any) -> dict[str, Any]:
     return parts
 
 
-def as_inputs(example: Any, what: str = "example") -> Inputs:
-    """A batch in the form in which a model takes it.
-
-    Args:
-        example: a tensor ``[n, ...]``; or a tuple or list of such, the positional arguments of the
-            model; or a mapping of them, its keyword arguments. Arrays and lists of numbers do for
-            tensors. What is neither in a mapping is left out.
-        what: its name in messages.
-
-    Raises:
-        InputError: something else, no samples, or tensors with unequal numbers of them.
-    """
-    inputs: Any = example
-    if isinstance(example, Mapping):
-        found = {str(key): _as_tensor(value) for key, value in example.items()}
-        inputs = {key: value for key, value in found.items() if value is not None}
-    elif (tensor := _as_tensor(example)) is not None:
-        inputs = tensor
-    elif isinstance(example, (tuple, list)):
-        inputs = tuple(map(_as_tensor, example))
-    tensors = tensors_of(inputs) if isinstance(inputs, (Tensor, tuple, dict)) else ()
-    rows = [len(t) if isinstance(t, Tensor) and t.ndim else 0 for t in tensors]
-    if not rows or 0 in rows or len(set(rows)) > 1:
-        shapes = ", ".join(str(tuple(t.shape)) for t in tensors if isinstance(t, Tensor))
-        raise InputError(
-            f"{what} of shape {shapes}" if shapes else f"{what} of type {type(example).__name__}",
-            "a tensor [n, ...] of at least one sample, or a tuple or dict of such with as many each",
-            "pass a batch that the model takes",
-        )
-    return inputs  # type: ignore[no-any-return]
-
-
-def _as_tensor(value: Any) -> Tensor | None:
-    """A tensor of numbers; None of anything else, a list of tensors among them."""
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, (tuple, list)) and any(isinstance(v, (Tensor, np.ndarray)) for v in value):
-        return None
-    try:
-        array = np.array(value, order="C")
-    except ValueError:  # rows of unlike length
-        return None
-    if array.dtype.kind not in "fiubc" or array.dtype == np.longdouble:
-        return None
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+def as_example(example: Any) -> Inputs:
+    """A batch as `as_inputs` has it, of at least one sample."""
+    inputs = as_inputs(example)
+    if not n_samples(inputs):
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(inputs))
+        raise InputError(f"an example of shape {shapes}", "at least one sample", "pass a batch")
+    return inputs
 
 
 def n_samples(inputs: Inputs) -> int:
@@ -221,16 +230,14 @@ def call_model(model: nn.Module, batch: Inputs) -> Any:
 
     Raises:
         InputError: whatever it raises, with the shapes of the batch.
-        MemoryError: there is not enough memory.
     """
     try:
-        if isinstance(batch, Tensor):
-            return model(batch)
-        return model(**batch) if isinstance(batch, dict) else model(*batch)
-    except InputError:
+        return caller(model, batch)(batch)
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # whatever the user's code raises
-        _raise_out_of_memory(error)
+        if _is_out_of_memory(error):
+            raise _out_of_memory(error, batch) from error
         shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(batch))
         text = (str(error).splitlines() or [""])[0][:120]
         raise InputError(
@@ -240,12 +247,44 @@ def call_model(model: nn.Module, batch: Inputs) -> Any:
         ) from error
 
 
-def _raise_out_of_memory(error: Exception) -> None:
-    """Raise an error that says that memory ran out; do nothing with any other."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        raise error
-    if "DefaultCPUAllocator" in str(error):  # a RuntimeError is all that torch makes of it on the CPU
-        raise MemoryError(str(error).splitlines()[0]) from error
+def caller(model: nn.Module, batch: Inputs) -> Callable[[Any], Any]:
+    """What calls the model with batches like this one.
+
+    Several tensors go to the parameters of ``forward``, or all together to the only one it has.
+    """
+    if isinstance(batch, Tensor):
+        return model
+    given: tuple[Any, ...] = () if isinstance(batch, dict) else batch
+    named: dict[str, Any] = batch if isinstance(batch, dict) else {}
+    try:
+        signature = inspect.signature(model.forward)
+        if not _fits(signature, given, named) and _fits(signature, (batch,), {}):
+            return model
+    except ValueError:  # not of Python
+        pass
+    return lambda batch: model(**batch) if isinstance(batch, dict) else model(*batch)
+
+
+def _fits(signature: inspect.Signature, given: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    try:
+        signature.bind(*given, **named)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also where torch, of a CPU, makes a RuntimeError of it."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "CPUAllocator" in str(error)
+
+
+def _out_of_memory(error: Exception, batch: Inputs) -> InputError:
+    text = (str(error).splitlines() or [""])[0][:120]
+    return InputError(
+        f"a batch of {len(tensors_of(batch)[0])} samples ({text})",
+        "a run that fits into memory",
+        "pass smaller or fewer samples, or free memory of the device",
+    )
 
 
 def float_tensors(output: Any) -> Iterator[Tensor]:
@@ -270,11 +309,15 @@ def first_tensor(output: Any, size: int) -> Tensor | None:
     return next((t for t in float_tensors(output) if t.ndim and len(t) == size), None)
 
 
+def named_scores(output: Any) -> tuple[Any, ...]:
+    """What stands under the key or attribute "logits", under "scores", and ``output`` itself."""
+    keys = output if isinstance(output, Mapping) else {}
+    return *(keys.get(name, getattr(output, name, None)) for name in ("logits", "scores")), output
+
+
 def score_tensor(output: Any, size: int) -> Tensor | None:
     """`first_tensor` of the key or attribute "logits", else of "scores", else of all of ``output``."""
-    keys = output if isinstance(output, Mapping) else {}
-    named = [keys.get(name, getattr(output, name, None)) for name in ("logits", "scores")]
-    return next((t for part in (*named, output) if (t := first_tensor(part, size)) is not None), None)
+    return next((t for part in named_scores(output) if (t := first_tensor(part, size)) is not None), None)
 
 
 @contextmanager

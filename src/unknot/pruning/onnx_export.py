@@ -24,8 +24,9 @@ from unknot.core.files import as_path, write_file
 from unknot.nets.cost import BATCH_SIZES, batch_of
 from unknot.nets.probe import Inputs, map_tensors, tensors_of
 from unknot.nets.running import (
-    as_inputs,
+    as_example,
     call_model,
+    caller,
     copied,
     float_tensors,
     n_samples,
@@ -158,14 +159,13 @@ class _Tensors(nn.Module):
         self.model, self.names = model, names
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        if self.names:
-            return tuple(float_tensors(self.model(**dict(zip(self.names, inputs, strict=True)))))
-        return tuple(float_tensors(self.model(*inputs)))
+        batch = dict(zip(self.names, inputs, strict=True)) if self.names else inputs
+        return tuple(float_tensors(caller(self.model, batch)(batch)))
 
 
 def _on_cpu(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:
     """A copy of the model, returning tensors, and the example as it takes them."""
-    example = as_inputs(example)
+    example = as_example(example)
     model = copied(model).cpu().eval()
     first = next((p for p in model.parameters() if p.is_floating_point()), None)
     dtype = torch.float32 if first is None else first.dtype

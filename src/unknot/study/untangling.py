@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from unknot.core.errors import InputError
+from unknot.nets.recording import INPUT, INPUT_BESIDE
 from unknot.study.survival import RankCorrelation, censored_median, rank_correlation
 from unknot.study.task import CHOOSE_BY
 from unknot.study.trials import TopologyRow, Trial
@@ -59,7 +60,7 @@ def untangling_rows(trials: Iterable[Trial]) -> tuple[UntanglingRow, ...]:
             cells.setdefault((trial.data, trial.activation), []).append(trial)
     rows = []
     for (data, activation), seeds in cells.items():
-        layers = list(dict.fromkeys(row.layer for row in seeds[0].topology if row.layer != "input"))
+        layers = list(dict.fromkeys(row.layer for row in _hidden(seeds[0].topology)))
         for layer in (ALL_LAYERS, *layers):
             for which in DIMENSIONS:
                 curves = [_totals(trial.topology, layer, which) for trial in seeds]
@@ -123,11 +124,17 @@ def prediction_text(correlation: RankCorrelation, *, which: str = "b0 + b1") -> 
     )
 
 
+def _hidden(rows: Sequence[TopologyRow]) -> list[TopologyRow]:
+    """Without those of the samples themselves."""
+    beside = any(row.layer == INPUT_BESIDE for row in rows)
+    return [row for row in rows if row.layer != (INPUT_BESIDE if beside else INPUT)]
+
+
 def _totals(rows: Sequence[TopologyRow], layer: str, which: str) -> list[tuple[float, int]]:
     """(epoch, the sum over classes), rising; summed over layers too where all are asked for."""
     totals: dict[float, int] = {}
-    for row in rows:
-        if row.layer == layer or (layer == ALL_LAYERS and row.layer != "input"):
+    for row in _hidden(rows):
+        if layer in (row.layer, ALL_LAYERS):
             value = {"b0": row.b0, "b1": row.b1}.get(which, row.b0 + row.b1)
             totals[row.epoch] = totals.get(row.epoch, 0) + value
     return sorted(totals.items())

@@ -110,7 +110,7 @@ def test_the_readme_tells_what_went_what_it_cost_and_how_to_load_it(
 ) -> None:
     folder, slim, plan = saved
     text = (folder / "README.md").read_text()
-    assert "7 of 14 convolution filters removed by l1 (50.0% of 14 filters, 50.0% asked)" in text
+    assert "7 of 14 filters removed by l1 (50.0% of 14 filters, 50.0% asked)" in text
     assert "| conv1 | 6 | 3 |  |" in text and "uk.load_pruned(factory" in text
     assert "What it costs" not in text  # it was not told
     costs = compare_cost(factory(), slim, torch.randn(4, 1, 8, 8), repeats=1)

@@ -205,7 +205,7 @@ def score_filters(
 def _labels(criterion: str, probe: Probe) -> Tensor:
     if probe.labels is None:
         raise InputError(
-            "a loader without class labels",
+            f"a loader without class labels{f' ({probe.notes[0]})' if probe.notes else ''}",
             f"(inputs, labels [n]) for the criterion {criterion!r}",
             f"add them, or pass criterion={DEFAULT!r}, which needs none",
         )

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from unknot.core.console import track
 from unknot.core.errors import InputError
-from unknot.nets.probe import Inputs, Probe, tensors_of
+from unknot.nets.probe import Inputs, Probe, map_tensors
 from unknot.nets.running import as_it_was, call_model, n_samples, placed
 from unknot.pruning.scoring.criteria import Criterion, Evidence, register
 from unknot.pruning.structure.channels import Channel, ChannelGraph, Unit, trace_channels
@@ -95,20 +95,15 @@ def _lost_inputs(graph: ChannelGraph) -> dict[str, dict[Channel, list[int]]]:
 
 
 def _followed(evidence: Evidence, inputs: Inputs) -> ChannelGraph:
-    remedy = "pass criterion='elder', which follows no channels"
-    examples = tensors_of(inputs)
-    if len(examples) != 1:
-        raise InputError(
-            f"a model of {len(examples)} input tensors", "one for a criterion with 'surgeon'", remedy
-        )
+    example = map_tensors(inputs, lambda t: t[:2])
     try:
-        return trace_channels(evidence.model, examples[0], linear_among(evidence.model, evidence.layers))
+        return trace_channels(evidence.model, example, linear_among(evidence.model, evidence.layers))
     except InputError as error:
         reason = (str(error.__cause__ or error).splitlines() or [""])[0][:120]
         raise InputError(
             f"a {type(evidence.model).__name__} whose channels cannot be followed ({reason})",
-            "a model that torch-pruning can trace, for a criterion with 'surgeon'",
-            remedy,
+            "a model whose channels can be followed, for a criterion with 'surgeon'",
+            "pass criterion='elder', which follows none",
         ) from error
 
 

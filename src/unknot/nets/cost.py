@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from unknot.core.errors import require_count
 from unknot.nets.probe import Inputs, map_tensors, tensors_of
@@ -30,6 +30,22 @@ from unknot.nets.running import (
 from unknot.nets.timing import Latency, Speed, latency_of, speed_of, time_in_turns
 
 BATCH_SIZES = (1, 64)
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_others: Any, **_named: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+def _recurrent_flops(inputs: Any, weights: Any, recurrent: Any, *_others: Any, **_named: Any) -> int:
+    """Of shapes ``[t, n, d]``, ``[gates, d]`` and ``[gates, hidden]``."""
+    return 2 * int(inputs[0] * inputs[1] * weights[0] * (weights[1] + recurrent[1]))
+
+
+# What torch's counter lacks, of the CPU.
+_UNCOUNTED = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops,
+}
 
 
 @dataclass(frozen=True)
@@ -152,7 +168,8 @@ def count_macs(model: nn.Module, example: Inputs) -> int:
         InputError: an example that is no batch, or that the model does not take.
     """
     model, example = unwrapped(model), as_example(example)
-    with as_it_was(model), FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED)
+    with as_it_was(model), counter:
         call_model(model, placed(example, model))
     return round(int(counter.get_total_flops()) / 2 / n_samples(example))
 

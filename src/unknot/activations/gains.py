@@ -6,7 +6,6 @@ layer (He et al., 2015, section 2.2; for ReLU it is He's sqrt(2)).
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from unknot.core.errors import InputError, require_count, require_positive
-from unknot.nets.running import require_module
+from unknot.nets.running import copied, require_module
 
 Function: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 REACH = 12.0
@@ -54,7 +53,7 @@ def gain(activation: Callable[[Tensor], Tensor]) -> float:
         return 1 / math.sqrt(activation.second_moment())
     probe = activation
     if isinstance(activation, nn.Module):
-        probe = copy.deepcopy(activation).cpu().double().eval()
+        probe = copied(activation).cpu().double().eval()
 
     def values(z: NDArray[np.float64]) -> NDArray[np.float64]:
         try:

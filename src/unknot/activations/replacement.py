@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import warnings
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from unknot.activations.functional_calls import (
     rewrite_calls,
 )
 from unknot.core.errors import InputError
-from unknot.nets.running import require_module
+from unknot.nets.running import copied, require_module
 
 Where: TypeAlias = type[nn.Module] | tuple[type[nn.Module], ...]
 _REPORT = "_unknot_replacement_report"
@@ -80,7 +79,7 @@ def replace_activations(
     """
     require_module(model)
     new = _checked(new, where)
-    model = copy.deepcopy(model)
+    model = copied(model)
     if isinstance(model, where):
         return _with_report(_fitting(new(), model), ReplacementReport(("",), (), ()))
     report = _Surgery(model, new, where).operate()

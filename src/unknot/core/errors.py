@@ -82,6 +82,13 @@ def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise InputError(f"{name} = {value!r}", f"{', '.join(others)} or {last}", "pick one")
 
 
+def require_instance(name: str, value: object, kind: type, remedy: str) -> None:
+    """An InputError unless ``value`` is an instance of ``kind``."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise InputError(f"{name} of type {type(value).__name__}", f"{article} {kind.__name__}", remedy)
+
+
 def require_number(
     name: str, value: object, expected: str, *, low: float, high: float, example: float
 ) -> float:

@@ -22,14 +22,11 @@ S = TypeVar("S", bound="Saved")
 DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
-def require_path(name: str, value: object) -> Path:
-    """``value`` as a path, or an InputError where it is none."""
-    try:
-        if isinstance(value, bytes) or "\0" in str(value):
-            raise TypeError
-        return Path(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise InputError(f"{name} = {value!r}", "a path", "pass a text or a pathlib.Path") from None
+def as_path(path: object, name: str) -> Path:
+    """``path`` as a Path; an InputError where it is neither one nor a string."""
+    if not isinstance(path, (str, os.PathLike)) or not str(path) or "\0" in str(path):
+        raise InputError(f"{name} = {path!r}", "a string or a pathlib.Path", f"pass e.g. {name}='out'")
+    return Path(path)
 
 
 def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -42,7 +39,7 @@ def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
         WrongPath: a folder stands there, or what should be its folder cannot be written to.
         OSError: a full disk.
     """
-    path = require_path("path", path)
+    path = as_path(path, "path")
     if path.is_dir():
         raise WrongPath(f"{path}, which is a folder", "a file to write", "name one in it")
     try:
@@ -259,7 +256,7 @@ def require_file(path: str | Path) -> None:
         InputError: it is no path, or a folder.
         MissingFile: there is nothing.
     """
-    place = require_path("path", path)
+    place = as_path(path, "path")
     if place.is_dir():
         raise InputError(f"{path}, which is a folder", "a file", "name one of those in it")
     if not place.is_file():

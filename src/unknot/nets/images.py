@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unknot.core.console import track
 from unknot.core.errors import InputError, import_package, require_choice, require_count
-from unknot.core.files import DAMAGED, require_path
+from unknot.core.files import DAMAGED, as_path
 from unknot.core.memory import require_memory
 
 EMBEDDED = "digits"
@@ -77,7 +77,7 @@ def load_images(
             ``data`` is not installed.
     """
     require_choice("split", split, ("train", "test"))
-    name = str(require_path("name", name))
+    name = str(as_path(name, "name"))
     if limit is not None:
         require_count("limit", limit)
     require_count("seed", seed, minimum=0)

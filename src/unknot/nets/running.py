@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import copy
+import ctypes
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import io
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from types import MethodType, ModuleType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from unknot.core.errors import InputError, require_items
-from unknot.nets.probe import Inputs, map_tensors, tensors_of
+from unknot.nets.probe import Inputs, as_inputs, map_tensors, tensors_of
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _HOLDERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 PARAMETRIZATIONS = "parametrizations"  # torch's name of the child that computes a layer's parameters
+# What a copy uses together with its original: it cannot be copied, and using it changes no result.
+_SHARED = (
+    type(threading.Lock()), type(threading.RLock()), io.IOBase, ModuleType, memoryview,
+    ctypes.CDLL, ctypes._Pointer, ctypes._CFuncPtr,  # type: ignore[attr-defined]
+)  # fmt: skip
+M = TypeVar("M", bound=nn.Module)
 
 
 def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, nn.Module]:
@@ -117,6 +129,87 @@ def require_module(model: Any, *, scripted: bool = False) -> None:
             )
 
 
+def copied(model: M) -> M:
+    """A copy of ``model`` and all that it holds; tied parameters are tied in it too.
+
+    Unlike `copy.deepcopy` it takes models that keep what was computed by them, which is detached in
+    the copy; locks, open files, Python modules and foreign functions, which both then use; and whatever
+    holds these.
+
+    Raises:
+        InputError: an attribute that can be neither copied nor shared, e.g. a generator.
+    """
+    memo: dict[int, Any] = {}
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # whatever the classes of its attributes raise
+        if _is_out_of_memory(error):
+            raise
+        memo = {}
+        for name, value in _uncopied(model):
+            if isinstance(value, Tensor):
+                memo[id(value)] = value.detach().clone()
+            elif isinstance(value, _SHARED):
+                memo[id(value)] = value
+            else:
+                raise InputError(
+                    f"attribute {name} of type {type(value).__name__}",
+                    "what copy.deepcopy can copy",
+                    "set it to None, or give its class a method __deepcopy__",
+                ) from None
+    return copy.deepcopy(model, memo)
+
+
+def _uncopied(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The innermost objects in a model that cannot be copied, with their dotted names."""
+    memo = {id(t): t for t in (*model.parameters(), *model.buffers()) if t.is_leaf}  # these can be
+    seen = {id(model)}
+    waiting: list[tuple[str, Any]] = [("", model)]
+    while waiting:
+        name, value = waiting.pop()
+        inner = []
+        for key, part in ({} if isinstance(value, (Tensor, *_SHARED)) else _parts(value)).items():
+            try:
+                copy.deepcopy(part, dict(memo))
+            except Exception:  # as above
+                inner.append((f"{name}.{key}".lstrip("."), part))
+        if not inner:
+            yield name, value
+        waiting += [(key, part) for key, part in inner if id(part) not in seen]
+        seen |= {id(part) for _, part in inner}
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """What an object holds, by name."""
+    if isinstance(value, Mapping):
+        return {str(key): part for key, part in value.items()}
+    if isinstance(value, (list, tuple, deque, Set)):
+        return {str(i): part for i, part in enumerate(value)}
+    if isinstance(value, MethodType):
+        return {"__self__": value.__self__}
+    if isinstance(value, partial):
+        return {"func": value.func, "args": value.args, "keywords": value.keywords}
+    parts = dict(getattr(value, "__dict__", {}))
+    if isinstance(value, nn.Module):
+        for kind in ("_parameters", "_buffers", "_modules"):
+            parts |= parts.pop(kind, {})
+    return parts
+
+
+def as_example(example: Any) -> Inputs:
+    """A batch as `as_inputs` has it, of at least one sample."""
+    inputs = as_inputs(example)
+    if not n_samples(inputs):
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(inputs))
+        raise InputError(f"an example of shape {shapes}", "at least one sample", "pass a batch")
+    return inputs
+
+
+def n_samples(inputs: Inputs) -> int:
+    """Samples in a batch."""
+    return len(tensors_of(inputs)[0])
+
+
 def placed(batch: Inputs, model: nn.Module) -> Inputs:
     """On the device of the model's first parameter, floating-point inputs in its type."""
     first = next((p for p in model.parameters() if p.is_floating_point()), None)
@@ -136,11 +229,11 @@ def call_model(model: nn.Module, batch: Inputs) -> Any:
         InputError: whatever it raises, with the shapes of the batch.
     """
     try:
-        return _called(model, batch)
+        return caller(model, batch)(batch)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # whatever the user's code raises
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if _is_out_of_memory(error):
             raise _out_of_memory(error, batch) from error
         shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(batch))
         text = (str(error).splitlines() or [""])[0][:120]
@@ -151,19 +244,22 @@ def call_model(model: nn.Module, batch: Inputs) -> Any:
         ) from error
 
 
-def _called(model: nn.Module, batch: Inputs) -> Any:
-    """Several tensors go to the parameters of ``forward``, or all together to the only one it has."""
+def caller(model: nn.Module, batch: Inputs) -> Callable[[Any], Any]:
+    """What calls the model with batches like this one.
+
+    Several tensors go to the parameters of ``forward``, or all together to the only one it has.
+    """
     if isinstance(batch, Tensor):
-        return model(batch)
+        return model
     given: tuple[Any, ...] = () if isinstance(batch, dict) else batch
     named: dict[str, Any] = batch if isinstance(batch, dict) else {}
     try:
         signature = inspect.signature(model.forward)
+        if not _fits(signature, given, named) and _fits(signature, (batch,), {}):
+            return model
     except ValueError:  # not of Python
-        return model(*given, **named)
-    if not _fits(signature, given, named) and _fits(signature, (batch,), {}):
-        return model(batch)
-    return model(*given, **named)
+        pass
+    return lambda batch: model(**batch) if isinstance(batch, dict) else model(*batch)
 
 
 def _fits(signature: inspect.Signature, given: tuple[Any, ...], named: dict[str, Any]) -> bool:
@@ -172,6 +268,11 @@ def _fits(signature: inspect.Signature, given: tuple[Any, ...], named: dict[str,
     except TypeError:
         return False
     return True
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also where torch, of a CPU, makes a RuntimeError of it."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "CPUAllocator" in str(error)
 
 
 def _out_of_memory(error: Exception, batch: Inputs) -> InputError:
@@ -249,6 +350,7 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
     training = {module: module.training for module in model.modules()}
     buffers = [(buffer, buffer._version, buffer.clone()) for buffer in model.buffers()]
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    fast = torch.backends.mha.get_fastpath_enabled()
     model.eval()
     try:
         with (
@@ -256,8 +358,10 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
             torch.no_grad(),
             torch.compiler.set_stance("force_eager"),  # compiled code would skip the hooks
         ):
+            torch.backends.mha.set_fastpath_enabled(False)  # so would a transformer's layers
             yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         for module, flag in training.items():
             module.training = flag
         with torch.no_grad():

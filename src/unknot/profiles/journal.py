@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unknot.core.errors import InputError, import_package
-from unknot.core.files import DAMAGED, require_file, require_path, write_file, write_text
+from unknot.core.files import DAMAGED, as_path, require_file, write_file, write_text
 from unknot.core.memory import require_memory
 from unknot.profiles.profile import TopologyProfile
 
@@ -78,7 +78,7 @@ class Table:
 
 def open_journal(path: str | Path, *, resume: bool = False) -> Journal | Table:
     """The writer for ``path``, by its suffix."""
-    if require_path("out", path).suffix not in (".jsonl", ".parquet"):
+    if as_path(path, "out").suffix not in (".jsonl", ".parquet"):
         raise InputError(f"out = {path}", "a name that ends in .jsonl or .parquet", "rename it")
     return (Journal if Path(path).suffix == ".jsonl" else Table)(path, resume=resume)
 
@@ -94,7 +94,7 @@ def write_profile(path: str | Path, profile: TopologyProfile) -> None:
     Raises:
         InputError: another result, or a path that cannot be written to.
     """
-    path = require_path("path", path)
+    path = as_path(path, "path")
     if not isinstance(profile, TopologyProfile):
         raise InputError(
             f"a profile of type {type(profile).__name__}", "a TopologyProfile", "pass what measure gave"
@@ -117,7 +117,7 @@ def read_profile(path: str | Path) -> TopologyProfile:
         InputError: damaged, foreign, a folder, or of another suffix.
         MissingFile: there is no such file.
     """
-    path = require_path("path", path)
+    path = as_path(path, "path")
     require_file(path)
     readers: dict[str, Callable[[Path], TopologyProfile]] = {
         ".json": TopologyProfile.from_json, ".jsonl": _read_lines, ".parquet": _read_parquet,

@@ -13,9 +13,9 @@ from pathlib import Path
 from unknot.core.errors import InputError, require_choice, require_number
 from unknot.core.files import (
     DAMAGED,
+    as_path,
     claimed,
     require_file,
-    require_path,
     require_writable,
     typed,
 )
@@ -124,7 +124,7 @@ class TrialFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = require_path("path", path)
+        self.path = as_path(path, "path")
         if self.path.exists():
             require_file(self.path)
             self._check()

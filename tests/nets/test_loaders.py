@@ -277,6 +277,23 @@ def test_models_that_squeeze_are_judged_and_trained_whatever_is_left_for_the_las
     assert measured.probe == measure_accuracy(model, X, Y)
 
 
+def test_of_one_sample_only_scores_are_taken_for_its_scores() -> None:
+    model = Squeezed(1)
+    z = float(model.linear(X[:1]))
+
+    class Holding(nn.Module):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.inner, self.name = model, name
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"loss": x.mean(), self.name: self.inner(x)}
+
+    assert measure_accuracy(Holding("logits"), X[:1], [int(z > 0)]) == 1
+    with pytest.raises(uk.InputError, match="an output of dict without scores"):
+        measure_accuracy(Holding("other"), X[:1], [0])
+
+
 def test_a_frozen_model_is_not_trained() -> None:
     with pytest.raises(uk.InputError, match="a model without parameters that learn"):
         uk.nets.train(net().requires_grad_(False), X, Y)

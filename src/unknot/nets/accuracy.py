@@ -16,7 +16,6 @@ from unknot.nets.probe import Inputs, Probe, as_inputs, as_labels, map_tensors
 from unknot.nets.running import (
     as_it_was,
     call_model,
-    float_tensors,
     named_scores,
     placed,
     require_module,
@@ -45,8 +44,9 @@ def class_scores(output: Any, n: int) -> Tensor:
     """
     scores = score_tensor(output, n)
     if scores is None and n == 1:  # the model has squeezed the axis away
-        squeezed = next((t for part in named_scores(output) for t in float_tensors(part)), None)
-        scores = squeezed.reshape(1, -1) if squeezed is not None and squeezed.ndim < 2 else None
+        tensors = (part for part in named_scores(output) if isinstance(part, Tensor))
+        squeezed = next((t for t in tensors if t.is_floating_point() and t.ndim < 2), None)
+        scores = None if squeezed is None else squeezed.reshape(1, -1)
     if scores is None or scores.ndim > 2 or scores.shape[-1] == 0:
         shaped = output if scores is None else scores
         shape = f"shape {tuple(shaped.shape)}" if isinstance(shaped, Tensor) else type(output).__name__

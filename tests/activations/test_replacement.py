@@ -276,3 +276,22 @@ def test_nothing_to_replace() -> None:
         replace_activations(nn.Sequential(nn.Linear(1, 1)), ZFold)
     with pytest.raises(InputError, match="a model without a report"):
         replacement_report(nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"new": nn.ReLU()}, r"new = ReLU\(\): expected what makes a module"),
+        ({"new": lambda: 5}, "that makes a int: expected a torch.nn.Module"),
+        ({"new": nn.Linear}, "expected what makes a module without arguments; pass a lambda"),
+        ({"where": nn.ReLU()}, r"where = ReLU\(\): expected a class of modules"),
+        ({"where": "relu"}, "where = 'relu': expected a class of modules"),
+        ({"where": (nn.ReLU, int)}, "expected a class of modules, or several"),
+        ({"model": nn.ReLU}, "a class ReLU: expected a torch.nn.Module; pass the model itself"),
+    ],
+)
+def test_what_makes_no_module_is_refused(change: dict[str, Any], says: str) -> None:
+    given = {"model": nn.Sequential(nn.Linear(2, 2), nn.ReLU()), "new": nn.Tanh, **change}
+    with pytest.raises(InputError, match=says) as caught:
+        replace_activations(**given)
+    assert "\n" not in str(caught.value)

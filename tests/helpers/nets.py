@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from unknot.nets.models import cnn
+from unknot.pruning.structure.linear_maps import LinearMap
+from unknot.pruning.structure.map_calls import watching_maps
 
 Removed = Mapping[str, Sequence[int]]
 
@@ -141,3 +143,15 @@ def lived_in(model: nn.Module, seed: int = 0) -> nn.Module:
 
 def factory() -> nn.Module:
     return cnn(1, 3, widths=(6, 8), batch_norm=True)
+
+
+def map_of(layer: nn.Module, *inputs: Tensor) -> tuple[LinearMap, Tensor]:
+    """The one convolution or matrix product that a layer makes of ``inputs``, and what comes of it."""
+    seen: list[tuple[LinearMap, Tensor]] = []
+    with (
+        torch.no_grad(),
+        watching_maps({"": layer}, lambda _name, call, output: seen.append((call, output))),
+    ):
+        layer(*inputs)
+    (found,) = seen
+    return found

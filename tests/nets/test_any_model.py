@@ -114,13 +114,12 @@ def test_what_is_captured_is_what_each_module_gives_when_it_is_called_again(make
     model, pixels = make().eval(), images()[0][:5]
     calls: dict[str, list[tuple[Any, Any]]] = {}
     for name, module in model.named_modules():
-        if next(module.children(), None) is None:
-            module.register_forward_pre_hook(
-                lambda _, args, kwargs, name=name: calls.setdefault(name, []).append(
-                    ([a.clone() if isinstance(a, Tensor) else a for a in args], kwargs)
-                ),
-                with_kwargs=True,
-            )
+        module.register_forward_pre_hook(
+            lambda _, args, kwargs, name=name: calls.setdefault(name, []).append(
+                ([a.clone() if isinstance(a, Tensor) else a for a in args], kwargs)
+            ),
+            with_kwargs=True,
+        )
     with torch.no_grad():
         model(pixels)
     recorded = {name: list(found) for name, found in calls.items()}

@@ -28,7 +28,7 @@ def test_counts_by_hand() -> None:
     )
     cost = measure_cost(model, torch.randn(2, 3, 4, 4), repeats=3)
     assert cost.parameters == 8 * 27 + 8 + 16 + 128 * 5 + 5
-    assert cost.macs == 2 * (8 * 27 * 16 + 128 * 5) == count_macs(model, torch.randn(2, 3, 4, 4))
+    assert cost.macs == 8 * 27 * 16 + 128 * 5 == count_macs(model, torch.randn(2, 3, 4, 4))
     # The buffers: running mean and variance, and an int64 counter.
     assert cost.bytes == 4 * (cost.parameters + 16) + 8
     assert cost.latency_ms > 0
@@ -88,9 +88,9 @@ def test_counting_takes_any_precision_and_needs_no_preparation() -> None:
     assert expected == 4 * 3 * (20 + 5)
     for example in (x, x.double(), x.half()):
         assert peak_activation_bytes(model.train(), example) == expected
-        assert count_macs(model, example) == 3 * (10 * 20 + 20 * 5) == 3 * count_macs(model, example[:1])
+        assert count_macs(model, example) == 10 * 20 + 20 * 5 == count_macs(model, example[:1])
     assert model.training
-    assert count_macs(model.bfloat16(), x) == 3 * (10 * 20 + 20 * 5)
+    assert count_macs(model.bfloat16(), x) == 10 * 20 + 20 * 5
     assert peak_activation_bytes(model, x) == expected // 2
     with pytest.raises(InputError, match=r"a batch of shape \(3, 11\)"):
         count_macs(model, torch.randn(3, 11))
@@ -181,5 +181,5 @@ def test_bad_input() -> None:
         measure_cost(nn.Linear(2, 2), torch.ones(1, 2), repeats=0)
     with pytest.raises(InputError, match="batch_sizes = 0"):
         measure_cost(nn.Linear(2, 2), torch.ones(1, 2), batch_sizes=(0,))
-    with pytest.raises(InputError, match="example of shape list"):
-        measure_cost(nn.Linear(2, 2), [1.0])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="type str"):
+        measure_cost(nn.Linear(2, 2), "photo.png")  # type: ignore[arg-type]

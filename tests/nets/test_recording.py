@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError
+from unknot.nets.follower import OUTPUT
 from unknot.nets.models import cnn, mlp
 from unknot.nets.probe import Probe
-from unknot.nets.recording import OUTPUT, Recording, capture
+from unknot.nets.recording import Recording, capture
 
 
 class Twice(nn.Module):

@@ -110,7 +110,7 @@ def test_the_readme_tells_what_went_what_it_cost_and_how_to_load_it(
 ) -> None:
     folder, slim, plan = saved
     text = (folder / "README.md").read_text()
-    assert "7 of 14 convolution filters removed by l1 (50.0% of 14 filters, 50.0% asked)" in text
+    assert "7 of 14 filters removed by l1 (50.0% of 14 filters, 50.0% asked)" in text
     assert "| conv1 | 6 | 3 |  |" in text and "uk.load_pruned(factory" in text
     assert "What it costs" not in text  # it was not told
     costs = compare_cost(factory(), slim, torch.randn(4, 1, 8, 8), repeats=1)
@@ -119,7 +119,7 @@ def test_the_readme_tells_what_went_what_it_cost_and_how_to_load_it(
     save_pruned(slim, held, folder, outcome=outcome)
     text = (folder / "README.md").read_text()
     assert "| accuracy | 90.00% | 80.00% |" in text and "| latency at batch 64 in ms" in text
-    assert f"| MACs | {costs.before.macs:,} | {costs.after.macs:,} |" in text
+    assert f"| MACs per sample | {costs.before.macs:,} | {costs.after.macs:,} |" in text
     assert "| conv2 | 8 | 8 | a \\| b c |" in text
     assert text.rstrip().endswith("It is | slower.")
 

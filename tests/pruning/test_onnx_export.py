@@ -181,7 +181,7 @@ def test_a_missing_package_is_named_with_the_extra(
         ({"tolerance": 0.0}, "tolerance = 0"),
         ({"repeats": 0}, "repeats = 0"),
         ({"example": torch.empty(0, 3)}, "at least one sample"),
-        ({"example": torch.randn(2, 4)}, "a batch that the model takes"),
+        ({"example": torch.randn(2, 4)}, r"a batch of shape \(2, 4\)"),
         ({"model": nn.Linear(3, 2).half()}, "float32"),
         ({"model": "net"}, "a model of type str"),
     ],

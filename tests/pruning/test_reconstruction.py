@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from helpers.nets import Net, lived_in
+from helpers.nets import Net, lived_in, map_of
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError
@@ -120,11 +120,12 @@ def test_each_group_is_fitted_to_its_own_channels_alone(groups: int) -> None:
     start, other = (nn.Conv2d(6, 6, 3, stride=2, padding=1, groups=groups) for _ in range(2))
     x = torch.randn(80, 6, 9, 9)
     wanted = other(x).detach()
-    rows = Rows.draw(start, wanted.shape, 2000, torch.Generator().manual_seed(0))
-    held_out = rows.samples % 5 == 0
+    layer, output = map_of(start, x)
+    rows = Rows.draw(layer, output, 2000, len(x), torch.Generator().manual_seed(0))
     found = best_fit(
-        rows.of_input(start, x), rows.of_output(start, wanted), start, held_out=held_out, constant=True
-    )
+        rows.of_input(layer), rows.of_output(layer, wanted), matrix(start), start.bias, groups=groups,
+        held_out=rows.samples % 5 == 0, constant=True,
+    )  # fmt: skip
     assert found.before > 0.1 and found.after < 1e-6
     assert found.weight is not None and found.bias is not None
     torch.testing.assert_close(found.weight, matrix(other), atol=1e-3, rtol=0)
@@ -143,10 +144,11 @@ def test_many_rows_of_few_samples_do_not_make_a_fit_certain() -> None:
         layer.bias.zero_()
     held_out = (torch.arange(50) % 5 == 0).repeat_interleave(40)
     rows = [t.repeat_interleave(40, dim=0) for t in (x, wanted)]
-    found = best_fit(*rows, layer, held_out=held_out, constant=True)
+    settings = {"groups": 1, "held_out": held_out, "constant": True}
+    found = best_fit(*rows, layer.weight.detach(), layer.bias, **settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("unknot.pruning.refitting.ridge.STRONGER", ())
-        least = best_fit(*rows, layer, held_out=held_out, constant=True)
+        least = best_fit(*rows, layer.weight.detach(), layer.bias, **settings)
     assert least.weight is None and found.weight is not None
     assert found.after < 0.85 * least.after  # of a dozen seeds the worst is 0.69
 
@@ -161,8 +163,8 @@ def test_the_fit_is_that_of_ridge_regression(rows: int) -> None:
     held_out = torch.arange(rows) % 5 == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("unknot.pruning.refitting.ridge.STRONGER", ())
-        found = best_fit(x, wanted, layer, held_out=held_out, constant=False)
-    old, fit = layer.weight.detach(), x[~held_out]
+        old, fit = layer.weight.detach(), x[~held_out]
+        found = best_fit(x, wanted, old, None, groups=1, held_out=held_out, constant=False)
     ridge = RIDGE * (60 / len(fit) if len(fit) > 240 else 1)
     extra = math.sqrt(ridge * float(fit.square().sum()) / 60) * torch.eye(60).double()
     missing = torch.cat([(wanted - x @ old.T)[~held_out], torch.zeros(60, 4).double()])

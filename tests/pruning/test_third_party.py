@@ -145,7 +145,7 @@ def test_onnx_runtime_agrees_with_it(name: str, tmp_path: Path) -> None:
 def test_a_convnext_without_its_linear_layers_is_refused_by_name_and_untouched() -> None:
     model = hugging_face("ConvNext")
     before = copy.deepcopy(model.state_dict())
-    scores = score_filters(model, criterion="l1")
+    scores = score_filters(model, criterion="l1", linear=())
     plan = plan_pruning(model, scores, images(2), ratio=0.4)
     assert not plan.removed and set(plan.kept_layers) == set(plan.filters)
     assert all("normalised together by convnext." in why for why in plan.kept_layers.values())
@@ -217,7 +217,7 @@ def test_linear_globs_that_match_nothing_are_refused() -> None:
     [
         ("dense", {"stem", "convs.0", "convs.1", "convs.2", "transition"}, set()),
         ("shuffle", {"a", "depthwise", "last"}, {"stem", "b"}),
-        ("squeeze", {"stem", "last"}, set()),
+        ("squeeze", {"stem", "squeeze", "excite", "last"}, set()),
         ("hourglass", {"stem", "down", "up", "smooth", "last"}, set()),
         ("shared", {"both", "a", "b", "last"}, set()),
         ("grouped", {"stem", "a", "groups", "b", "wider"}, set()),
@@ -263,7 +263,7 @@ def test_the_command_refuses_it_in_one_line_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "pruned"
-    assert run(["--ratio", "0.4", "--out", str(out)], monkeypatch) == 2
+    assert run(["--ratio", "0.4", "--linear", "", "--out", str(out)], monkeypatch) == 2
     told = [line for line in capsys.readouterr().err.splitlines() if "unknot:" in line]
     assert len(told) == 1 and "convnext.embeddings.patch_embeddings" in told[0]
     assert "--linear '*pwconv1'" in told[0]

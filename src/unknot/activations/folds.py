@@ -10,6 +10,7 @@ Every module takes any shape, keeps the dtype of its input and works in half pre
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 
 import torch
@@ -24,14 +25,14 @@ from unknot.activations.functions import (
     triangle_wave,
     zfold,
 )
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError, require_count, require_number, require_positive
 
 
 def _require(name: str, value: float, *, positive: bool) -> float:
-    if not (value > 0 if positive else value >= 0) or not math.isfinite(value):
-        sign = "> 0" if positive else ">= 0"
-        raise InputError(f"{name} = {value}", f"a finite number {sign}", f"pass e.g. {name}=1.0")
-    return float(value)
+    if positive:
+        return require_positive(name, value)
+    high = sys.float_info.max
+    return require_number(name, value, "a finite number >= 0", low=0, high=high, example=1)
 
 
 class _Turning(nn.Module):

@@ -6,7 +6,6 @@ layer (He et al., 2015, section 2.2; for ReLU it is He's sqrt(2)).
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -15,8 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, require_count, require_positive
+from unknot.nets.running import copied, require_module
 
 Function: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 REACH = 12.0
@@ -45,16 +46,39 @@ def gain(activation: Callable[[Tensor], Tensor]) -> float:
     Raises:
         InputError: the function is zero or not finite on normal input.
     """
+    if isinstance(activation, type) or not callable(activation):
+        remedy = f"pass {activation.__name__}()" if isinstance(activation, type) else "pass uk.ZFold()"
+        raise InputError(f"activation {activation!r}", "a function or module of a tensor", remedy)
     if isinstance(activation, HasSecondMoment):
         return 1 / math.sqrt(activation.second_moment())
     probe = activation
     if isinstance(activation, nn.Module):
-        probe = copy.deepcopy(activation).cpu().double().eval()
+        probe = copied(activation).cpu().double().eval()
 
     def values(z: NDArray[np.float64]) -> NDArray[np.float64]:
-        with torch.no_grad():
-            return np.asarray(probe(torch.from_numpy(z)).numpy(), dtype=np.float64)
+        try:
+            with torch.no_grad():
+                found = np.asarray(probe(torch.from_numpy(z)).numpy(), dtype=np.float64)
+        except Exception as error:  # whatever the user's code raises
+            text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
+            raise InputError(
+                f"activation {activation} ({text})", "a function of a tensor", "call it yourself first"
+            ) from error
+        if found.shape != z.shape:
+            raise InputError(
+                f"activation {activation} that makes {found.shape} of {z.shape}",
+                "one number for each",
+                "pass what works on each number by itself",
+            )
+        return found
 
+    z = np.linspace(-3, 3, 13)
+    if not np.allclose(values(z)[::2], values(z[::2]), equal_nan=True):
+        raise InputError(
+            f"activation {activation} that mixes the numbers",
+            "a function of each number by itself",
+            "pass one without normalisation and without chance",
+        )
     moment = normal_mean(lambda z: values(z) ** 2)
     if not moment > 0 or not math.isfinite(moment):
         raise InputError(
@@ -131,8 +155,10 @@ def init_by_gain(
     Raises:
         InputError: no layers with weights, a lazy one without a shape, or a multiplier that is not > 0.
     """
-    if not multiplier > 0 or not math.isfinite(multiplier):
-        raise InputError(f"gain = {multiplier}", "a finite number > 0", "pass e.g. 1.0")
+    require_module(model)
+    require_positive("gain", multiplier)
+    if seed is not None:
+        require_count("seed", seed, minimum=0)
     layers = [m for m in model.modules() if isinstance(m, _WEIGHTED)]
     if not layers:
         raise InputError("a model without linear or convolution layers", "at least one", "add one")
@@ -146,11 +172,33 @@ def init_by_gain(
         std = (1.0 if layer is layers[-1] else factor) / math.sqrt(fan_in(layer))
         # Drawn on the CPU, so that a seed gives the same weights on every device.
         drawn = torch.empty(layer.weight.shape, dtype=layer.weight.dtype)
-        with torch.no_grad():
-            layer.weight.copy_(nn.init.normal_(drawn, std=std, generator=generator))
+        _set_weight(layer, nn.init.normal_(drawn, std=std, generator=generator))
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     return model
+
+
+def _set_weight(layer: nn.Module, drawn: Tensor) -> None:
+    """Through its parametrization where it has one; with orthogonal weights it is not what was drawn."""
+    weight = layer._parameters.get("weight")
+    if weight is None and not is_parametrized(layer, "weight"):
+        raise InputError(
+            f"{type(layer).__name__} whose weight is computed by a hook",
+            "a weight that is a parameter",
+            "use torch.nn.utils.parametrizations",
+        )
+    with torch.no_grad():
+        if weight is not None:
+            weight.copy_(drawn)
+            return
+        try:
+            layer.weight = drawn.to(layer.weight)  # type: ignore[arg-type]
+        except (NotImplementedError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"{type(layer).__name__} with a parametrization ({error})",
+                "one that takes a weight",
+                "give it a right_inverse",
+            ) from None
 
 
 def fan_in(layer: nn.Module) -> float:

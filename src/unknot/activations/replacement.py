@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import nn
 
@@ -20,6 +19,7 @@ from unknot.activations.functional_calls import (
     rewrite_calls,
 )
 from unknot.core.errors import InputError
+from unknot.nets.running import copied, require_module
 
 Where: TypeAlias = type[nn.Module] | tuple[type[nn.Module], ...]
 _REPORT = "_unknot_replacement_report"
@@ -77,7 +77,9 @@ def replace_activations(
     Raises:
         InputError: nothing of that type in the model, or nothing that can be replaced.
     """
-    model = copy.deepcopy(model)
+    require_module(model)
+    new = _checked(new, where)
+    model = copied(model)
     if isinstance(model, where):
         return _with_report(_fitting(new(), model), ReplacementReport(("",), (), ()))
     report = _Surgery(model, new, where).operate()
@@ -101,7 +103,7 @@ def replacement_report(model: nn.Module) -> ReplacementReport:
     Raises:
         InputError: another model.
     """
-    report = vars(model).get(_REPORT)
+    report = vars(model).get(_REPORT) if isinstance(model, nn.Module) else None
     if not isinstance(report, ReplacementReport):
         raise InputError(
             "a model without a report", "one that replace_activations returned", "pass that one"
@@ -180,6 +182,34 @@ class _Surgery:
             setattr(parent, name, self.new().train(parent.training))
             self.functions.append(_join(path, name))
         return bool(names)
+
+
+def _checked(new: Any, where: Any) -> Callable[[], nn.Module]:
+    """``new``, which then refuses to make what is no module; ``where`` is refused here."""
+    kinds = where if isinstance(where, tuple) else (where,)
+    if not kinds or not all(isinstance(kind, type) and issubclass(kind, nn.Module) for kind in kinds):
+        raise InputError(
+            f"where = {where!r}", "a class of modules, or several", "pass e.g. torch.nn.ReLU"
+        )
+    if not callable(new) or isinstance(new, nn.Module):
+        raise InputError(
+            f"new = {new!r}", "what makes a module", "pass a class or function, e.g. uk.ZFold"
+        )
+
+    def make() -> nn.Module:
+        try:
+            made = new()
+        except TypeError as error:
+            raise InputError(
+                f"new = {new!r} ({error})", "what makes a module without arguments", "pass a lambda"
+            ) from error
+        if not isinstance(made, nn.Module):
+            raise InputError(
+                f"new = {new!r} that makes a {type(made).__name__}", "a torch.nn.Module", "return one"
+            )
+        return made
+
+    return make
 
 
 def _join(path: str, name: str) -> str:

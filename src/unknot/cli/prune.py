@@ -58,7 +58,8 @@ def prune_command(
     linear: Annotated[
         list[str] | None,
         typer.Option(
-            help="Glob of linear layers to prune too, e.g. '*pwconv1' of a ConvNeXt; may be repeated.",
+            help="Glob of the linear layers to prune, e.g. '*pwconv1', '' for none; may be repeated. "
+            "All but the last layer of the model by default.",
         ),
     ] = None,
     min_filters: Annotated[
@@ -129,7 +130,7 @@ def prune_command(
         finetune=finetune,
         patience=patience or None,
         seed=seed,
-        linear=tuple(linear or ()),
+        linear=None if linear is None else tuple(filter(None, linear)),
     )
     if onnx:
         require_onnx()

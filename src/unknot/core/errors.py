@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -34,6 +36,14 @@ class InputError(ValueError):
 
 class MissingPackage(InputError, ImportError):
     """A package that is not installed; an ``ImportError`` too, for those who try and catch."""
+
+
+class MissingFile(InputError, FileNotFoundError):
+    """A file that is not there; a ``FileNotFoundError`` too, for those who try and catch."""
+
+
+class WrongPath(InputError, OSError):
+    """A path that cannot be written to; an ``OSError`` too, for those who try and catch."""
 
 
 def missing_package(error: ImportError, extra: str | None = None) -> MissingPackage:
@@ -67,9 +77,58 @@ def import_package(*names: str, extra: str) -> Any:
 
 def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """An InputError unless ``value`` is one of ``choices``."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:  # an array has no truth value
         *others, last = map(repr, choices)
         raise InputError(f"{name} = {value!r}", f"{', '.join(others)} or {last}", "pick one")
+
+
+def require_instance(name: str, value: object, kind: type, remedy: str) -> None:
+    """An InputError unless ``value`` is an instance of ``kind``."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise InputError(f"{name} of type {type(value).__name__}", f"{article} {kind.__name__}", remedy)
+
+
+def require_number(
+    name: str, value: object, expected: str, *, low: float, high: float, example: float
+) -> float:
+    """``value`` as a float, or an InputError unless it is a number in [low, high]; "> 0" is low > 0."""
+    try:
+        if isinstance(value, (bool, str, bytes)):
+            raise TypeError
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):  # the last of torch, for several numbers
+        number = math.nan
+    if not low <= number <= high:
+        raise InputError(f"{name} = {value!r}", expected, f"pass e.g. {example:g}")
+    return number
+
+
+def require_positive(name: str, value: object, example: float = 1.0) -> float:
+    """``value`` as a float, or an InputError unless it is a finite number > 0."""
+    return require_number(
+        name,
+        value,
+        "a finite number > 0",
+        low=sys.float_info.min,
+        high=sys.float_info.max,
+        example=example,
+    )
+
+
+def require_share(name: str, value: object, example: float = 0.99) -> float:
+    """``value`` as a float, or an InputError unless it is a number in [0, 1]."""
+    return require_number(name, value, "a number in [0, 1]", low=0.0, high=1.0, example=example)
+
+
+def require_items(name: str, value: object, expected: str, remedy: str) -> tuple[Any, ...]:
+    """``value`` as a tuple, or an InputError unless it holds items, as no text and no dict does here."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise InputError(f"{name} = {value!r}", expected, remedy)
+    try:
+        return tuple(value)
+    except TypeError:  # a tensor or array without dimensions
+        raise InputError(f"{name} = {value!r}", expected, remedy) from None
 
 
 def require_count(name: str, value: object, minimum: int = 1) -> int:

@@ -14,12 +14,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, MissingFile, WrongPath
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Saved")
 # What reading a damaged or foreign record raises; JSON that is nested too deeply raises RecursionError.
 DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+
+def as_path(path: object, name: str) -> Path:
+    """``path`` as a Path; an InputError where it is neither one nor a string."""
+    if not isinstance(path, (str, os.PathLike)) or not str(path) or "\0" in str(path):
+        raise InputError(f"{name} = {path!r}", "a string or a pathlib.Path", f"pass e.g. {name}='out'")
+    return Path(path)
 
 
 def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -29,11 +36,19 @@ def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
     what stood at ``path`` before stays.
 
     Raises:
-        OSError: the folder cannot be written.
+        WrongPath: a folder stands there, or what should be its folder cannot be written to.
+        OSError: a full disk.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    path = as_path(path, "path")
+    if path.is_dir():
+        raise WrongPath(f"{path}, which is a folder", "a file to write", "name one in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
+        raise WrongPath(
+            f"{path} ({error.strerror})", "a place that can be written to", "choose another"
+        ) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -96,14 +111,14 @@ def require_writable(path: str | Path, name: str) -> None:
         name: of the argument, for the message, e.g. "--out".
 
     Raises:
-        InputError: it is read-only, or no folder.
+        WrongPath: it is read-only, or no folder.
     """
     place = Path(path).absolute()
     while not os.path.lexists(place.parent):
         place = place.parent
     place = place if place.is_dir() else place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(
+        raise WrongPath(
             f"{name} {path}: {place} is {'read-only' if place.is_dir() else 'no folder'}",
             "a folder that can be written to",
             "choose another",
@@ -180,8 +195,10 @@ def read_record(path: str | Path, kind: str, parse: Callable[[dict[str, Any]], T
     """Read what `write_record` wrote, take its tag off and give the rest to ``parse``.
 
     Raises:
-        InputError: the file is damaged, of another kind, or refused by ``parse``.
+        InputError: the file is damaged, of another kind, refused by ``parse``, or a folder.
+        MissingFile: there is none.
     """
+    require_file(path)
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         if record.pop("unknot") != kind:
@@ -236,10 +253,11 @@ def require_file(path: str | Path) -> None:
     """Refuse what is no file to read.
 
     Raises:
-        InputError: it is a folder.
-        FileNotFoundError: there is nothing.
+        InputError: it is no path, or a folder.
+        MissingFile: there is nothing.
     """
-    if Path(path).is_dir():
+    place = as_path(path, "path")
+    if place.is_dir():
         raise InputError(f"{path}, which is a folder", "a file", "name one of those in it")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"file {path}: expected a readable file; check the path")
+    if not place.is_file():
+        raise MissingFile(f"file {path}", "a readable file", "check the path")

@@ -57,7 +57,8 @@ class Watch:
             epochs_done: 0 for a new training; not whole where it goes on in the middle of an epoch.
             changes: options to be replaced.
         """
-        resume = epochs_done > 0 if self._resume is None else self._resume
+        out = changes.get("out", self.options.out)
+        resume = epochs_done > 0 and out is not None if self._resume is None else self._resume
         options = replace(self.options, **{"resume": resume, **changes})  # type: ignore[arg-type]
         self._left_out = None
         self._monitor = Monitor(model, probe, **vars(options))

@@ -11,9 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unknot.core.errors import InputError
-from unknot.nets.probe import Inputs, Probe, map_tensors
-from unknot.nets.running import as_it_was, call_model, placed, score_tensor, unwrapped
+from unknot.core.errors import InputError, require_count
+from unknot.nets.probe import Inputs, Probe, as_inputs, as_labels, map_tensors
+from unknot.nets.running import (
+    as_it_was,
+    call_model,
+    named_scores,
+    placed,
+    require_module,
+    score_tensor,
+    unwrapped,
+)
 
 # Steps of autograd that leave each number as it is.
 _VIEWS = {
@@ -26,7 +34,8 @@ def class_scores(output: Any, n: int) -> Tensor:
     """The scores ``[n, classes]`` in what a classifier returned for ``n`` samples.
 
     Args:
-        output: scores ``[n, classes]``, or one logit of two classes a sample, ``[n]`` or ``[n, 1]``; or
+        output: scores ``[n, classes]``, or one logit of two classes a sample, ``[n]`` or ``[n, 1]``; of
+            one sample these without the axis of the samples too; or
             a container (tuple, dict, dataclass) that holds such under the key or attribute "logits",
             else "scores", else as its first floating-point tensor of ``n`` rows.
 
@@ -34,6 +43,10 @@ def class_scores(output: Any, n: int) -> Tensor:
         InputError: it holds none, e.g. maps ``[n, c, h, w]`` or scores of each token ``[n, t, c]``.
     """
     scores = score_tensor(output, n)
+    if scores is None and n == 1:  # the model has squeezed the axis away
+        tensors = (part for part in named_scores(output) if isinstance(part, Tensor))
+        squeezed = next((t for t in tensors if t.is_floating_point() and t.ndim < 2), None)
+        scores = None if squeezed is None else squeezed.reshape(1, -1)
     if scores is None or scores.ndim > 2 or scores.shape[-1] == 0:
         shaped = output if scores is None else scores
         shape = f"shape {tuple(shaped.shape)}" if isinstance(shaped, Tensor) else type(output).__name__
@@ -45,9 +58,10 @@ def class_scores(output: Any, n: int) -> Tensor:
     return scores[:, None] if scores.ndim == 1 else scores
 
 
-def model_scores(model: nn.Module, inputs: Tensor) -> Tensor:
+def model_scores(model: nn.Module, inputs: Inputs) -> Tensor:
     """The scores ``[n, classes]`` that a model gives ``inputs``, on its device and in its precision."""
-    return class_scores(call_model(model, placed(inputs, model)), len(inputs))
+    n = len(Probe(inputs))
+    return class_scores(call_model(model, placed(inputs, model)), n)
 
 
 def ends_in_sigmoid(model: nn.Module, inputs: Inputs) -> bool:
@@ -60,7 +74,7 @@ def ends_in_sigmoid(model: nn.Module, inputs: Inputs) -> bool:
         copy = tensor.clone()
         return copy.requires_grad_().clone() if copy.is_floating_point() else copy
 
-    model, two = unwrapped(model), next(Probe(inputs).batches(2))
+    model, two = unwrapped(model, scripted=True), next(Probe(inputs).batches(2))
     try:
         with as_it_was(model), torch.enable_grad():
             output = call_model(model, map_tensors(placed(two, model), tracked))
@@ -76,7 +90,7 @@ def ends_in_sigmoid(model: nn.Module, inputs: Inputs) -> bool:
     return False
 
 
-def _require_logits(model: nn.Module, inputs: Tensor) -> None:
+def _require_logits(model: nn.Module, inputs: Inputs) -> None:
     if ends_in_sigmoid(model, inputs):
         raise InputError(
             "a model that ends in a sigmoid",
@@ -92,23 +106,44 @@ def fit_labels(labels: Tensor, scores: Tensor) -> Tensor:
         InputError: targets that are no classes (float or ``[n, k]``), or a label that has no score.
     """
     if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
+        what, remedy = _no_classes(labels)
         raise InputError(
-            f"labels of shape {tuple(labels.shape)} and type {labels.dtype}".replace("torch.", ""),
+            f"labels of shape {tuple(labels.shape)} and type {labels.dtype}{what}".replace("torch.", ""),
             "one class a sample, int64 [n]",
-            "pass class numbers 0, 1, 2, ...; several labels a sample are not supported",
+            remedy,
         )
     classes = max(scores.shape[-1], 2)  # one logit tells two classes apart
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        low, high = int(labels.min()), int(labels.max())
+        remedy = "pass the labels that the model was trained on"
+        if (low, high) == (1, classes):
+            remedy = "where they count from 1, pass labels - 1"
+        elif low == -1 and bool((labels.abs() == 1).all()):
+            remedy = "where they are signs, pass (labels > 0).long()"
+        elif low < 0 and high < classes:
+            remedy = "leave out the samples without a class"
         raise InputError(
-            f"labels from {int(labels.min())} to {int(labels.max())} with {classes} classes",
-            f"labels in [0, {classes})",
-            "pass the labels that the model was trained on",
+            f"labels from {low} to {high} with {classes} classes", f"labels in [0, {classes})", remedy
         )
     return labels.to(scores.device, torch.int64)
 
 
+def _no_classes(labels: Tensor) -> tuple[str, str]:
+    """What targets are that are no class numbers, and what to do about them."""
+    if labels.ndim == 2 and labels.shape[1] > 1 and bool(((labels != 0).sum(1) == 1).all()):
+        return ", one-hot rows", "pass labels.argmax(1)"
+    if not labels.is_floating_point():
+        return "", "pass class numbers 0, 1, 2, ...; several labels a sample are not supported"
+    if not bool(labels.isfinite().all()):
+        return " with NaN or infinity", "leave out the samples without a class"
+    if bool((labels == labels.round()).all()):
+        return "", "pass labels.long(), class numbers 0, 1, 2, ..."
+    return " with fractions", "pass class numbers 0, 1, 2, ...; regression is not supported"
+
+
 def require_classifier(model: nn.Module, inputs: Tensor, labels: Tensor) -> None:
     """Refuse, before any training, a model and labels that do not fit; the model is left in eval mode."""
+    require_module(model, scripted=True)
     model.eval()
     with torch.no_grad():
         fit_labels(labels, model_scores(model, inputs[:2]))
@@ -145,39 +180,44 @@ def class_loss(scores: Tensor, labels: Tensor, *, reduction: Literal["mean", "su
     return F.cross_entropy(scores, labels.long(), reduction=reduction)
 
 
-def measure_accuracy(
-    model: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int = 4096
-) -> float:
+def measure_accuracy(model: nn.Module, inputs: Any, labels: Any, *, batch_size: int = 4096) -> float:
     """Share of samples classified rightly, in eval mode, where the model is left.
 
     A sample with NaN among its scores is not classified rightly.
 
     Args:
         model: a classifier, see `class_scores`.
-        inputs: ``[n, ...]``; each batch is moved to the model's device and precision.
-        labels: int64 ``[n]``.
+        inputs: an array ``[n, ...]``, a tuple of such (positional arguments) or a dict (keywords); each
+            batch is moved to the model's device and precision.
+        labels: whole numbers or booleans, ``[n]`` or ``[n, 1]``.
         batch_size: samples run at once.
 
     Raises:
-        InputError: no sample, an output without scores, a probability instead of a logit, labels that
-            do not fit it.
+        InputError: no model, no sample, an output without scores, a probability instead of a logit,
+            labels that do not fit it.
     """
-    if len(inputs) == 0:
+    require_module(model, scripted=True)
+    require_count("batch_size", batch_size)
+    samples, classes = as_inputs(inputs), as_labels(labels)
+    n = len(Probe(samples))
+    if n == 0:
         raise InputError("the accuracy on 0 samples", "at least one", "pass samples with labels")
-    right = count_right(model, inputs, labels, batch_size=batch_size)
-    _require_logits(model, inputs)
-    return right / len(inputs)
+    right = count_right(model, samples, classes, batch_size=batch_size)
+    _require_logits(model, samples)
+    return right / n
 
 
-def count_right(model: nn.Module, inputs: Tensor, labels: Tensor, *, batch_size: int = 4096) -> int:
+def count_right(model: nn.Module, inputs: Inputs, labels: Tensor, *, batch_size: int = 4096) -> int:
     """How many samples are classified rightly; arguments and errors as of `measure_accuracy`."""
-    if len(inputs) != len(labels):
-        raise InputError(f"{len(inputs)} inputs and {len(labels)} labels", "as many of both", "check")
+    probe = Probe(inputs)
+    if labels.shape[:1] != (len(probe),):
+        n_labels = len(labels) if labels.ndim else "no"
+        raise InputError(f"{len(probe)} inputs and {n_labels} labels", "as many of both", "check")
     model.eval()
     with torch.no_grad():
         return sum(
             _count(model_scores(model, x), y)
-            for x, y in zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True)
+            for x, y in zip(probe.batches(batch_size), torch.split(labels, batch_size), strict=True)
         )
 
 

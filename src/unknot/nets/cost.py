@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import weakref
 from collections.abc import Sequence
@@ -14,24 +13,49 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from unknot.core.errors import InputError, require_count
-from unknot.nets.probe import tensors_of
-from unknot.nets.running import as_it_was, call_model, placed
+from unknot.core.errors import require_count
+from unknot.nets.probe import Inputs, map_tensors, tensors_of
+from unknot.nets.running import (
+    as_example,
+    as_it_was,
+    call_model,
+    caller,
+    copied,
+    n_samples,
+    placed,
+    unwrapped,
+)
 from unknot.nets.timing import Latency, Speed, latency_of, speed_of, time_in_turns
 
 BATCH_SIZES = (1, 64)
 
 
+def _attention_flops(query: Any, key: Any, value: Any, *_others: Any, **_named: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+def _recurrent_flops(inputs: Any, weights: Any, recurrent: Any, *_others: Any, **_named: Any) -> int:
+    """Of shapes ``[t, n, d]``, ``[gates, d]`` and ``[gates, hidden]``."""
+    return 2 * int(inputs[0] * inputs[1] * weights[0] * (weights[1] + recurrent[1]))
+
+
+# What torch's counter lacks, of the CPU.
+_UNCOUNTED = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops,
+}
+
+
 @dataclass(frozen=True)
 class Cost:
-    """What one forward pass takes.
+    """What a model takes, in memory and for a forward pass.
 
     Attributes:
         parameters: number of parameters.
-        macs: multiply-accumulates of convolutions and matrix products, for the whole example batch
-            (half of what torch's flop counter counts).
+        macs: multiply-accumulates of convolutions and matrix products for one sample (half of what
+            torch's flop counter counts).
         bytes: parameters and buffers in memory.
         latency_ms, latency_iqr_ms: median and interquartile range of a forward pass of the example batch,
             in milliseconds.
@@ -95,7 +119,7 @@ class CostComparison:
 
 def measure_cost(
     model: nn.Module,
-    example: Tensor,
+    example: Inputs,
     *,
     repeats: int = 50,
     batch_sizes: Sequence[int] = BATCH_SIZES,
@@ -107,7 +131,7 @@ def measure_cost(
 def compare_cost(
     before: nn.Module,
     after: nn.Module,
-    example: Tensor,
+    example: Inputs,
     *,
     repeats: int = 50,
     batch_sizes: Sequence[int] = BATCH_SIZES,
@@ -120,7 +144,8 @@ def compare_cost(
     Args:
         before, after: measured in eval mode on copies, where ``before`` is: on the CPU, or on a GPU by
             CUDA events.
-        example: a batch ``[n, ...]`` that both take.
+        example: a batch that both take: a tensor ``[n, ...]``, or a tuple or dict of such, the
+            positional or keyword arguments.
         repeats: timed forward passes after a tenth as many to warm up; at least ten of them, and no
             more once they took ten seconds.
         batch_sizes: further batches to time, made of the example's samples, over and over if need be.
@@ -131,38 +156,41 @@ def compare_cost(
     return CostComparison(costs[0], costs[1], speeds)
 
 
-def count_macs(model: nn.Module, example: Tensor) -> int:
-    """Multiply-accumulates of convolutions and matrix products in one forward pass in eval mode.
+def count_macs(model: nn.Module, example: Inputs) -> int:
+    """Multiply-accumulates of convolutions and matrix products for one sample, in eval mode.
 
     Args:
         model: any module that takes the example.
-        example: a batch ``[n, ...]``, of one sample for the number of one; it is moved to the model's
-            device and precision.
+        example: a batch as of `compare_cost`, whose total is divided by its size; it is moved to the
+            model's device and precision.
+
+    Raises:
+        InputError: an example that is no batch, or that the model does not take.
     """
-    with as_it_was(model), FlopCounterMode(display=False) as counter:
+    model, example = unwrapped(model), as_example(example)
+    counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED)
+    with as_it_was(model), counter:
         call_model(model, placed(example, model))
-    return int(counter.get_total_flops()) // 2
+    return round(int(counter.get_total_flops()) / 2 / n_samples(example))
 
 
 def _measure(
-    models: tuple[nn.Module, ...], example: Tensor, repeats: int, batch_sizes: Sequence[int]
+    models: tuple[nn.Module, ...], example: Inputs, repeats: int, batch_sizes: Sequence[int]
 ) -> tuple[list[Cost], dict[int, list[list[float]]]]:
     """The costs, and {batch size: the times of each model}, that of the example among them."""
     require_count("repeats", repeats)
     sizes = {require_count("batch_sizes", size) for size in batch_sizes}
-    if not isinstance(example, Tensor) or example.ndim == 0 or len(example) == 0:
-        shape = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
-        raise InputError(f"example of shape {shape}", "a tensor of at least one sample", "pass a batch")
-    copies = [copy.deepcopy(model).eval() for model in models]
-    (example,) = tensors_of(placed(example, models[0]))
+    copies = [copied(unwrapped(model)).eval() for model in models]
+    example = placed(as_example(example), copies[0])
+    n, device = n_samples(example), tensors_of(example)[0].device
     times = {}
     with torch.no_grad():
         macs = [count_macs(model, example) for model in copies]
         memory = [peak_activation_bytes(model, example) for model in copies]
-        for size in sorted(sizes | {len(example)}):
+        for size in sorted(sizes | {n}):
             batch = batch_of(example, size)
-            calls = [partial(model, batch) for model in copies]
-            times[size] = time_in_turns(calls, repeats=repeats, cuda=example.is_cuda)
+            calls = [partial(caller(model, batch), batch) for model in copies]
+            times[size] = time_in_turns(calls, repeats=repeats, cuda=device.type == "cuda")
     costs = []
     for i, model in enumerate(copies):
         latencies = {size: latency_of(size, taken[i]) for size, taken in times.items()}
@@ -171,10 +199,10 @@ def _measure(
                 parameters=sum(p.numel() for p in model.parameters()),
                 macs=macs[i],
                 bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
-                latency_ms=latencies[len(example)].median_ms,
-                latency_iqr_ms=latencies[len(example)].iqr_ms,
-                batch_size=len(example),
-                device=str(example.device),
+                latency_ms=latencies[n].median_ms,
+                latency_iqr_ms=latencies[n].iqr_ms,
+                batch_size=n,
+                device=str(device),
                 threads=torch.get_num_threads(),
                 activation_bytes=memory[i],
                 latencies=tuple(latencies[size] for size in sorted(sizes)),
@@ -183,12 +211,12 @@ def _measure(
     return costs, times
 
 
-def batch_of(example: Tensor, size: int) -> Tensor:
+def batch_of(example: Inputs, size: int) -> Inputs:
     """The example's samples, over and over, as a batch of ``size``."""
-    return example[torch.arange(size, device=example.device) % len(example)]
+    return map_tensors(example, lambda t: t[torch.arange(size, device=t.device) % len(t)])
 
 
-def peak_activation_bytes(model: nn.Module, example: Tensor) -> int:
+def peak_activation_bytes(model: nn.Module, example: Inputs) -> int:
     """The most bytes that a forward pass in eval mode holds at one time beyond weights and input.
 
     On a GPU what the allocator reports, workspaces included. On the CPU every operation's results are
@@ -196,19 +224,26 @@ def peak_activation_bytes(model: nn.Module, example: Tensor) -> int:
     itself, and with the fused folds counted as the operations that they stand for.
 
     Args:
-        example: a batch ``[n, ...]``; it is moved to the model's device and precision, which counts not.
+        model: any module that takes the example.
+        example: a batch as of `compare_cost`; it is moved to the model's device and precision, which
+            counts not.
+
+    Raises:
+        InputError: an example that is no batch, or that the model does not take.
     """
-    (example,) = tensors_of(placed(example, model))
+    model = unwrapped(model)
+    example = placed(as_example(example), model)
+    device = tensors_of(example)[0].device
     with as_it_was(model):
-        if example.is_cuda:
-            torch.cuda.synchronize(example.device)
-            torch.cuda.reset_peak_memory_stats(example.device)
-            before = torch.cuda.memory_allocated(example.device)
-            model(example)
-            return int(torch.cuda.max_memory_allocated(example.device)) - before
-        known = [example, *model.parameters(), *model.buffers()]
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_allocated(device)
+            call_model(model, example)
+            return int(torch.cuda.max_memory_allocated(device)) - before
+        known = [*tensors_of(example), *model.parameters(), *model.buffers()]
         with _Following(t.untyped_storage() for t in known if t.layout is torch.strided) as following:
-            model(example)
+            call_model(model, example)
         return int(following.peak)
 
 

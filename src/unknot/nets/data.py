@@ -6,15 +6,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import Dataset
 
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError, require_count, require_share
 from unknot.core.memory import LIMIT_VARIABLE, memory_limit
 from unknot.nets.images import ImageData
-from unknot.nets.probe import probe_samples, tensors_of
+from unknot.nets.probe import (
+    LABEL_KEYS,
+    as_labels,
+    as_tensor,
+    is_array,
+    open_loader,
+    probe_samples,
+    tensors_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +53,7 @@ class LabelledData:
     def limited(self, most: int, seed: int = 0) -> LabelledData:
         """At most ``most`` samples for training and as many for testing, drawn at random by ``seed``."""
         require_count("most", most)
+        require_count("seed", seed, minimum=0)
         generator = torch.Generator().manual_seed(seed)
         train = torch.randperm(len(self.inputs), generator=generator)[:most]
         test = torch.randperm(len(self.test_inputs), generator=generator)[:most]
@@ -63,9 +72,10 @@ def labelled_data(data: Data) -> LabelledData:
     """Labelled samples in memory, from whatever holds them.
 
     Args:
-        data: an iterable of batches ``(inputs, labels)`` or of dicts, see `probe_samples`; a tuple
-            ``(inputs, labels)`` of arrays or tensors ``[n, ...]`` and ``[n]``; an `ImageData`; a tuple
-            ``(train, test)`` of two of these; or a `LabelledData`, which is returned as it is.
+        data: an iterable of batches ``(inputs, labels)`` or of dicts, a torch data set or a table of
+            pandas, see `probe_samples`; a tuple ``(inputs, labels)`` of arrays or tensors ``[n, ...]``
+            and ``[n]``; an `ImageData`; a tuple ``(train, test)`` of two of these; or a `LabelledData`,
+            which is returned as it is.
 
     Returns:
         With ``test_*`` empty where there is one part only.
@@ -75,10 +85,10 @@ def labelled_data(data: Data) -> LabelledData:
             inputs of several tensors, parts of different shapes, or more than fits into memory.
     """
     if isinstance(data, LabelledData):
-        _require_labels(data.inputs, data.labels)
-        _require_labels(data.test_inputs, data.test_labels)
+        _require_whole(data.inputs, data.labels)
+        _require_whole(data.test_inputs, data.test_labels)
         return data
-    is_split = isinstance(data, tuple) and len(data) == 2 and not _is_array(data[0])
+    is_split = isinstance(data, tuple) and len(data) == 2 and not is_array(data[0])
     train, test = data if is_split else (data, None)  # type: ignore[misc]
     inputs, labels = _samples(train)
     test_inputs, test_labels = _samples(test) if is_split else (inputs[:0], labels[:0])
@@ -95,20 +105,23 @@ def _samples(part: Any) -> tuple[Tensor, Tensor]:
     """All inputs and labels of one part."""
     if isinstance(part, ImageData):
         return part.images, part.labels
-    if isinstance(part, tuple) and len(part) == 2 and _is_array(part[0]):
-        inputs, labels = (_as_tensor(array) for array in part)
+    if isinstance(part, tuple) and len(part) == 2 and is_array(part[0]):
+        inputs, labels = (as_tensor(array, "data") for array in part)
+        labels = as_labels(labels)
         _require_labels(inputs, labels)
         part = [(inputs, labels)]
-    if _is_array(part) or isinstance(part, (str, bytes, Mapping)) or not isinstance(part, Iterable):
+    table = hasattr(part, "columns") and set(LABEL_KEYS) & set(part.columns)
+    known = isinstance(part, (Iterable, Dataset)) and not isinstance(part, (str, bytes, Mapping))
+    if not known or (is_array(part) and not table):
         raise InputError(
             f"data of type {type(part).__name__}",
             "batches (inputs, labels), arrays (inputs, labels), or a tuple (train, test) of two of these",
             "pass e.g. a DataLoader",
         )
-    probe = probe_samples(_within_memory(part), max_points=ALL)
+    probe = probe_samples(_within_memory(open_loader(part)[0]), max_points=ALL)
     if probe.labels is None:
         raise InputError(
-            "data without class labels",
+            f"data without class labels{f' ({probe.notes[0]})' if probe.notes else ''}",
             "(inputs, labels) with one whole number a sample",
             "add labels; score_filters, plan_pruning and prune do without",
         )
@@ -123,19 +136,6 @@ def _samples(part: Any) -> tuple[Tensor, Tensor]:
     return inputs, probe.labels
 
 
-def _is_array(value: object) -> bool:
-    return isinstance(value, (Tensor, np.ndarray))
-
-
-def _as_tensor(values: Any) -> Tensor:
-    if isinstance(values, Tensor):
-        return values
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"data of type {array.dtype}", "numbers", "encode them, labels as 0, 1, 2, ...")
-    return torch.from_numpy(array)
-
-
 def _require_labels(inputs: Tensor, labels: Tensor) -> None:
     if inputs.ndim == 0 or labels.shape != inputs.shape[:1]:
         raise InputError(
@@ -145,6 +145,20 @@ def _require_labels(inputs: Tensor, labels: Tensor) -> None:
         )
     if len(labels) and int(labels.min()) < 0:
         raise InputError(f"label {int(labels.min())}", "labels 0, 1, 2, ...", "leave such samples out")
+
+
+def _require_whole(inputs: Any, labels: Any) -> None:
+    if not isinstance(inputs, Tensor) or not isinstance(labels, Tensor):
+        raise InputError(
+            f"a LabelledData of {type(inputs).__name__} and {type(labels).__name__}",
+            "tensors",
+            "let labelled_data make it from (inputs, labels)",
+        )
+    _require_labels(inputs, labels)
+    if labels.is_floating_point() or labels.is_complex():
+        raise InputError(
+            f"labels of type {labels.dtype}".replace("torch.", ""), "whole numbers", "pass labels.long()"
+        )
 
 
 def _within_memory(batches: Iterable[Any]) -> Iterator[Any]:
@@ -164,17 +178,19 @@ def _within_memory(batches: Iterable[Any]) -> Iterator[Any]:
 SHARE = 0.1  # of the training samples, kept apart
 
 
-def keep_apart(data: LabelledData, *, share: float = SHARE, seed: int = 0) -> LabelledData:
+def keep_apart(data: Data, *, share: float = SHARE, seed: int = 0) -> LabelledData:
     """The training samples in two, stratified by class: what is left to train on, and as ``test_*`` the
     share kept apart, empty where a class has too few samples to spare one.
 
     Args:
-        data: whose own test samples are left aside.
+        data: what `labelled_data` takes; its own test samples are left aside.
         share: of the training samples, in (0, 1).
         seed: of the choice.
     """
-    if not 0 < share < 1:
+    data = labelled_data(data)
+    if not 0 < require_share("share", share, 0.1) < 1:
         raise InputError(f"share = {share}", "a number in (0, 1)", "pass e.g. 0.1")
+    require_count("seed", seed, minimum=0)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(data.labels), generator=generator)
     labels = data.labels.cpu()[order]

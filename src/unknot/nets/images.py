@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unknot.core.console import track
 from unknot.core.errors import InputError, import_package, require_choice, require_count
-from unknot.core.files import DAMAGED
+from unknot.core.files import DAMAGED, as_path
 from unknot.core.memory import require_memory
 
 EMBEDDED = "digits"
@@ -77,9 +77,12 @@ def load_images(
             ``data`` is not installed.
     """
     require_choice("split", split, ("train", "test"))
+    name = str(as_path(name, "name"))
+    if limit is not None:
+        require_count("limit", limit)
+    require_count("seed", seed, minimum=0)
     pixels, labels, classes = _digits(split) if name == EMBEDDED else _cached(name, split)
     if limit is not None and limit < len(pixels):
-        require_count("limit", limit)
         rows = np.sort(np.random.default_rng(seed).permutation(len(pixels))[:limit])
         pixels, labels = pixels[rows], labels[rows]
     images = torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2).div_(127.5).sub_(1)

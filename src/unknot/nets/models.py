@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unknot.core.errors import require_count
+from unknot.core.errors import InputError, require_count, require_items
 
 
 def mlp(
@@ -31,6 +32,7 @@ def mlp(
     """
     for name, value in (("inputs", inputs), ("classes", classes), ("width", width)):
         require_count(name, value)
+    activation = _factory(activation)
     require_count("depth", depth, minimum=0)
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     size = inputs
@@ -64,10 +66,11 @@ def cnn(
     """
     for name, value in (("channels", channels), ("classes", classes)):
         require_count(name, value)
+    activation, widths = _factory(activation), _widths(widths)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     size = channels
     for i, width in enumerate(widths, start=1):
-        layers[f"conv{i}"] = nn.Conv2d(size, require_count("widths", width), 3, padding=1)
+        layers[f"conv{i}"] = nn.Conv2d(size, width, 3, padding=1)
         if batch_norm:
             layers[f"norm{i}"] = nn.BatchNorm2d(width)
         layers[f"pool{i}"] = nn.MaxPool2d(2)
@@ -77,6 +80,32 @@ def cnn(
     layers["flatten"] = nn.Flatten()
     layers["out"] = nn.Linear(size, classes)
     return nn.Sequential(layers)
+
+
+def _widths(widths: Any) -> tuple[int, ...]:
+    words = "one number a stage", "pass e.g. (16, 32)"
+    found = require_items("widths", widths, *words)
+    if not found:
+        raise InputError(f"widths = {widths!r}", *words)
+    return tuple(require_count("widths", width) for width in found)
+
+
+def _factory(activation: Any) -> Callable[[], nn.Module]:
+    """``activation`` if it makes modules, as a class or a function without arguments does."""
+    if not callable(activation) or isinstance(activation, nn.Module):
+        raise InputError(
+            f"activation = {activation!r}", "what makes a module", "pass a class, e.g. torch.nn.ReLU"
+        )
+
+    def new() -> nn.Module:
+        made = activation()
+        if not isinstance(made, nn.Module):
+            raise InputError(
+                f"activation that makes a {type(made).__name__}", "a torch.nn.Module", "return one"
+            )
+        return made
+
+    return new
 
 
 class ResidualBlock(nn.Module):
@@ -140,8 +169,9 @@ def resnet(
     """
     for name, value in (("channels", channels), ("classes", classes), ("blocks", blocks)):
         require_count(name, value)
+    activation, widths = _factory(activation), _widths(widths)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    size = require_count("widths", widths[0])
+    size = widths[0]
     layers["conv1"] = nn.Conv2d(channels, size, 3, padding=1, bias=not batch_norm)
     if batch_norm:
         layers["norm1"] = nn.BatchNorm2d(size)
@@ -149,7 +179,7 @@ def resnet(
     for i, width in enumerate(widths):
         for j in range(blocks):
             stride = 2 if i > 0 and j == 0 else 1
-            block = ResidualBlock(size, require_count("widths", width), stride, activation, batch_norm)
+            block = ResidualBlock(size, width, stride, activation, batch_norm)
             layers[f"block{i * blocks + j + 1}"] = block
             size = width
     layers["mean"] = nn.AdaptiveAvgPool2d(1)

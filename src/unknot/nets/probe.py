@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import partial
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -14,12 +14,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from unknot.core.errors import InputError, require_count
 
 # One tensor, or the positional or the keyword arguments of the model.
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 LABEL_KEYS = ("labels", "label", "targets", "target", "y")
+LOADED = 256  # samples of a data set that are put together at once
+NAMES_SHOWN = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +33,14 @@ class Probe:
         inputs: ``[n, ...]``; or a tuple of such tensors, the positional arguments of the model; or a
             dict of them, its keyword arguments.
         labels: int64 ``[n]``, or None.
+        names: of the classes 0, 1, ... where the labels were names; else empty.
+        notes: what the loader held besides, and why it was left aside.
     """
 
     inputs: Inputs
     labels: Tensor | None = None
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(tensors_of(self.inputs)[0])
@@ -48,31 +55,35 @@ class Probe:
         return next((t for t in tensors_of(self.inputs) if t.is_floating_point()), None)
 
 
-def probe_samples(loader: Iterable[Any] | Tensor, *, max_points: int = 1000, seed: int = 0) -> Probe:
+def probe_samples(loader: Any, *, max_points: int = 1000, seed: int = 0, named: bool = False) -> Probe:
     """A seeded sample of a loader, stratified by class, in one pass and bounded memory.
 
     Args:
-        loader: a tensor of inputs; or an iterable of batches, each a tensor, ``(inputs, labels)``, or a
-            dict of tensors whose labels stand under "labels", "label", "targets", "target" or "y".
-            ``inputs`` may itself be a tuple (positional arguments) or a dict (keyword arguments).
-            Labels are whole numbers ``[n]``; other targets are left aside.
+        loader: an iterable of batches, each an array, ``(inputs, labels)``, or a dict of arrays whose
+            labels stand under "labels", "label", "targets", "target" or "y"; a torch data set; or all
+            samples at once: an array, a tuple ``(inputs, labels)``, or a table of pandas with the
+            labels in a column of such a name. Of a tuple ``(train, test)`` the first part is taken.
+            An array is a tensor, or what numpy makes an array of numbers of. ``inputs`` may itself be a
+            tuple (positional arguments) or a dict (keyword arguments). Labels are whole numbers ``[n]``;
+            other targets are left aside, and ``notes`` say so.
         max_points: at most this many samples in all; every class keeps its share, and at least one.
         seed: of the choice.
+        named: take names for labels too, numbered in alphabetical order.
 
     Returns:
         A Probe in the loader's order. At most four times ``max_points`` samples are held on the way, and
         the random states of torch, numpy and Python are left as they were.
 
     Raises:
-        InputError: no sample, batches of another type, samples of several shapes.
+        InputError: no sample, batches of another type, samples of several shapes, a loader that fails.
     """
     require_count("max_points", max_points, minimum=2)
-    sieve = _Sieve(max_points, seed)
+    sieve = _Sieve(max_points, require_count("seed", seed, minimum=0), named)
+    batches, note = open_loader(loader)
     with _randomness_kept():  # a DataLoader takes a seed from torch whenever it is iterated
-        for batch in [loader] if isinstance(loader, Tensor) else _batches(loader):
-            inputs, labels = _split(batch)
-            sieve.add(inputs, labels)
-    return sieve.probe()
+        for batch in _each(batches):
+            sieve.add(*_split(batch))
+    return sieve.probe([note] if note else [])
 
 
 @contextmanager
@@ -98,20 +109,25 @@ class _Sieve:
     keeps their shares, and the sample with the smallest key of a class stays whatever its key.
     """
 
-    def __init__(self, max_points: int, seed: int) -> None:
-        self.max_points = max_points
+    def __init__(self, max_points: int, seed: int, named: bool) -> None:
+        self.max_points, self.named = max_points, named
+        self.notes: dict[str, None] = {}
         self.rng = np.random.default_rng(seed)
         self.threshold = 1.0
         self.position = 0
-        self.seen: defaultdict[int, int] = defaultdict(int)
-        self.kept: defaultdict[int, list[tuple[float, int, Inputs]]] = defaultdict(list)
+        self.seen: defaultdict[Any, int] = defaultdict(int)
+        self.kept: defaultdict[Any, list[tuple[float, int, Inputs]]] = defaultdict(list)
         self.labelled = False
 
-    def add(self, inputs: Inputs, labels: Tensor | None) -> None:
+    def add(self, inputs: Inputs, labels: list[Any] | str) -> None:
         n = len(tensors_of(inputs)[0])
+        if isinstance(labels, list) and isinstance((labels or [0])[0], str) and not self.named:
+            labels = f"targets that are names, e.g. {labels[0]!r}, are no class numbers: left aside"
+        if isinstance(labels, str):
+            self.notes[labels] = None
         # One batch without labels, and those of the others say nothing about the whole.
-        self.labelled = labels is not None and (self.labelled or not self.position)
-        classes = labels.tolist() if labels is not None else [0] * n
+        self.labelled = isinstance(labels, list) and (self.labelled or not self.position)
+        classes = labels if isinstance(labels, list) else [0] * n
         for i, (label, key) in enumerate(zip(classes, self.rng.random(n).tolist(), strict=True)):
             self.seen[label] += 1
             rows = self.kept[label]
@@ -125,25 +141,142 @@ class _Sieve:
                 rows.sort(key=lambda row: row[0])
                 rows[1:] = [row for row in rows[1:] if row[0] < self.threshold]
 
-    def probe(self) -> Probe:
+    def probe(self, notes: list[str]) -> Probe:
         if not self.position:
             raise InputError("a loader without samples", "at least one batch", "check the data")
         share = min(1.0, self.max_points / self.position)
-        chosen: list[tuple[int, Inputs, int]] = []
+        chosen: list[tuple[int, Inputs, Any]] = []
         for label, rows in self.kept.items():
             rows.sort(key=lambda row: row[0])
             size = max(1, int(self.seen[label] * share))
             chosen += [(position, row, label) for _, position, row in rows[:size]]
         chosen.sort(key=lambda sample: sample[0])
-        labels = torch.tensor([label for *_, label in chosen]) if self.labelled else None
-        return Probe(_stack([row for _, row, _ in chosen]), labels)
+        inputs = _stack([row for _, row, _ in chosen])
+        notes += filter(None, self.notes)
+        if not self.labelled:
+            return Probe(inputs, notes=tuple(notes))
+        names = sorted({label for label in self.kept if isinstance(label, str)})
+        if names and len(names) < len(self.kept):
+            other = next(label for label in self.kept if not isinstance(label, str))
+            raise InputError(
+                f"labels {names[0]!r} and {other}", "numbers or names, not both", "pass one kind"
+            )
+        number = {name: i for i, name in enumerate(names)}
+        labels = torch.tensor([number.get(label, label) for *_, label in chosen])
+        if names:
+            shown = ", ".join(f"{i} is {name}" for i, name in enumerate(names[:NAMES_SHOWN]))
+            notes.append(f"classes by name: {shown}{', ...' if len(names) > NAMES_SHOWN else ''}")
+        return Probe(inputs, labels, tuple(names), tuple(notes))
 
 
-def _batches(loader: object) -> Iterable[Any]:
+def open_loader(loader: Any) -> tuple[Iterable[Any], str]:
+    """The batches of whatever holds samples, as of `probe_samples`, and what is left out of it."""
+    note = ""
+    if (
+        isinstance(loader, tuple)
+        and len(loader) == 2
+        and not (is_array(loader[0]) or is_array(loader[1]))
+    ):
+        loader, note = loader[0], "of the two parts (train, test) the second was left out"
+    inputs = getattr(loader, "inputs", getattr(loader, "images", None))
+    labels = getattr(loader, "labels", None)
+    if is_dataclass(loader) and isinstance(labels, Tensor):  # ours: LabelledData, ImageData, Probe
+        left_out = len(getattr(loader, "test_labels", ()))
+        if left_out:
+            note = f"the {left_out} test samples were left out"
+        loader = (inputs, labels)
+    if hasattr(loader, "columns") and hasattr(loader, "to_numpy"):  # a table of pandas
+        key = next((key for key in LABEL_KEYS if key in loader.columns), None)
+        loader = loader if key is None else (loader.drop(columns=key), loader[key])
+    if isinstance(loader, Dataset):
+        return DataLoader(loader, batch_size=LOADED), note
+    if is_array(loader) or _is_pair(loader):
+        return [loader], note
     if isinstance(loader, (Mapping, str, bytes)) or not isinstance(loader, Iterable):
         raise InputError(f"a loader of type {type(loader).__name__}", "an iterable of batches",
                          "wrap one batch in a list")  # fmt: skip
-    return loader
+    return loader, note
+
+
+def _is_pair(loader: Any) -> bool:
+    """Whether it is one batch ``(inputs, labels)``; a list of two arrays may be that or two batches."""
+    if isinstance(loader, tuple):
+        return len(loader) == 2 and is_array(loader[1])
+    if not (isinstance(loader, list) and len(loader) == 2 and all(map(_has_shape, loader))):
+        return False
+    shapes = [tuple(part.shape) for part in loader]
+    return len(shapes[0]) > 1 and shapes[1] == shapes[0][:1]
+
+
+def _each(batches: Iterable[Any]) -> Iterator[Any]:
+    try:
+        yield from batches
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # whatever the user's data set raises
+        text = (str(error).strip().splitlines() or [""])[-1][:120]
+        raise InputError(
+            f"a loader that fails ({type(error).__name__}: {text})",
+            "batches, or a data set of which torch makes them",
+            "iterate over it once yourself",
+        ) from error
+
+
+def _has_shape(values: Any) -> bool:
+    return isinstance(values, (Tensor, np.ndarray)) or (
+        hasattr(values, "__array__") and not isinstance(values, type)
+    )
+
+
+def is_array(values: Any) -> bool:
+    """Whether it is a tensor, what numpy takes for an array, or numbers or names in lists."""
+    if not isinstance(values, (list, tuple)):
+        return _has_shape(values)
+    first, tuples = values, False
+    while isinstance(first, (list, tuple)) and len(first):
+        first, tuples = first[0], tuples or isinstance(first, tuple)
+    return isinstance(first, (int, float, str, np.generic)) and not (tuples and _is_ragged(values))
+
+
+def _is_ragged(values: Any) -> bool:
+    """A tuple with rows of several lengths is (inputs, labels), or holds such."""
+    try:
+        np.asarray(values)
+    except ValueError:
+        return True
+    return False
+
+
+def as_tensor(values: Any, name: str) -> Tensor:
+    """An array of numbers as a tensor of its type, lists of fractions as float32; a tensor as it is.
+
+    Raises:
+        InputError: no numbers, ragged rows, complex or sparse.
+    """
+    if isinstance(values, Tensor):
+        if values.layout is not torch.strided or values.is_complex() or values.is_meta:
+            kind = str(values.layout if values.layout is not torch.strided else values.dtype)
+            raise InputError(
+                f"{name}: a tensor of {'no values' if values.is_meta else kind.replace('torch.', '')}",
+                "a dense tensor of real numbers",
+                "convert it",
+            )
+        return values
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError):
+        array = np.asarray(None)  # ragged rows
+    if array.dtype.kind not in "fiub":
+        kind = type(array.flat[0]).__name__ if array.dtype == object and array.size else str(array.dtype)
+        raise InputError(
+            f"{name} of type {kind}",
+            "numbers, all rows of one length",
+            "encode them, labels as 0, 1, 2, ...",
+        )
+    native = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.dtype(np.float64)
+    if isinstance(values, (list, tuple)) and array.dtype == np.float64:
+        native = np.dtype(np.float32)  # as torch reads lists
+    return torch.from_numpy(np.array(array, dtype=native, order="C"))
 
 
 def tensors_of(inputs: Inputs) -> tuple[Tensor, ...]:
@@ -173,29 +306,50 @@ def _stack(rows: list[Inputs]) -> Inputs:
     return map_tensors(rows[0], lambda _: next(columns))
 
 
-def _split(batch: Any) -> tuple[Inputs, Tensor | None]:
+def as_labels(values: Any) -> Tensor:
+    """Labels as a tensor ``[n]``, also of a column ``[n, 1]`` of whole numbers; see `as_tensor`."""
+    labels = as_tensor(values, "labels")
+    column = labels.ndim == 2 and labels.shape[1] == 1 and not labels.is_floating_point()
+    return labels[:, 0] if column else labels
+
+
+def _split(batch: Any) -> tuple[Inputs, list[Any] | str]:
+    """Inputs, and a label of each; or why they are no classes, empty where there are none."""
     labels: Any = None
     inputs = batch
-    if isinstance(batch, (tuple, list)) and batch:
+    if isinstance(batch, (tuple, list)) and batch and not is_array(batch):
         inputs, labels = batch[0], batch[1] if len(batch) > 1 else None
+    elif isinstance(batch, tuple) and len(batch) == 2:  # of lists of numbers
+        inputs, labels = batch
     elif isinstance(batch, Mapping):
         label_key = next((key for key in LABEL_KEYS if key in batch), None)
         labels = None if label_key is None else batch[label_key]
         inputs = {key: value for key, value in batch.items() if key != label_key}
-    inputs = _checked(inputs, batch)
-    return inputs, None if labels is None else _class_labels(labels, len(tensors_of(inputs)[0]))
+    inputs = as_inputs(inputs, batch)
+    return inputs, "" if labels is None else _class_labels(labels, tensors_of(inputs)[0].shape)
 
 
-def _checked(inputs: Any, batch: Any) -> Inputs:
-    """Inputs whose tensors all have one row a sample; what is no tensor in a dict is left out."""
+def as_inputs(inputs: Any, batch: Any = None) -> Inputs:
+    """Inputs whose arrays all have one row a sample; what is no array in a dict is left out.
+
+    Raises:
+        InputError: no array in it, or different numbers of rows.
+    """
     if isinstance(inputs, Mapping):
-        inputs = {str(key): value for key, value in inputs.items() if isinstance(value, Tensor)}
-    elif isinstance(inputs, (tuple, list)):
-        inputs = tuple(inputs)
+        arrays = {str(key): value for key, value in inputs.items() if _has_shape(value)}
+        inputs = {
+            key: as_tensor(value, f"input {key}")
+            for key, value in arrays.items()
+            if isinstance(value, Tensor) or np.asarray(value).dtype.kind in "fiub"
+        }
+    elif is_array(inputs):
+        inputs = as_tensor(inputs, "inputs")
+    elif isinstance(inputs, (tuple, list)) and all(map(is_array, inputs)):
+        inputs = tuple(as_tensor(value, "inputs") for value in inputs)
     tensors = tensors_of(inputs) if isinstance(inputs, (Tensor, tuple, dict)) else ()
     if not tensors or not all(isinstance(t, Tensor) and t.ndim > 0 for t in tensors):
         raise InputError(
-            f"a batch of type {type(batch).__name__}",
+            f"a batch of type {type(inputs if batch is None else batch).__name__}",
             "a tensor, (inputs, labels) with one label a sample, or a dict of tensors",
             "wrap the loader so that it yields one of these",
         )
@@ -208,10 +362,34 @@ def _checked(inputs: Any, batch: Any) -> Inputs:
     return inputs  # type: ignore[no-any-return]
 
 
-def _class_labels(labels: Any, n: int) -> Tensor | None:
-    """int64 ``[n]``; None for targets that are no classes (regression, masks, one-hot rows)."""
-    classes = labels if isinstance(labels, Tensor) else torch.as_tensor(np.asarray(labels))
-    if classes.shape == (n, 1):
-        classes = classes[:, 0]
-    whole = not classes.is_floating_point() or bool((classes == classes.round()).all())
-    return classes.long().cpu() if classes.shape == (n,) and whole else None
+def _class_labels(labels: Any, shape: torch.Size) -> list[Any] | str:
+    """Whole numbers or names, one a sample; or what they are else (regression, masks, one-hot rows)."""
+    n = shape[0]
+    try:
+        values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    except (ValueError, TypeError, RuntimeError):  # ragged, or of a type that numpy lacks
+        values = np.asarray(None)
+    if values.ndim == 0 and isinstance(labels, (Tensor, int, float, str, np.generic)):
+        raise InputError(
+            f"a batch of one label and inputs of shape {tuple(shape)}",
+            "one label a row of the inputs",
+            "put samples together into batches, e.g. by a DataLoader with a batch_size",
+        )
+    values = values[:, 0] if values.shape == (n, 1) else values
+    if values.shape != (n,):
+        hot = (
+            values.ndim == 2
+            and values.dtype.kind in "fiub"
+            and bool((np.sort(values)[:, :-1] == 0).all())
+        )
+        kind = "that look one-hot: pass labels.argmax(1)" if hot else "that are no classes"
+        return f"targets of shape {list(values.shape)} for {n} samples {kind}, left aside"
+    if values.dtype.kind == "U" or (values.dtype == object and all(isinstance(v, str) for v in values)):
+        return [str(value) for value in values]
+    if values.dtype.kind not in "fiub":
+        return f"targets of type {values.dtype} that are no classes, left aside"
+    if not np.isfinite(values).all():
+        return "targets with NaN or infinity, left aside"
+    if (values != np.round(values)).any() or (np.abs(values.astype(np.float64)) > 2.0**53).any():
+        return "targets that are no whole numbers below 2^53, left aside"
+    return values.astype(np.int64).tolist()  # type: ignore[no-any-return]

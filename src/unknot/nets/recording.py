@@ -14,22 +14,22 @@ from torch.nn.modules.conv import _ConvNd
 
 from unknot.core.errors import InputError, require_choice, require_count
 from unknot.core.memory import LIMIT_VARIABLE, memory_limit
-from unknot.nets.follower import After, Follower, Key, Step
-from unknot.nets.probe import Inputs, Probe, tensors_of
-from unknot.nets.running import (
-    as_it_was,
-    call_model,
-    first_tensor,
-    hooked,
-    is_leaf,
-    matching_layers,
-    placed,
-    plain_name,
-    score_tensor,
-    unwrapped,
+from unknot.nets.follower import (
+    OUTPUT,
+    After,
+    Follower,
+    Key,
+    Place,
+    Step,
+    in_company,
+    run_seen,
+    run_trial,
 )
+from unknot.nets.probe import Inputs, Probe, as_inputs, tensors_of
+from unknot.nets.running import is_leaf, matching_layers, plain_name, unwrapped
 
-INPUT, OUTPUT = "input", "output of the model"  # "output" may be a layer's name
+# The samples themselves; the second where a module has the first name.
+INPUT, INPUT_BESIDE = "input", "input of the model"
 Tokens = Literal["mean", "first", "last", "all"]
 # Layer outputs held at once; a model that returns more is run several times.
 PASS_BYTES = 1 << 30
@@ -46,8 +46,8 @@ class LayerOutput:
     """What one call of one module returned for every sample.
 
     Attributes:
-        layer: dotted module name, "input" for the samples themselves, or `OUTPUT` for what the whole
-            model returned.
+        layer: dotted module name, "input" for the samples themselves ("input of the model" where a
+            module is called "input"), or `OUTPUT` for what the whole model returned.
         call: 0 for the module's first call in a forward pass, 1 for the second, ...
         values: ``[n, ...]`` on the CPU, in the order of the samples, detached.
         note: how it differs from what was asked for; empty where it does not.
@@ -80,7 +80,7 @@ class LayerShape:
 
 def capture(
     model: nn.Module,
-    inputs: Inputs,
+    inputs: Any,
     *,
     layers: str | Iterable[str] = "*",
     tokens: Tokens = "all",
@@ -93,8 +93,8 @@ def capture(
 
     Args:
         model: any module; it comes back as it was.
-        inputs: ``[n, ...]``; or a tuple of such tensors (positional arguments) or a dict (keywords).
-        layers: glob or globs over dotted module names; "*" is every leaf module.
+        inputs: an array ``[n, ...]``; or a tuple of such (positional arguments) or a dict (keywords).
+        layers: glob or globs over dotted module names; "*" is every module that `is_layer`.
         tokens: of a sequence ``[n, t, d]``: "mean" over its tokens, the "first", the "last", or "all".
         after: for convolutions: "module", or the "activation" or "pooling" that follows.
         batch_size: samples run at once; fewer where they would not fit.
@@ -103,7 +103,7 @@ def capture(
         InputError: as of `Recording`.
     """
     recording = Recording(
-        model, Probe(inputs), layers=layers, tokens=tokens, after=after, batch_size=batch_size
+        model, Probe(as_inputs(inputs)), layers=layers, tokens=tokens, after=after, batch_size=batch_size
     )
     return tuple(output for output in recording.outputs() if output.layer != OUTPUT)
 
@@ -111,24 +111,26 @@ def capture(
 class Recording:
     """What a model returns for a probe, layer by layer, in bounded memory.
 
-    The model is run on two samples first, to learn which layers run and how large their outputs are. The
-    layers are then recorded in groups that fit into ``PASS_BYTES``, one run of the model a group. The
-    model comes back as it was: the training flag of every module, buffers, gradients, the random state
-    and hooks. It runs where its first parameter lies, in that parameter's type, without compilation.
+    The model is run on two and on three samples first (see `run_trial`), to learn which layers run, how
+    large their outputs are and which axis is that of the samples. The layers are then recorded in groups
+    that fit into ``PASS_BYTES``, one run of the model a group. The model comes back as it was: the
+    training flag of every module, buffers, gradients, the random state and hooks. It runs where its
+    first parameter lies, in that parameter's type, without compilation, and never on one sample alone.
 
-    A module that returns a container is represented by the first tensor in it with one row a sample, the
-    whole model by its "logits" or "scores" where it names such. A module that returns no tensor, or did
-    not run, is left out and named in ``notes``.
+    A module that returns a container is represented by the first tensor in it with an axis of samples,
+    the whole model by its "logits" or "scores" where it names such. A module that did not run, or that
+    returned no such tensor, is left out and named in ``notes`` with the reason.
 
     Args:
         model: any module. `torch.compile`, DataParallel and DistributedDataParallel are looked through.
-        layers, tokens, after: as of `unknot.measure`; "*" is every leaf. Maps ``[n, c, l]`` of
-            convolutions are no sequences.
+        layers, tokens, after: as of `unknot.measure`; "*" is every module that `is_layer`. Maps
+            ``[n, c, l]`` of convolutions are no sequences.
         batch_size: samples run at once; fewer where they would not fit.
 
     Attributes:
         shapes: the layers that ran, in order.
         notes: what was left out.
+        input_layer: the name under which the samples themselves come.
 
     Raises:
         InputError: no module matches, the model does not take the samples, or one layer's output alone
@@ -148,12 +150,18 @@ class Recording:
         require_choice("tokens", tokens, get_args(Tokens))
         require_choice("after", after, get_args(After))
         self.model = unwrapped(model)
+        if not isinstance(probe, Probe) or not len(probe):
+            what = "a Probe of 0 samples" if isinstance(probe, Probe) else type(probe).__name__
+            raise InputError(f"a probe: {what}", "a Probe with samples", "draw it with probe_samples")
         self.probe = probe
         self._chosen = matching_layers(self.model, layers)
+        taken = any(plain_name(name) == INPUT for name, _ in self.model.named_modules())
+        self.input_layer = INPUT_BESIDE if taken else INPUT
         self._tokens: Tokens = tokens
         self._after: After = after
         self._lines: set[Key] = set()
         self._followed: set[Key] = set()
+        self._places: dict[Key, Place] = {}
         self.shapes, self.notes = self._trial()
         self._groups = _grouped(self.shapes, len(probe), require_count("batch_size", batch_size))
 
@@ -164,7 +172,7 @@ class Recording:
         """
         points = self.probe.points()
         if points is not None:
-            yield LayerOutput(INPUT, 0, points.detach().cpu())
+            yield LayerOutput(self.input_layer, 0, points.detach().cpu())
         result = None
         for shapes, batch_size in self._groups:
             held = self._record(shapes, batch_size)
@@ -177,95 +185,113 @@ class Recording:
             yield LayerOutput(OUTPUT, 0, result)
 
     def _trial(self) -> tuple[tuple[LayerShape, ...], tuple[str, ...]]:
-        """Two samples through the model: which layers run, and what one sample of each is."""
+        """Which layers run, where their samples are, and what one sample of each is."""
+        leaves = {plain_name(n): m for n, m in self.model.named_modules() if is_leaf(m)}
+        modules = self._chosen | leaves
+        found = run_trial(self.model, self.probe, modules)
         shapes: dict[Key, LayerShape] = {}
-        ran: set[str] = set()
-        line: list[torch.Size] = [torch.Size()]  # shape of the latest map [c, l]
-
-        def see(key: Key, module: nn.Module, tensor: Tensor | None) -> None:
-            ran.add(key[0])
-            if tensor is None or (key == (OUTPUT, 0) and tensor.ndim > 2):  # no scores: no use for them
-                return
-            if isinstance(module, _CHANNELS_FIRST) and tensor.ndim == 3:
-                line[0] = tensor.shape[1:]
-            if tensor.shape[1:] == line[0] and not isinstance(module, _TOKENS_LAST):
+        line = torch.Size()  # shape of the latest map [c, l]
+        for key, (place, example) in found.places.items():
+            if key == (OUTPUT, 0) and example.ndim > 2:  # no scores: no use for them
+                continue
+            module = modules.get(key[0], self.model)
+            if isinstance(module, _CHANNELS_FIRST) and example.ndim == 3:
+                line = example.shape[1:]
+            if example.shape[1:] == line and not isinstance(module, _TOKENS_LAST):
                 self._lines.add(key)
             if key[0] in self._chosen or key[0] == OUTPUT:
-                tensor = self._reduced(key, tensor)
-                shapes[key] = LayerShape(*key, tuple(tensor.shape[1:]), tensor.dtype)
-
-        leaves = {plain_name(n): m for n, m in self.model.named_modules() if is_leaf(m)}
-        sequel = _Sequel(self._after)
-        self._run(next(self.probe.batches(2)), self._chosen | leaves, see, sequel)
-        self._followed = set(sequel.outputs)
-        for key, tensor in sequel.outputs.items():
-            shapes[key] = LayerShape(*key, tuple(tensor.shape[1:]), tensor.dtype)
-        for key in sequel.origins - self._followed:
-            shapes[key] = replace(shapes[key], note=f"no {self._after} follows: its own output")
-        silent = [n for n in self._chosen if n not in ran]
-        empty = [n for n in self._chosen if n in ran and (n, 0) not in shapes]
+                self._places[key] = place
+                reduced = self._reduced(key, example)
+                shapes[key] = LayerShape(*key, tuple(reduced.shape[1:]), reduced.dtype, place.note)
+        if self._after != "module":
+            self._follow(shapes)
+        silent = [n for n in self._chosen if n not in found.ran]
+        refused = {key: why for key, why in found.refused.items() if key[0] in self._chosen}
         if not set(shapes) - {(OUTPUT, 0)}:
+            reasons = "; ".join(sorted(set(refused.values())))
             raise InputError(
-                f"{len(silent)} layers that did not run and {len(empty)} without a floating-point output",
+                f"{len(silent)} layers that did not run and {len({n for n, _ in refused})} without a "
+                f"floating-point output{reasons and f' ({reasons})'}",
                 "at least one layer with a tensor of one row a sample",
                 "choose other layers",
             )
-        return tuple(shapes.values()), (
-            *_listed(silent, "did not run"),
-            *_listed(empty, "returned no floating-point tensor with one row a sample"),
-        )
+        notes = _listed(silent, "did not run")
+        for why in dict.fromkeys(refused.values()):
+            keys = [key for key in refused if refused[key] == why]
+            notes += _listed([name if call == 0 else f"{name} (call {call})" for name, call in keys], why)
+        return tuple(shapes.values()), tuple(notes)
+
+    def _follow(self, shapes: dict[Key, LayerShape]) -> None:
+        """What follows each convolution takes its place in ``shapes``."""
+        sequel = _Sequel(self._after, [key for key, place in self._places.items() if place.axis == 0])
+        self._run(next(self.probe.batches(2)), self._chosen, lambda *_: None, sequel)
+        self._followed = set(sequel.outputs)
+        for key, tensor in sequel.outputs.items():
+            shapes[key] = LayerShape(*key, tuple(tensor.shape[1:]), tensor.dtype, shapes[key].note)
+        for key in sequel.origins - self._followed:
+            shapes[key] = replace(shapes[key], note=f"no {self._after} follows: its own output")
 
     def _record(self, shapes: Iterable[LayerShape], batch_size: int) -> dict[Key, Tensor]:
         n = len(self.probe)
         held = {(s.layer, s.call): torch.empty((n, *s.shape), dtype=s.dtype) for s in shapes}
+        filled: Counter[Key] = Counter()
         modules = {n: m for n, m in self._chosen.items() if any(n == name for name, _ in held)}
         start = 0
 
-        def keep(key: Key, _module: nn.Module, tensor: Tensor | None) -> None:
-            if key not in held or tensor is None or key in self._followed:
-                return
-            tensor = self._reduced(key, tensor)
+        def fill(key: Key, tensor: Tensor | None) -> None:
             room = held[key][start : start + size]
-            if tensor.shape != room.shape:
+            if tensor is None or tensor.shape != room.shape:
+                found = "none" if tensor is None else str(tuple(tensor.shape[1:]))
                 raise InputError(
-                    f"layer {key[0]} of shape {tuple(tensor.shape[1:])}, then {tuple(room.shape[1:])}",
+                    f"layer {key[0]} of shape {found} a sample, after {tuple(room.shape[1:])}",
                     "one shape for all samples",
                     "leave the layer out",
                 )
             room.copy_(tensor)  # now: what follows may change the tensor in place
+            filled[key] += size
+
+        def keep(key: Key, _module: nn.Module, output: Any) -> None:
+            if key in held and key not in self._followed:
+                tensor = self._places[key].rows(output, ran)
+                fill(key, None if tensor is None else self._reduced(key, tensor[:size]))
 
         for batch in self.probe.batches(batch_size):
             size = min(batch_size, n - start)
+            ran = max(2, size)
             sequel = _Sequel(self._after, held)
-            self._run(batch, modules, keep, sequel)
+            self._run(in_company(batch), modules, keep, sequel)
             for key, tensor in sequel.outputs.items():
-                held[key][start : start + size].copy_(tensor)
+                fill(key, tensor[:size])
             start += size
+        for key in held:
+            if filled[key] != n:
+                raise InputError(
+                    f"layer {key[0]}, call {key[1]}, that ran for {filled[key]} of {n} samples",
+                    "layers that run for every sample",
+                    "leave the layer out",
+                )
         return held
 
     def _run(
         self,
         batch: Inputs,
         modules: dict[str, nn.Module],
-        see: Callable[[Key, nn.Module, Tensor | None], None],
+        see: Callable[[Key, nn.Module, Any], None],
         sequel: _Sequel,
     ) -> None:
-        """One forward pass; ``see`` gets every call's tensor while the model runs."""
-        calls: Counter[str] = Counter()
+        """One forward pass; ``see`` gets what every call returns while the model runs."""
         size = len(tensors_of(batch)[0])
 
-        def hook(name: str, module: nn.Module, _inputs: Any, output: Any) -> None:
-            key, tensor = (name, calls[name]), _detached(first_tensor(output, size))
-            calls[name] += 1
-            see(key, module, tensor)
-            if tensor is not None and name in self._chosen:
+        def see_all(key: Key, module: nn.Module, output: Any) -> None:
+            see(key, module, output)
+            place = self._places.get(key)
+            tensor = None if place is None else place.rows(output, size)
+            if tensor is not None and key[0] in self._chosen:
                 sequel.start(key, module, tensor)
 
-        batch = placed(batch, self.model)
         watching = nullcontext() if self._after == "module" else sequel.follower.watching(self.model)
-        with as_it_was(self.model), hooked(modules, hook), watching:
-            output = call_model(self.model, batch)
-            see((OUTPUT, 0), self.model, _detached(score_tensor(output, size)))
+        with watching:
+            run_seen(self.model, batch, modules, see_all)
 
     def _reduced(self, key: Key, tensor: Tensor) -> Tensor:
         """A sequence ``[n, t, d]`` as ``[n, d]``, by the rule that was asked for; the rest as it is."""
@@ -298,10 +324,6 @@ class _Sequel:
         if step.kind == self.after:
             self.outputs.setdefault(key, step.after.detach().clone())
         return step.kind != self.after
-
-
-def _detached(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach()
 
 
 def _grouped(

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import copy
+import ctypes
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import inspect
+import io
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from types import MethodType, ModuleType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from unknot.core.errors import InputError
-from unknot.nets.probe import Inputs, map_tensors, tensors_of
+from unknot.core.errors import InputError, require_items
+from unknot.nets.probe import Inputs, as_inputs, map_tensors, tensors_of
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_HOLDERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+PARAMETRIZATIONS = "parametrizations"  # torch's name of the child that computes a layer's parameters
+# What a copy uses together with its original: it cannot be copied, and using it changes no result.
+_SHARED = (
+    type(threading.Lock()), type(threading.RLock()), io.IOBase, ModuleType, memoryview,
+    ctypes.CDLL, ctypes._Pointer, ctypes._CFuncPtr,  # type: ignore[attr-defined]
+)  # fmt: skip
+M = TypeVar("M", bound=nn.Module)
 
 
 def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, nn.Module]:
-    """The modules whose dotted name matches one of the globs; "*" means every leaf module.
+    """The modules whose dotted name matches one of the globs; "*" means all that `is_layer`.
 
     Wrappers leave no trace in the names: a compiled block "net._orig_mod.conv" is "net.conv".
 
@@ -29,9 +45,9 @@ def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, 
     """
     named = {plain_name(name): m for name, m in model.named_modules() if plain_name(name)} or {"": model}
     chosen: dict[str, nn.Module] = {}
-    for glob in [layers] if isinstance(layers, str) else layers:
+    for glob in require_globs(layers):
         if glob == "*":
-            matching = {n: m for n, m in named.items() if is_leaf(m)}
+            matching = {n: m for n, m in named.items() if is_layer(n, m)}
         else:
             matching = {n: m for n, m in named.items() if fnmatchcase(n, glob)}
         if not matching:
@@ -43,10 +59,30 @@ def matching_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, 
     return {name: module for name, module in named.items() if name in chosen}
 
 
+def require_globs(layers: Any) -> tuple[str, ...]:
+    """``layers`` as globs; an InputError unless it is one text or several."""
+    words = "a glob over module names, or several", 'pass e.g. "*" or ["conv*"]'
+    globs = (layers,) if isinstance(layers, str) else require_items("layers", layers, *words)
+    if not globs or not all(isinstance(glob, str) for glob in globs):
+        raise InputError(f"layers = {layers!r}", *words)
+    return globs
+
+
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module computes something and holds no other module."""
-    empty = isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict))
-    return next(module.children(), None) is None and not empty
+    return next(module.children(), None) is None and not isinstance(module, _HOLDERS)
+
+
+def is_layer(name: str, module: nn.Module) -> bool:
+    """Whether a module is a leaf, or computes with parameters of its own although it holds others.
+
+    Such are layers with parametrizations (weight_norm, spectral_norm), nn.MultiheadAttention, and
+    blocks with e.g. a scale of their own. What computes parameters is no layer.
+    """
+    if f".{PARAMETRIZATIONS}." in f".{name}." or isinstance(module, _HOLDERS):
+        return False
+    own = any(parameter is not None for parameter in module._parameters.values())
+    return own or is_parametrized(module) or is_leaf(module)
 
 
 def plain_name(name: str) -> str:
@@ -54,14 +90,17 @@ def plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module, *, scripted: bool = False) -> nn.Module:
     """The module that was wrapped by DataParallel or `torch.compile`.
 
+    Args:
+        scripted: whether it may be made by ``torch.jit``, which takes no hooks.
+
     Raises:
-        InputError: no module, or one without values (on the meta device, or lazy).
+        InputError: no module, one that is not run by Python (scripted, traced, exported), or one without
+            values (on the meta device, or lazy).
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"a model of type {type(model).__name__}", "a torch.nn.Module", "wrap it in one")
+    require_module(model, scripted=scripted)
     for name, parameter in model.named_parameters():
         if parameter.is_meta or isinstance(parameter, nn.parameter.UninitializedParameter):
             raise InputError(
@@ -71,6 +110,104 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while isinstance(inner, _WRAPPERS) or hasattr(inner, "_orig_mod"):
         inner = inner.module if isinstance(inner, _WRAPPERS) else inner._orig_mod
     return inner  # type: ignore[no-any-return]
+
+
+def require_module(model: Any, *, scripted: bool = False) -> None:
+    """An InputError unless ``model`` is a module that Python runs; ``scripted`` ones may do too."""
+    if not isinstance(model, nn.Module):
+        kind = "class" if isinstance(model, type) else "model of type"
+        name = model.__name__ if isinstance(model, type) else type(model).__name__
+        raise InputError(f"a {kind} {name}", "a torch.nn.Module", "pass the model itself")
+    for name, module in model.named_modules():
+        exported = isinstance(module, torch.fx.GraphModule) and "train" in vars(module)
+        if exported or (isinstance(module, torch.jit.ScriptModule) and not scripted):
+            what = f"module {name}" if name else "a model"
+            raise InputError(
+                f"{what} made by {'torch.export' if exported else 'torch.jit'}",
+                "modules that Python runs, one by one",
+                "pass the model from which it was made",
+            )
+
+
+def copied(model: M) -> M:
+    """A copy of ``model`` and all that it holds; tied parameters are tied in it too.
+
+    Unlike `copy.deepcopy` it takes models that keep what was computed by them, which is detached in
+    the copy; locks, open files, Python modules and foreign functions, which both then use; and whatever
+    holds these.
+
+    Raises:
+        InputError: an attribute that can be neither copied nor shared, e.g. a generator.
+    """
+    memo: dict[int, Any] = {}
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # whatever the classes of its attributes raise
+        if _is_out_of_memory(error):
+            raise
+        memo = {}
+        for name, value in _uncopied(model):
+            if isinstance(value, Tensor):
+                memo[id(value)] = value.detach().clone()
+            elif isinstance(value, _SHARED):
+                memo[id(value)] = value
+            else:
+                raise InputError(
+                    f"attribute {name} of type {type(value).__name__}",
+                    "what copy.deepcopy can copy",
+                    "set it to None, or give its class a method __deepcopy__",
+                ) from None
+    return copy.deepcopy(model, memo)
+
+
+def _uncopied(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The innermost objects in a model that cannot be copied, with their dotted names."""
+    memo = {id(t): t for t in (*model.parameters(), *model.buffers()) if t.is_leaf}  # these can be
+    seen = {id(model)}
+    waiting: list[tuple[str, Any]] = [("", model)]
+    while waiting:
+        name, value = waiting.pop()
+        inner = []
+        for key, part in ({} if isinstance(value, (Tensor, *_SHARED)) else _parts(value)).items():
+            try:
+                copy.deepcopy(part, dict(memo))
+            except Exception:  # as above
+                inner.append((f"{name}.{key}".lstrip("."), part))
+        if not inner:
+            yield name, value
+        waiting += [(key, part) for key, part in inner if id(part) not in seen]
+        seen |= {id(part) for _, part in inner}
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """What an object holds, by name."""
+    if isinstance(value, Mapping):
+        return {str(key): part for key, part in value.items()}
+    if isinstance(value, (list, tuple, deque, Set)):
+        return {str(i): part for i, part in enumerate(value)}
+    if isinstance(value, MethodType):
+        return {"__self__": value.__self__}
+    if isinstance(value, partial):
+        return {"func": value.func, "args": value.args, "keywords": value.keywords}
+    parts = dict(getattr(value, "__dict__", {}))
+    if isinstance(value, nn.Module):
+        for kind in ("_parameters", "_buffers", "_modules"):
+            parts |= parts.pop(kind, {})
+    return parts
+
+
+def as_example(example: Any) -> Inputs:
+    """A batch as `as_inputs` has it, of at least one sample."""
+    inputs = as_inputs(example)
+    if not n_samples(inputs):
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(inputs))
+        raise InputError(f"an example of shape {shapes}", "at least one sample", "pass a batch")
+    return inputs
+
+
+def n_samples(inputs: Inputs) -> int:
+    """Samples in a batch."""
+    return len(tensors_of(inputs)[0])
 
 
 def placed(batch: Inputs, model: nn.Module) -> Inputs:
@@ -92,12 +229,12 @@ def call_model(model: nn.Module, batch: Inputs) -> Any:
         InputError: whatever it raises, with the shapes of the batch.
     """
     try:
-        if isinstance(batch, Tensor):
-            return model(batch)
-        return model(**batch) if isinstance(batch, dict) else model(*batch)
+        return caller(model, batch)(batch)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # whatever the user's code raises
+        if _is_out_of_memory(error):
+            raise _out_of_memory(error, batch) from error
         shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(batch))
         text = (str(error).splitlines() or [""])[0][:120]
         raise InputError(
@@ -105,6 +242,46 @@ def call_model(model: nn.Module, batch: Inputs) -> Any:
             "samples that the model takes",
             "check the shape and type of what the loader yields",
         ) from error
+
+
+def caller(model: nn.Module, batch: Inputs) -> Callable[[Any], Any]:
+    """What calls the model with batches like this one.
+
+    Several tensors go to the parameters of ``forward``, or all together to the only one it has.
+    """
+    if isinstance(batch, Tensor):
+        return model
+    given: tuple[Any, ...] = () if isinstance(batch, dict) else batch
+    named: dict[str, Any] = batch if isinstance(batch, dict) else {}
+    try:
+        signature = inspect.signature(model.forward)
+        if not _fits(signature, given, named) and _fits(signature, (batch,), {}):
+            return model
+    except ValueError:  # not of Python
+        pass
+    return lambda batch: model(**batch) if isinstance(batch, dict) else model(*batch)
+
+
+def _fits(signature: inspect.Signature, given: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    try:
+        signature.bind(*given, **named)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also where torch, of a CPU, makes a RuntimeError of it."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "CPUAllocator" in str(error)
+
+
+def _out_of_memory(error: Exception, batch: Inputs) -> InputError:
+    text = (str(error).splitlines() or [""])[0][:120]
+    return InputError(
+        f"a batch of {len(tensors_of(batch)[0])} samples ({text})",
+        "a run that fits into memory",
+        "pass smaller or fewer samples, or free memory of the device",
+    )
 
 
 def float_tensors(output: Any) -> Iterator[Tensor]:
@@ -129,11 +306,15 @@ def first_tensor(output: Any, size: int) -> Tensor | None:
     return next((t for t in float_tensors(output) if t.ndim and len(t) == size), None)
 
 
+def named_scores(output: Any) -> tuple[Any, ...]:
+    """What stands under the key or attribute "logits", under "scores", and ``output`` itself."""
+    keys = output if isinstance(output, Mapping) else {}
+    return *(keys.get(name, getattr(output, name, None)) for name in ("logits", "scores")), output
+
+
 def score_tensor(output: Any, size: int) -> Tensor | None:
     """`first_tensor` of the key or attribute "logits", else of "scores", else of all of ``output``."""
-    keys = output if isinstance(output, Mapping) else {}
-    named = [keys.get(name, getattr(output, name, None)) for name in ("logits", "scores")]
-    return next((t for part in (*named, output) if (t := first_tensor(part, size)) is not None), None)
+    return next((t for part in named_scores(output) if (t := first_tensor(part, size)) is not None), None)
 
 
 @contextmanager
@@ -169,6 +350,7 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
     training = {module: module.training for module in model.modules()}
     buffers = [(buffer, buffer._version, buffer.clone()) for buffer in model.buffers()]
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    fast = torch.backends.mha.get_fastpath_enabled()
     model.eval()
     try:
         with (
@@ -176,8 +358,10 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
             torch.no_grad(),
             torch.compiler.set_stance("force_eager"),  # compiled code would skip the hooks
         ):
+            torch.backends.mha.set_fastpath_enabled(False)  # so would a transformer's layers
             yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         for module, flag in training.items():
             module.training = flag
         with torch.no_grad():

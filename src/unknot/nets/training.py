@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from unknot.core.console import track
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError, require_count, require_number, require_positive, require_share
 from unknot.nets.accuracy import (
     class_loss,
     count_right,
@@ -23,7 +23,9 @@ from unknot.nets.accuracy import (
     predicted,
     require_classifier,
 )
-from unknot.nets.data import LabelledData
+from unknot.nets.data import Data, LabelledData, labelled_data
+from unknot.nets.probe import as_inputs, as_labels
+from unknot.nets.running import require_module
 
 Epoch = TypeVar("Epoch", int, float)
 
@@ -43,6 +45,7 @@ class TrainingCurve:
 
     def epochs_to(self, target: float) -> int | None:
         """The first epoch after which train accuracy is at least ``target``; None if there is none."""
+        require_number("target", target, "a number", low=-math.inf, high=math.inf, example=0.99)
         return epochs_to(target, self.train_accuracy, count(1))
 
 
@@ -67,6 +70,10 @@ def descend(
     The order of the training samples is drawn anew each epoch.
     """
     order = torch.Generator().manual_seed(seed)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError(
+            "a model without parameters that learn", "at least one", "call model.requires_grad_()"
+        )
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     batches = batches_an_epoch(len(data.inputs), batch_size)
     while True:
@@ -81,8 +88,8 @@ def descend(
 
 def train(
     model: nn.Module,
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Any,
+    labels: Any,
     *,
     epochs: int = 20,
     learning_rate: float = 1e-3,
@@ -97,12 +104,13 @@ def train(
     Args:
         model: ``[n, ...] -> [n, classes]``, or ``[n]`` or ``[n, 1]`` of one logit, on its own or in
             a container, there under "logits", else "scores", else first; left in eval mode.
-        inputs: float ``[n, ...]``; each batch is moved to the model's device and precision.
-        labels: int64 ``[n]``.
+        inputs: an array ``[n, ...]``; each batch is moved to the model's device and precision.
+        labels: whole numbers or booleans, ``[n]`` or ``[n, 1]``.
         epochs: at most.
         learning_rate: of Adam, > 0.
         batch_size: samples a step; a last batch of one sample is left out where there are others.
-        stop_at: end after the first epoch with this train accuracy; None: train all ``epochs``.
+        stop_at: end after the first epoch with this train accuracy, in [0, 1]; None: train all
+            ``epochs``.
         seed: of the order of the samples.
         on_epoch: called with 1, 2, ... after each epoch, the model in eval mode; where it returns True,
             training ends.
@@ -112,16 +120,23 @@ def train(
         Accuracy and loss after each epoch that was trained.
 
     Raises:
-        InputError: bad numbers, labels that do not fit the model's scores, a probability instead of a
-            logit, or a loss that is no longer
-            finite (named with its epoch).
+        InputError: bad numbers, a model without parameters that learn, labels that do not fit its
+            scores, a probability instead of a logit, or a loss that is no longer finite (named with
+            its epoch).
     """
+    require_module(model, scripted=True)
     require_count("epochs", epochs, minimum=0)
-    if not learning_rate > 0:
-        raise InputError(f"learning_rate = {learning_rate}", "a number > 0", "pass e.g. 1e-3")
-    if len(inputs) != len(labels) or len(inputs) == 0:
+    require_positive("learning_rate", learning_rate, 1e-3)
+    require_count("seed", seed, minimum=0)
+    if stop_at is not None:
+        require_share("stop_at", stop_at)
+    if not callable(on_epoch):
+        raise InputError(f"on_epoch = {on_epoch!r}", "a function of the epoch", "pass e.g. print")
+    inputs, labels = _one_tensor(inputs), as_labels(labels)
+    if labels.shape[:1] != inputs.shape[:1] or len(inputs) == 0:
+        n_labels = len(labels) if labels.ndim else "no"
         raise InputError(
-            f"{len(inputs)} inputs and {len(labels)} labels",
+            f"{len(inputs)} inputs and {n_labels} labels",
             "as many of both, not none",
             "pass one label for each input",
         )
@@ -145,6 +160,13 @@ def train(
             break
     model.eval()
     return TrainingCurve(tuple(accuracies), tuple(losses))
+
+
+def _one_tensor(inputs: Any) -> Tensor:
+    samples = as_inputs(inputs)
+    if not isinstance(samples, Tensor):
+        raise InputError(f"inputs of {len(samples)} arrays", "one", "wrap the model so that it takes one")
+    return samples
 
 
 def train_first(model: nn.Module, data: LabelledData, epochs: int, seed: int) -> None:
@@ -183,7 +205,7 @@ class Tuning:
 
 def fine_tune(
     model: nn.Module,
-    data: LabelledData,
+    data: Data,
     *,
     epochs: int,
     learning_rate: float = 1e-3,
@@ -194,16 +216,21 @@ def fine_tune(
     """Train in place with `train`, stop when it no longer helps, and take the best weights.
 
     Args:
-        data: what `keep_apart` gave: trained on its samples, stopped by its ``test_*``.
+        data: what `keep_apart` gave, or what `labelled_data` takes: trained on its samples, stopped by
+            its ``test_*``.
         model, epochs, learning_rate, seed, progress: as of `train`.
         patience: stop after so many epochs in a row without better accuracy on the samples kept apart
             (of equal ones the lower cross entropy is better). None: train all ``epochs`` and keep the
             last weights.
     """
+    require_module(model, scripted=True)
+    data = labelled_data(data)
     require_count("epochs", epochs, minimum=0)
     if patience is not None:
         require_count("patience", patience)
     watched = patience is not None and len(data.test_labels) > 0 and epochs > 0
+    if watched:
+        require_classifier(model, data.test_inputs, data.test_labels)
     marks = [_mark(model, data.test_inputs, data.test_labels)] if watched else []
     best, weights = 0, copy.deepcopy(model.state_dict()) if watched else {}
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unknot.core.errors import InputError
-from unknot.nets.recording import INPUT, LayerOutput
+from unknot.nets.recording import LayerOutput
 from unknot.topology.cloud import FloatArray
 
 By = Literal["layer", "class", "filter"]
@@ -45,7 +45,7 @@ def layer_clouds(
         members: of `class_members`; empty for the other two.
     """
     if by == "filter":
-        if output.layer != INPUT and output.values.ndim > 2:
+        if output.values.ndim > 2:
             for channel in range(output.values.shape[1]):
                 one = LayerOutput(output.layer, output.call, output.values[:, channel])
                 yield LayerCloud(output, None, channel, one.numpy())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unknot.core.errors import InputError, import_package
-from unknot.core.files import DAMAGED, require_file, write_file, write_text
+from unknot.core.files import DAMAGED, as_path, require_file, write_file, write_text
 from unknot.core.memory import require_memory
 from unknot.profiles.profile import TopologyProfile
 
@@ -78,7 +78,7 @@ class Table:
 
 def open_journal(path: str | Path, *, resume: bool = False) -> Journal | Table:
     """The writer for ``path``, by its suffix."""
-    if Path(path).suffix not in (".jsonl", ".parquet"):
+    if as_path(path, "out").suffix not in (".jsonl", ".parquet"):
         raise InputError(f"out = {path}", "a name that ends in .jsonl or .parquet", "rename it")
     return (Journal if Path(path).suffix == ".jsonl" else Table)(path, resume=resume)
 
@@ -90,8 +90,15 @@ def write_profile(path: str | Path, profile: TopologyProfile) -> None:
         path: ``.jsonl`` for JSON lines; ``.parquet`` for the rows as a flat table, with the rest as JSON
             in the table's metadata under "unknot"; any other suffix for one JSON record.
         profile: of `measure` or a Monitor.
+
+    Raises:
+        InputError: another result, or a path that cannot be written to.
     """
-    path = Path(path)
+    path = as_path(path, "path")
+    if not isinstance(profile, TopologyProfile):
+        raise InputError(
+            f"a profile of type {type(profile).__name__}", "a TopologyProfile", "pass what measure gave"
+        )
     if path.suffix == ".parquet":
         _write_parquet(path, profile)
     elif path.suffix == ".jsonl":
@@ -108,9 +115,9 @@ def read_profile(path: str | Path) -> TopologyProfile:
 
     Raises:
         InputError: damaged, foreign, a folder, or of another suffix.
-        FileNotFoundError: there is no such file.
+        MissingFile: there is no such file.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     require_file(path)
     readers: dict[str, Callable[[Path], TopologyProfile]] = {
         ".json": TopologyProfile.from_json, ".jsonl": _read_lines, ".parquet": _read_parquet,

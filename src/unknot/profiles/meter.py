@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from unknot.core.console import track
@@ -16,8 +16,9 @@ from unknot.core.errors import InputError
 from unknot.core.keywords import spelled_out
 from unknot.core.workforce import Workforce
 from unknot.nets.accuracy import ends_in_sigmoid, share_right
+from unknot.nets.follower import OUTPUT
 from unknot.nets.probe import Probe, probe_samples
-from unknot.nets.recording import INPUT, OUTPUT, LayerOutput, Recording
+from unknot.nets.recording import INPUT, LayerOutput, Recording
 from unknot.nets.running import plain_name
 from unknot.profiles.clouds import (
     By,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 @spelled_out(MeasureOptions)
 def measure(
     model: nn.Module,
-    loader: Iterable[Any] | Tensor,
+    loader: Any,
     *,
     cluster: str | None = None,
     progress: bool = False,
@@ -52,7 +53,9 @@ def measure(
 
     Args:
         model: any module; it comes back as it was (see `Recording`).
-        loader: batches of tensors, ``(inputs, labels)`` or dicts, or one tensor; see `probe_samples`.
+        loader: batches of tensors, ``(inputs, labels)`` or dicts, a data set, or all samples at once;
+            see `probe_samples`. Labels may be names, which are numbered in alphabetical order (the
+            profile's notes say how).
         cluster: a Dask scheduler whose workers count the clouds; see `Workforce`. It pays where counting
             takes long: b2, intervals, thousands of samples.
         progress: a bar on stderr.
@@ -66,7 +69,7 @@ def measure(
             layer is named), no convolution for by="filter", outputs beyond `memory_limit`.
     """
     chosen = MeasureOptions(**options)
-    probe = probe_samples(loader, max_points=chosen.max_points, seed=chosen.seed)
+    probe = probe_samples(loader, max_points=chosen.max_points, seed=chosen.seed, named=True)
     meter = Meter(model, probe, chosen)
     with Workforce(cluster=cluster) as workforce:
         return meter.measure_once(workforce, progress=progress)
@@ -103,8 +106,11 @@ class Meter:
         self, model: nn.Module, probe: Probe, options: MeasureOptions, *, threads: int = 0
     ) -> None:
         if options.by == "class" and probe.labels is None:
+            why = f" ({'; '.join(probe.notes)})" if probe.notes else ""
             raise InputError(
-                "a loader without class labels", "(inputs, labels [n])", "add them or pass by='layer'"
+                f"a loader without class labels{why}",
+                "(inputs, labels [n])",
+                "add them or pass by='layer'",
             )
         by_filter, layers, seed = options.by == "filter", options.layers, options.seed
         chosen = _convolutions(model) if by_filter and layers == "*" else layers
@@ -113,6 +119,7 @@ class Meter:
             model, probe, layers=chosen, tokens=options.tokens, after=options.after
         )
         self._labels = None if probe.labels is None else probe.labels.numpy()
+        self._members = [] if probe.labels is None else class_members(probe.labels)
         self.scale = self._calibrated(seed) if isinstance(options.scale, str) else options.scale
         sensitivity = None
         if options.sensitivity:
@@ -127,13 +134,12 @@ class Meter:
         }
         self.empty = TopologyProfile(
             (), seed, library_versions(), scale=self.scale, settings=settings,
-            notes=self.recording.notes, sensitivity=sensitivity,
+            notes=(*probe.notes, *self._few(options.by), *self.recording.notes), sensitivity=sensitivity,
         )  # fmt: skip
         self._by: By = options.by
         # What the accuracy is measured on: nothing where probabilities would be taken for logits.
-        unrated = probe.labels is None or ends_in_sigmoid(model, probe.inputs)
+        unrated = probe.labels is None or bool(probe.names) or ends_in_sigmoid(model, probe.inputs)
         self._rated = None if unrated else probe.labels
-        self._members = [] if probe.labels is None else class_members(probe.labels)
         self.counting = CountSettings(self.scale, options.max_dim, threads, options.repeats, seed)
         n_views = 0 if by_filter else min(options.views, len(probe))
         picks = np.random.default_rng(seed).choice(len(probe), n_views, replace=False)
@@ -166,10 +172,12 @@ class Meter:
             if output.layer == OUTPUT:
                 reading.share = share_right(output.values, self._rated)
                 continue
+            if self._by == "filter" and output.layer == self.recording.input_layer:
+                continue
             if len(self._drawn):
                 require_finite(output, reading.epoch)
                 reading.views.append(self._view(output, reading.epoch))
-            if output.layer == INPUT and self._input_rows is not None:
+            if output.layer == self.recording.input_layer and self._input_rows is not None:
                 # The probe stays the same: its own rows are measured once.
                 reading.rows += [replace(row, epoch=reading.epoch) for row in self._input_rows]
                 continue
@@ -197,7 +205,7 @@ class Meter:
         """What `portions` has read, with the rows of each portion in order."""
         rows = [*reading.rows, *(row for portion_rows in counted for row in portion_rows)]
         if self._input_rows is None:
-            self._input_rows = [row for row in rows if row.layer == INPUT]
+            self._input_rows = [row for row in rows if row.layer == self.recording.input_layer]
         if self._by == "filter" and not rows:
             raise InputError(
                 "layers without a convolution output [n, c, ...]",
@@ -206,6 +214,15 @@ class Meter:
             )
         accuracy = EpochAccuracy(reading.epoch, reading.share, reading.given)
         return replace(self.empty, rows=tuple(rows), accuracy=(accuracy,), views=tuple(reading.views))
+
+    def _few(self, by: By) -> Iterator[str]:
+        """Which clouds have too few samples for k, and the k that they get."""
+        sizes = {f"class {label}": len(members) for label, members in self._members}
+        for name, size in (sizes if by == "class" else {"the probe": len(self.probe)}).items():
+            lowered = self.scale.lowered_to(size)
+            if lowered.k != self.scale.k:
+                samples = f"{size} sample{'s' if size > 1 else ''}"
+                yield f"{name} has {samples}: k = {lowered.k} there, not {self.scale.k}"
 
     def _reference(self) -> Any:
         """What the scale is calibrated on: the input, or the first layer where that is tokens."""

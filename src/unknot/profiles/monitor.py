@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from joblib.externals.loky import ProcessPoolExecutor
-from torch import Tensor, nn
+from torch import nn
 
 from unknot.core.errors import InputError, require_count
 from unknot.core.keywords import spelled_out
@@ -83,9 +82,7 @@ class Monitor:
         scale: of every row.
     """
 
-    def __init__(
-        self, model: nn.Module, probe: Iterable[Any] | Tensor, **options: Unpack[MonitorKeywords]
-    ) -> None:
+    def __init__(self, model: nn.Module, probe: Any, **options: Unpack[MonitorKeywords]) -> None:
         chosen = MonitorOptions(**options)
         self.every = chosen.every
         self._journal = None if chosen.out is None else open_journal(chosen.out, resume=chosen.resume)
@@ -95,7 +92,7 @@ class Monitor:
         self._worker: Any = None
         if chosen.background:
             self._started().submit(warm_up)  # the process starts while the scale is calibrated
-        samples = probe_samples(probe, max_points=chosen.max_points, seed=chosen.seed)
+        samples = probe_samples(probe, max_points=chosen.max_points, seed=chosen.seed, named=True)
         self._meter = Meter(model, samples, chosen, threads=chosen.threads)
         self.scale = self._meter.scale
         self._parts = [] if earlier is None else [earlier]

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Literal, TypedDict, get_args
 
-from unknot.core.errors import InputError, require_choice, require_count
+from unknot.core.errors import InputError, require_choice, require_count, require_items
 from unknot.nets.follower import After
 from unknot.nets.recording import Tokens
+from unknot.nets.running import require_globs
 from unknot.profiles.clouds import By
 from unknot.profiles.profile import TopologyProfile
 from unknot.topology.scale import Scale, require_rule
@@ -23,8 +25,9 @@ class MeasureOptions:
     """Which layer outputs are measured, and how they become numbers.
 
     Args:
-        layers: glob or globs over dotted module names; "*" is every leaf module, by filter every
-            convolution. The input is always measured too, except by filter or where it is whole numbers.
+        layers: glob or globs over dotted module names; "*" is every module that computes by itself (a
+            leaf, or one with parameters of its own beside children), by filter every convolution. The
+            input is always measured too, except by filter or where it is whole numbers.
         by: "class": one cloud a label; "layer": all samples together; "filter": one cloud each output
             channel of every convolution, of all samples together.
         scale: "auto" calibrates on the input, class by class, and holds that scale for all layers.
@@ -53,12 +56,16 @@ class MeasureOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.layers, str):
-            object.__setattr__(self, "layers", tuple(self.layers))  # a generator could be read once only
+        globs = require_globs(self.layers)
+        object.__setattr__(self, "layers", self.layers if isinstance(self.layers, str) else globs)
         require_choice("by", self.by, get_args(By))
-        if self.scale != "auto":
+        if not isinstance(self.scale, str) or self.scale != "auto":
             require_rule(self.scale, "'auto'")
-        if self.max_dim not in (1, 2):
+        if (
+            isinstance(self.max_dim, bool)
+            or not isinstance(self.max_dim, Integral)
+            or not 1 <= self.max_dim <= 2
+        ):
             raise InputError(f"max_dim = {self.max_dim!r}", "1 or 2", "pass 2 for b2 as well")
         for name in ("repeats", "views", "seed"):
             require_count(name, getattr(self, name), minimum=0)
@@ -89,8 +96,8 @@ class MonitorOptions(MeasureOptions):
         out: a ``.jsonl`` or ``.parquet`` file to which every epoch is added as soon as it is measured.
         resume: go on with an existing ``out`` at the scale that it was measured at; epoch 0 is not
             measured again. A callback does so by itself where its training goes on from a checkpoint.
-        on_record: functions that are called with the profile of each measured epoch, in order, on the
-            thread that trains; e.g. a writer of ``unknot.integrations``.
+        on_record: a function, or several, called with the profile of each measured epoch, in order, on
+            the thread that trains; e.g. a writer of ``unknot.integrations``.
         background: measure in a process beside the training; False measures while the training waits.
         threads: of the engine; 0 takes one a core.
     """
@@ -105,7 +112,15 @@ class MonitorOptions(MeasureOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_count("every", self.every)
-        object.__setattr__(self, "on_record", tuple(self.on_record))
+        require_count("threads", self.threads, minimum=0)
+        if self.resume and self.out is None:
+            raise InputError("resume = True without out", "the file to go on with", "pass out=...")
+        words = "functions of a profile", "pass e.g. [print]"
+        single = callable(self.on_record)
+        listeners = (self.on_record,) if single else require_items("on_record", self.on_record, *words)
+        if not all(map(callable, listeners)):
+            raise InputError(f"on_record = {self.on_record!r}", *words)
+        object.__setattr__(self, "on_record", listeners)
 
 
 class MonitorKeywords(MeasureKeywords, total=False):

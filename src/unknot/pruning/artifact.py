@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections import OrderedDict
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
-from unknot.core.errors import InputError
-from unknot.core.files import replace_folder
+from unknot.core.errors import InputError, require_instance
+from unknot.core.files import as_path, replace_folder
+from unknot.nets.running import unwrapped
 from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.refitting.reconstruction import require_what_is_left
 from unknot.pruning.removal import PruningPlan, prune
 
 WEIGHTS, PLAN, CARD, README = "weights.safetensors", "plan.json", "model.json", "README.md"
@@ -43,10 +46,16 @@ def save_pruned(
         outcome: accuracy and cost before and after, for the card.
 
     Raises:
-        InputError: the folder holds other files.
+        InputError: the folder holds other files, or the model is not what is left by the plan.
         OSError: it cannot be written, e.g. a full disk; what it held before stays.
     """
-    folder = Path(folder).resolve()
+    model, folder = unwrapped(model), as_path(folder, "folder").resolve()
+    require_instance("plan", plan, PruningPlan, "pass what plan_pruning gave")
+    if outcome is not None:
+        require_instance("outcome", outcome, PruningOutcome, "pass shrunk.outcome")
+    require_what_is_left(model, plan)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}, which is a file", "a new or empty folder", "choose another")
     if folder.exists() and {p.name for p in folder.iterdir()} - {WEIGHTS, PLAN, CARD, README}:
         raise InputError(
             f"folder {folder} with other files in it", "a new or empty folder", "choose another"
@@ -86,7 +95,13 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
         InputError: a file is missing, damaged or a link that leads out of the folder, or the factory
             builds another model.
     """
-    folder = Path(folder)
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise InputError(
+            f"factory of type {type(factory).__name__}",
+            "a function that builds the model as it was before pruning",
+            "pass e.g. the class, or lambda: Net(10)",
+        )
+    folder = as_path(folder, "folder")
     for name in (WEIGHTS, PLAN, CARD):
         if not (folder / name).is_file():
             raise InputError(
@@ -98,7 +113,16 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
                 "a file of the folder itself",
                 "copy the folder with what its links lead to, if you trust them",
             )
-    model = prune(factory(), PruningPlan.from_json(folder / PLAN))
+    plan = PruningPlan.from_json(folder / PLAN)
+    try:
+        whole = factory()
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(
+            f"factory {getattr(factory, '__name__', factory)} ({type(error).__name__}: {error})",
+            "one that builds the model when it is called without arguments",
+            "pass e.g. lambda: Net(10)",
+        ) from error
+    model = prune(whole, plan)
     try:
         weights = _read_weights(model, folder / WEIGHTS)
     except SafetensorError as error:
@@ -110,6 +134,7 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
     for name, tensor in model.state_dict(keep_vars=True).items():
         if name in weights:
             tensor.data = tensor.data.to(weights[name].dtype)
+    weights._metadata = model.state_dict()._metadata  # type: ignore[attr-defined] # some read versions
     missing, _ = model.load_state_dict(weights, strict=False)
     pointers = {t.data_ptr() for n, t in model.state_dict().items() if n in weights}
     lost = [n for n in missing if model.state_dict()[n].data_ptr() not in pointers]
@@ -127,7 +152,7 @@ def _save_weights(model: nn.Module, path: Path) -> None:
         raise OSError(f"file {path} ({error})") from None  # a full disk
 
 
-def _read_weights(model: nn.Module, path: Path) -> dict[str, Tensor]:
+def _read_weights(model: nn.Module, path: Path) -> OrderedDict[str, Tensor]:
     """The tensors of the file, of which none is read before all fit the model."""
     expected = model.state_dict()
     with safe_open(path, framework="pt") as file:
@@ -139,7 +164,7 @@ def _read_weights(model: nn.Module, path: Path) -> dict[str, Tensor]:
                     f"shape {tuple(expected[name].shape) if name in expected else None} from the factory",
                     "pass the factory of the model that was pruned",
                 )
-        weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        weights = OrderedDict((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118
     for name, tensor in weights.items():
         if tensor.is_floating_point() != expected[name].is_floating_point():
             raise InputError(
@@ -153,7 +178,7 @@ def _read_weights(model: nn.Module, path: Path) -> dict[str, Tensor]:
 def _readme(model: nn.Module, plan: PruningPlan, outcome: PruningOutcome | None) -> str:
     """The card in Markdown."""
     name = f"{type(model).__module__}.{type(model).__qualname__}"
-    gone = f"{plan.n_removed:,} of {plan.n_filters:,} convolution filters removed by {plan.criterion}"
+    gone = f"{plan.n_removed:,} of {plan.n_filters:,} filters removed by {plan.criterion}"
     lines = [
         f"# {type(model).__qualname__}, pruned",
         "",

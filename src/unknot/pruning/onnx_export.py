@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import logging
 import warnings
@@ -11,6 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,12 +20,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError, import_package, require_count
-from unknot.core.files import write_file
+from unknot.core.files import as_path, write_file
 from unknot.nets.cost import BATCH_SIZES, batch_of
-from unknot.nets.running import float_tensors, unwrapped
+from unknot.nets.probe import Inputs, map_tensors, tensors_of
+from unknot.nets.running import (
+    as_example,
+    call_model,
+    caller,
+    copied,
+    float_tensors,
+    n_samples,
+    placed,
+    unwrapped,
+)
 from unknot.nets.timing import Latency, latency_of, time_in_turns
 
-Run: TypeAlias = Callable[[NDArray[Any]], list[NDArray[Any]]]
+Run: TypeAlias = Callable[[Inputs], list[NDArray[Any]]]
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 PARITY_SIZES = (1, 2, 7, 64)
 LARGEST = 2_000_000_000  # bytes of one ONNX file
@@ -85,7 +95,7 @@ class ExportReport:
 
 def export_onnx(
     model: nn.Module,
-    example: Tensor,
+    example: Inputs,
     path: str | Path,
     *,
     tolerance: float = 1e-4,
@@ -100,7 +110,8 @@ def export_onnx(
 
     Args:
         model: exported in eval mode, from a copy on the CPU; pruned models and folds included.
-        example: a batch ``[n, ...]`` that the model takes.
+        example: a batch that the model takes: a tensor ``[n, ...]``, which the file calls "input"; or a
+            tuple of such, "input_0" and so on; or a dict of keyword arguments, which keep their names.
         path: ends in ``.onnx``; its folder is made when missing.
         tolerance: largest relative difference that is let pass.
         repeats: timed passes of each.
@@ -112,10 +123,12 @@ def export_onnx(
         OSError: the folder cannot be written.
     """
     require_onnx()
-    path = Path(path)
-    if path.suffix != ".onnx":
-        raise InputError(f"path {path}", "a file that ends in .onnx", f"pass {path.with_suffix('.onnx')}")
-    if not tolerance > 0:
+    model = unwrapped(model)
+    path = as_path(path, "path")
+    if path.suffix != ".onnx" or path.is_dir():
+        near = path / "model.onnx" if path.is_dir() else path.with_suffix(".onnx")
+        raise InputError(f"path {path}", "a file that ends in .onnx", f"pass {near}")
+    if not isinstance(tolerance, Real) or not tolerance > 0:
         raise InputError(f"tolerance = {tolerance}", "a number > 0", "pass e.g. 1e-4")
     require_count("repeats", repeats)
     model, example = _on_cpu(model, example)
@@ -139,21 +152,21 @@ def require_onnx() -> None:
 
 
 class _Tensors(nn.Module):
-    """A model whose outputs are a tuple of tensors, whatever container it has for them."""
+    """A model of one tensor after the other, by name or not, that returns a tuple of tensors."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.names = model, names
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(float_tensors(self.model(x)))
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        batch = dict(zip(self.names, inputs, strict=True)) if self.names else inputs
+        return tuple(float_tensors(caller(self.model, batch)(batch)))
 
 
-def _on_cpu(model: nn.Module, example: Tensor) -> tuple[nn.Module, Tensor]:
+def _on_cpu(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:
     """A copy of the model, returning tensors, and the example as it takes them."""
-    if not isinstance(example, Tensor) or example.ndim == 0 or len(example) == 0:
-        raise InputError("example without samples", "a tensor of at least one sample", "pass a batch")
-    model = copy.deepcopy(unwrapped(model)).cpu().eval()
+    example = as_example(example)
+    model = copied(model).cpu().eval()
     first = next((p for p in model.parameters() if p.is_floating_point()), None)
     dtype = torch.float32 if first is None else first.dtype
     if dtype not in (torch.float32, torch.float64):
@@ -161,29 +174,26 @@ def _on_cpu(model: nn.Module, example: Tensor) -> tuple[nn.Module, Tensor]:
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     if size > LARGEST:
         raise InputError(f"a model of {size / 1e9:.2g} GB", "at most 2 GB in one file", "prune more")
-    example = example.detach().cpu()
-    example = example.to(dtype) if example.is_floating_point() else example
-    try:
-        with torch.no_grad():
-            output = model(batch_of(example, 2))
-    except Exception as error:  # whatever the user's code raises
-        raise InputError(
-            f"example of shape {tuple(example.shape)} ({_first_line(error)})",
-            "a batch that the model takes",
-            "check its shape and type",
-        ) from error
-    return (model if isinstance(output, Tensor) else _Tensors(model).eval()), example
+    example = placed(map_tensors(example, Tensor.detach), model)
+    with torch.no_grad():
+        output = call_model(model, batch_of(example, 2))
+    if isinstance(example, Tensor) and isinstance(output, Tensor):
+        return model, example
+    names = tuple(example) if isinstance(example, dict) else ()
+    return _Tensors(model, names).eval(), example
 
 
-def _export(model: nn.Module, example: Tensor) -> Any:
-    free = {0: torch.export.Dim.DYNAMIC}
+def _export(model: nn.Module, example: Inputs) -> Any:
+    free: Any = {0: torch.export.Dim.DYNAMIC}
+    tensors = tensors_of(batch_of(example, _TRACED))
+    shapes: Any = (free,) * len(tensors)
     try:
         with _quiet(), torch.no_grad():
             return torch.onnx.export(
                 model,
-                (batch_of(example, _TRACED),),
-                input_names=["input"],
-                dynamic_shapes=(free,),
+                tensors,
+                input_names=_names(example),
+                dynamic_shapes=(shapes,) if isinstance(model, _Tensors) else shapes,
                 dynamo=True,
                 verbose=False,
             )
@@ -195,9 +205,16 @@ def _export(model: nn.Module, example: Tensor) -> Any:
         ) from error
 
 
+def _names(example: Inputs) -> list[str]:
+    """What the file calls its inputs."""
+    if isinstance(example, dict):
+        return list(example)
+    return [f"input_{i}" for i in range(len(example))] if isinstance(example, tuple) else ["input"]
+
+
 def _proved(
     model: nn.Module,
-    example: Tensor,
+    example: Inputs,
     file: Path,
     name: str,
     tolerance: float,
@@ -216,9 +233,11 @@ def _proved(
     batches = [batch_of(example, size) for size in BATCH_SIZES]
     del run  # idle threads of a session still take the cores from torch for a while
     with torch.no_grad():
-        ours = [_timed(partial(model, batch), len(batch), repeats) for batch in batches]
+        ours = [
+            _timed(partial(model, *tensors_of(batch)), n_samples(batch), repeats) for batch in batches
+        ]
     run = _runner(file, threads)
-    theirs = [_timed(partial(run, batch.numpy()), len(batch), repeats) for batch in batches]
+    theirs = [_timed(partial(run, batch), n_samples(batch), repeats) for batch in batches]
     opsets = {o.domain: o.version for o in onnx.load(file, load_external_data=False).opset_import}
     return ExportReport(
         file=name,
@@ -240,10 +259,12 @@ def _runner(file: Path, threads: int) -> Run:
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    (entry,) = session.get_inputs()
+    entries = {entry.name for entry in session.get_inputs()}  # inputs that nothing uses are none
 
-    def run(inputs: NDArray[Any]) -> list[NDArray[Any]]:
-        return session.run(None, {entry.name: inputs})  # type: ignore[no-any-return]
+    def run(inputs: Inputs) -> list[NDArray[Any]]:
+        tensors = zip(_names(inputs), tensors_of(inputs), strict=True)
+        given = {name: tensor.numpy() for name, tensor in tensors if name in entries}
+        return session.run(None, given)  # type: ignore[no-any-return]
 
     return run
 
@@ -252,21 +273,22 @@ def _timed(call: Callable[[], object], batch_size: int, repeats: int) -> Latency
     return latency_of(batch_size, time_in_turns([call], repeats=repeats)[0])
 
 
-def _compared(model: nn.Module, run: Run, inputs: Tensor, tolerance: float) -> Parity:
+def _compared(model: nn.Module, run: Run, inputs: Inputs, tolerance: float) -> Parity:
+    n = n_samples(inputs)
     with torch.no_grad():
-        expected = [t.numpy() for t in float_tensors(model(inputs))]
+        expected = [t.numpy() for t in float_tensors(model(*tensors_of(inputs)))]
     try:
-        outputs = run(inputs.numpy())
+        outputs = run(inputs)
     except Exception as error:  # of ONNX Runtime, which names no public type
         raise InputError(
-            f"an export that fails at batch {len(inputs)} ({_first_line(error)})",
+            f"an export that fails at batch {n} ({_first_line(error)})",
             "one that runs at every batch size",
             "a forward that fixes the batch size must change",
         ) from error
     shapes = [a.shape for a in expected], [b.shape for b in outputs]
     if shapes[0] != shapes[1]:
         raise InputError(
-            f"an export that returns shapes {shapes[1]} at batch {len(inputs)}",
+            f"an export that returns shapes {shapes[1]} at batch {n}",
             f"{shapes[0]} as torch",
             "a forward that fixes the batch size must change",
         )
@@ -277,16 +299,19 @@ def _compared(model: nn.Module, run: Run, inputs: Tensor, tolerance: float) -> P
     relative = difference / largest if largest else difference
     if not relative <= tolerance:
         raise InputError(
-            f"an export that differs from torch by {relative:.2g} of the largest output at batch "
-            f"{len(inputs)}",
+            f"an export that differs from torch by {relative:.2g} of the largest output at batch {n}",
             f"at most {tolerance:g}",
             "no file was written; raise tolerance only if you know where the difference comes from",
         )
-    return Parity(len(inputs), difference, relative)
+    return Parity(n, difference, relative)
 
 
-def _fresh(example: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def _fresh(example: Inputs, size: int, generator: torch.Generator) -> Inputs:
     """Random samples like those of the example, none of which it holds."""
+    return map_tensors(example, lambda tensor: _like(tensor, size, generator))
+
+
+def _like(example: Tensor, size: int, generator: torch.Generator) -> Tensor:
     shape = (size, *example.shape[1:])
     if not example.is_floating_point():
         low, high = int(example.min()), int(example.max())

@@ -59,7 +59,7 @@ def shrink(
     max_betti: float | None = None,
     ratio: float | None = None,
     criterion: AnyCriterion | None = None,
-    linear: Sequence[str] = Recipe.linear,
+    linear: Sequence[str] | None = Recipe.linear,
     max_points: int = Recipe.max_points,
     allocation: Allocation = Recipe.allocation,
     ignored: Sequence[str] = Recipe.ignored,
@@ -94,7 +94,8 @@ def shrink(
         ratio: the share of each layer's filters to remove, in [0, 1).
         criterion: what goes first, by name or a callable; see `score_filters`. None: "betti" with
             ``max_betti``, else "elder-surgeon".
-        linear: globs of linear layers to prune beside the convolutions, e.g. ``["*pwconv1"]``.
+        linear: globs of the linear layers to prune beside the convolutions, e.g. ``["*pwconv1"]``; None:
+            all but the last layer of the model; ``()``: none.
         max_points: samples that filters are scored on.
         allocation: "uniform", the same share of every layer; "macs", the lowest score for its MACs
             first; "auto", "macs" where scores of different layers can be compared, else "uniform".

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, TypeAlias
 
 from numpy.typing import ArrayLike
@@ -30,7 +31,7 @@ class Recipe(PlanOptions):
     """
 
     criterion: AnyCriterion = DEFAULT
-    linear: Sequence[str] = ()
+    linear: Sequence[str] | None = None
     max_points: int = 400
     rounds: int = 1
     refit: bool = True
@@ -49,8 +50,8 @@ class Recipe(PlanOptions):
         require_count("seed", self.seed, minimum=0)
         if self.patience is not None:
             require_count("patience", self.patience)
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate = {self.learning_rate}", "a number > 0", "pass e.g. 1e-3")
+        if not isinstance(self.learning_rate, Real) or not self.learning_rate > 0:
+            raise InputError(f"learning_rate = {self.learning_rate!r}", "a number > 0", "pass e.g. 1e-3")
         if self.rounds > 1 and self.budget.max_betti is not None:
             raise InputError(
                 f"{self.rounds} rounds with max_betti = {self.budget.max_betti:g}",

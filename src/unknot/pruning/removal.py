@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, require_instance
 from unknot.core.memory import memory_limit
 from unknot.nets.probe import tensors_of
 from unknot.nets.running import placed, unwrapped
@@ -50,6 +50,7 @@ def prune(
             from one layer only that it shares with another; a structure of another model.
     """
     model = unwrapped(model)
+    require_instance("plan", plan, PruningPlan, "pass what plan_pruning gave")
     _require_plan_of(model, plan)
     linear = linear_among(model, plan.filters)
     if structure is not None:

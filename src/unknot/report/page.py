@@ -11,7 +11,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from unknot.core.errors import InputError
-from unknot.core.files import write_text
+from unknot.core.files import as_path, require_writable, write_text
 from unknot.profiles.profile import TopologyProfile, library_versions
 from unknot.pruning.outcome import PruningOutcome
 from unknot.pruning.pipeline import Shrunk
@@ -48,9 +48,10 @@ def write_report(path: str | Path, *results: object, title: str = "unknot report
         title: the page's heading.
 
     Raises:
-        InputError: no result, an empty one, or one of another type.
-        OSError: the folder cannot be written.
+        InputError: no result, an empty one, one of another type, or a path that cannot be written to.
+        OSError: a full disk.
     """
+    require_writable(as_path(path, "path"), "path")
     if not results:
         raise InputError("no results", "at least one", "pass a profile, a study, scores or a plan")
     named = [_named(part) for result in results for part in _parts(result)]

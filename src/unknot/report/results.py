@@ -34,7 +34,7 @@ def load_result(path: str | Path) -> Result:
         path: JSON; of a profile also .jsonl or .parquet; of a study SQLite.
 
     Raises:
-        FileNotFoundError: there is no such file, and none is made.
+        MissingFile: there is no such file, and none is made.
         InputError: it is a folder, or none of unknot's.
     """
     require_file(path)

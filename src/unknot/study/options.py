@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from torch import nn
 
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError, require_count, require_items, require_number, require_share
 from unknot.nets.data import LabelledData
 from unknot.nets.models import mlp
 from unknot.study.trials import TrialSettings
@@ -18,6 +19,13 @@ from unknot.study.trials import TrialSettings
 NewActivation = Callable[[], nn.Module]
 NewNet = Callable[[LabelledData, NewActivation], nn.Module]
 TEST_TARGET = 0.99
+
+
+def _grid_axis(name: str, values: object) -> list[float]:
+    """The numbers along one axis of the grid."""
+    items = require_items(name, values, "a sequence of numbers", f"pass e.g. {name}=(1.0,)")
+    finite = {"low": -sys.float_info.max, "high": sys.float_info.max, "example": 1.0}
+    return [require_number(name, value, "finite numbers > 0", **finite) for value in items]
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,8 @@ class StudyOptions:
     topology: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("learning_rates", "gains"):
+            object.__setattr__(self, name, tuple(_grid_axis(name, getattr(self, name))))
         rates, gains = list(self.learning_rates), list(self.gains)
         if not rates or not gains or not min(*rates, *gains) > 0:
             raise InputError(
@@ -64,9 +74,14 @@ class StudyOptions:
             )
         for name in ("seeds", "epochs", "batch_size"):
             require_count(name, getattr(self, name))
-        require_count("topology", self.topology, minimum=0)
+        for name in ("topology", "depth"):
+            require_count(name, getattr(self, name), minimum=0)
+        require_count("width", self.width)
         if self.chooses:
             require_count("selection_seeds", self.selection_seeds)
+        require_share("stop_at", self.stop_at)
+        if self.test_target is not None:
+            require_share("test_target", self.test_target)
         _ = self.net_name
 
     @property
@@ -86,9 +101,9 @@ class StudyOptions:
         if self.net is None:
             return f"mlp {self.depth} x {self.width}"
         name = getattr(self.net, "name", None) or getattr(self.net, "__name__", None)
-        if not isinstance(name, str) or name == "<lambda>":
+        if not isinstance(name, str) or name == "<lambda>" or not callable(self.net):
             raise InputError(
-                f"net = {self.net}", "a function or object with a name", "define it with def"
+                f"net = {self.net!r}", "a function or object with a name", "define it with def"
             )
         return name
 

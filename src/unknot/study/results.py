@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, require_choice, require_items, require_share
 from unknot.study.survival import (
     Comparison,
     censored_median,
@@ -96,9 +96,9 @@ def summarize_trials(
     trials: Iterable[Trial], targets: Iterable[float], *, split: str = "train"
 ) -> tuple[StudyRow, ...]:
     """One row for each set, activation, reported cell and target; see `Study.summary`."""
-    if split not in ("train", "test"):
-        raise InputError(f"split = {split!r}", "'train' or 'test'", "pass one of them")
-    targets, rows = tuple(targets), []
+    require_choice("split", split, ("train", "test"))
+    items = require_items("targets", targets, "several accuracies", "pass e.g. [0.99]")
+    targets, rows = tuple(require_share("target", target) for target in items), []
     for seeds in _reported(trials):
         first = seeds[0]
         limit = first.settings.train_target if split == "train" else first.settings.test_target
@@ -121,7 +121,7 @@ def summarize_trials(
 def compare_rows(rows: Sequence[StudyRow], baseline: str) -> tuple[StudyComparison, ...]:
     """Every row against the baseline's of its set, target and split; see `Study.compare`."""
     names = dict.fromkeys(row.activation for row in rows)
-    if baseline not in names:
+    if not isinstance(baseline, str) or baseline not in names:
         raise InputError(f"baseline {baseline!r}", f"one of {', '.join(names)}", "run it too")
     families: dict[tuple[float, str], list[StudyComparison]] = {}
     for row in rows:

@@ -13,9 +13,10 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError, require_count, require_items, require_positive
 from unknot.nets.accuracy import count_right, require_classifier
-from unknot.nets.data import LabelledData
+from unknot.nets.data import LabelledData, labelled_data
+from unknot.nets.running import require_module
 from unknot.nets.training import batches_an_epoch, descend
 from unknot.study.stack import Stack
 from unknot.study.trials import Curve
@@ -95,8 +96,21 @@ def train_stack(
         one curve a model, in order.
 
     Raises:
-        InputError: architectures that differ, buffers, or no samples.
+        InputError: architectures that differ, buffers, no samples, or not a rate and a seed a model.
     """
+    data = labelled_data(data)
+    models = require_items("models", models, "modules of one architecture", "pass a list")
+    learning_rates = require_items("learning_rates", learning_rates, "one a model", "pass a list")
+    seeds = require_items("seeds", seeds, "one a model", "pass a list")
+    _require_settings(learning_rates, seeds, epochs, batch_size)
+    if not len(models) == len(learning_rates) == len(seeds):
+        raise InputError(
+            f"{len(models)} models, {len(learning_rates)} learning rates and {len(seeds)} seeds",
+            "one of each a model",
+            "pass as many",
+        )
+    for model in models:
+        require_module(model)
     stack = Stack(models, learning_rates)
     readers = _readers(data, exact_from)
     batches = _require_batches(data, batch_size)
@@ -165,8 +179,10 @@ def train_alone(
         on_checkpoint: called at each checkpoint with the epochs so far.
 
     Raises:
-        InputError: no samples.
+        InputError: no samples, bad numbers, or no model that can be trained.
     """
+    data = labelled_data(data)
+    _require_settings([learning_rate], [seed], epochs, batch_size)
     batches = _require_batches(data, batch_size)
     require_classifier(model, data.inputs, torch.cat([data.labels, data.test_labels]))
     steps = descend(model, data, learning_rate=learning_rate, batch_size=batch_size, seed=seed)
@@ -194,6 +210,17 @@ def train_alone(
             break
     model.eval()
     return Curve(tuple(times), tuple(accuracies[0]), tuple(accuracies[1]), ended)
+
+
+def _require_settings(
+    learning_rates: Sequence[float], seeds: Sequence[int], epochs: int, batch_size: int
+) -> None:
+    for rate in learning_rates:
+        require_positive("learning rate", rate, 1e-3)
+    for seed in seeds:
+        require_count("seed", seed, minimum=0)
+    require_count("epochs", epochs)
+    require_count("batch_size", batch_size)
 
 
 def _last(accuracies: list[float]) -> float:

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unknot.activations.folds import ACTIVATIONS
 from unknot.core.console import track
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, require_items
 from unknot.core.workforce import Workforce
-from unknot.nets.data import LabelledData
+from unknot.nets.data import Data, LabelledData, labelled_data
+from unknot.nets.running import call_model, require_module
 from unknot.study.options import DEFAULTS, NewActivation, NewNet, StudyOptions
 from unknot.study.results import TARGETS, StudyComparison, StudyRow, compare_rows, summarize_trials
 from unknot.study.task import WATCHED_POINTS, Task, measured_samples, rank_cell, run_task
@@ -38,12 +40,12 @@ class Study:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
         self._file = TrialFile(path)
+        self.path = self._file.path
 
     def run(
         self,
-        sets: Mapping[str, LabelledData | tuple[Tensor, Tensor]],
+        sets: Mapping[str, Data],
         activations: Sequence[str] | Mapping[str, NewActivation],
         *,
         seeds: int = DEFAULTS.seeds,
@@ -73,7 +75,8 @@ class Study:
         buffers, such as those of batch normalisation, one after another.
 
         Args:
-            sets: {name: data}; a pair ``(inputs float [n, ...], labels int64 [n])`` has no test samples.
+            sets: {name: data}, each what `labelled_data` takes: a pair ``(inputs [n, ...], labels [n])``
+                has no test samples. Inputs are trained on as float32.
             activations: built-in names, or {name: factory}.
             seeds: reported ones.
             epochs: the cap; what has not reached a target by then is censored.
@@ -107,7 +110,7 @@ class Study:
     def run_with(
         self,
         options: StudyOptions,
-        sets: Mapping[str, LabelledData | tuple[Tensor, Tensor]],
+        sets: Mapping[str, Data],
         activations: Sequence[str] | Mapping[str, NewActivation],
         workforce: Workforce,
         *,
@@ -123,6 +126,12 @@ class Study:
         Raises:
             InputError: as of `run`.
         """
+        if not isinstance(sets, Mapping) or not sets or not all(isinstance(n, str) for n in sets):
+            raise InputError(
+                f"sets = {sets if isinstance(sets, (Mapping, str)) else type(sets).__name__}",
+                "{name: data}, at least one",
+                'pass e.g. {"mine": (inputs, labels)}',
+            )
         data = {name: _as_data(name, samples) for name, samples in sets.items()}
         factories = _factories(activations)
         settings = {name: options.settings(samples) for name, samples in data.items()}
@@ -229,9 +238,21 @@ def _scale(data: LabelledData) -> Scale:
 
 def _try_net(task: Task, data: LabelledData) -> None:
     """Refuse a net that cannot be trained here and now, rather than in a process and later."""
-    model = task.options.new_net(data, task.new_activation)
+    try:
+        activation = task.new_activation()
+        model = task.options.new_net(data, task.new_activation)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(
+            f"net {task.settings.net} or activation {task.activation} ({type(error).__name__}: {error})",
+            "a net made by (data, new_activation), a module by new_activation()",
+            "call them yourself first",
+        ) from error
+    require_module(activation)
+    require_module(model)
     with torch.no_grad():
-        out = model.eval()(data.inputs[:2])
+        out = call_model(model.eval(), data.inputs[:2])
     classes = data.n_classes
     if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[1] < classes:
         shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -242,28 +263,44 @@ def _try_net(task: Task, data: LabelledData) -> None:
         )
 
 
-def _as_data(name: str, samples: LabelledData | tuple[Tensor, Tensor]) -> LabelledData:
-    if isinstance(samples, tuple):
-        inputs, labels = samples
-        samples = LabelledData(name, inputs, labels, inputs[:0], labels[:0])
-    data = replace(samples, name=name)
-    if len(data.inputs) == 0 or len(data.inputs) != len(data.labels):
-        raise InputError(
-            f"set {name} with {len(data.inputs)} inputs and {len(data.labels)} labels",
-            "as many of both, not none",
-            "check the data",
-        )
+def _as_data(name: str, samples: Data) -> LabelledData:
+    given = labelled_data(samples)
+    data = LabelledData(
+        name, _as_float(given.inputs), given.labels.long(),
+        _as_float(given.test_inputs), given.test_labels.long(),
+    )  # fmt: skip
+    if len(data.inputs) == 0:
+        raise InputError(f"set {name} with 0 inputs", "at least one", "check the data")
     if not bool(data.inputs.isfinite().all()):
         raise InputError(f"set {name} with NaN or infinite inputs", "finite numbers", "clean the data")
     return data
 
 
+def _as_float(inputs: Tensor) -> Tensor:
+    """What the nets of a study take, which are float32; whole numbers (tokens) stay."""
+    return inputs.float() if inputs.is_floating_point() else inputs
+
+
 def _factories(
-    activations: Sequence[str] | Mapping[str, NewActivation],
+    activations: str | Sequence[str] | Mapping[str, NewActivation],
 ) -> dict[str, NewActivation]:
     if isinstance(activations, Mapping):
-        return dict(activations)
-    for name in activations:
-        if name not in ACTIVATIONS:
-            raise InputError(f"activation {name!r}", f"one of {', '.join(ACTIVATIONS)}", "pick one")
-    return {name: ACTIVATIONS[name] for name in activations}
+        for name, new in activations.items():
+            if not isinstance(name, str) or not callable(new) or isinstance(new, nn.Module):
+                raise InputError(
+                    f"activation {name!r}: {new!r}",
+                    "a name, and a function that makes a module",
+                    'pass e.g. {"relu": torch.nn.ReLU}',
+                )
+        factories = dict(activations)
+    else:
+        words = f"one of {', '.join(ACTIVATIONS)}", "pick one"
+        single = isinstance(activations, str)
+        names: Any = [activations] if single else require_items("activations", activations, *words)
+        for name in names:
+            if not isinstance(name, str) or name not in ACTIVATIONS:
+                raise InputError(f"activation {name!r}", *words)
+        factories = {name: ACTIVATIONS[name] for name in names}
+    if not factories:
+        raise InputError("no activations", "at least one", 'pass e.g. ["relu", "zfold"]')
+    return factories

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, require_count, require_number, require_positive
 
 Times = Sequence[float | None]
 RESAMPLES = 2000
@@ -123,7 +123,8 @@ def survival_curve(times: Times, cap: float) -> SurvivalCurve:
     Raises:
         InputError: no times.
     """
-    _require_some(times)
+    _require_times("times", times)
+    require_positive("cap", cap)
     survival = stats.ecdf(_censored(times, cap)).sf
     epochs, share = survival.quantiles, survival.probabilities
     falls = np.diff(np.concatenate([[1.0], share])) < 0
@@ -144,7 +145,13 @@ def compare(baseline: Times, other: Times, *, caps: tuple[float, float], seed: i
     Raises:
         InputError: no seeds, or not as many of both.
     """
-    _require_some(baseline)
+    _require_times("baseline", baseline)
+    _require_times("other", other)
+    if not isinstance(caps, (tuple, list)) or len(caps) != 2:
+        raise InputError(f"caps = {caps!r}", "two numbers", "pass e.g. caps=(60, 60)")
+    for cap in caps:
+        require_number("cap", cap, "a number >= 0", low=0, high=math.inf, example=60)
+    require_count("seed", seed, minimum=0)
     if len(baseline) != len(other):
         raise InputError(
             f"{len(baseline)} and {len(other)} seeds", "as many of both", "run both on the same seeds"
@@ -182,7 +189,16 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -
     Raises:
         InputError: fewer than three pairs, or one side constant.
     """
-    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    try:
+        if np.iscomplexobj(x) or np.iscomplexobj(y):
+            raise TypeError
+        a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+        known = a.ndim == b.ndim == 1 and not np.isnan([*a, *b]).any()
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        raise InputError("values that are no numbers", "two lists of numbers", "pass one a cell")
+    require_count("seed", seed, minimum=0)
     if len(a) != len(b) or len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         raise InputError(
             f"{len(a)} and {len(b)} values to correlate",
@@ -216,6 +232,13 @@ def _censored(times: Times, cap: float) -> stats.CensoredData:
     )
 
 
-def _require_some(times: Times) -> None:
+def _require_times(name: str, times: Times) -> None:
+    if not isinstance(times, (list, tuple)):
+        raise InputError(f"{name} = {times!r}", "a list of numbers, None where not reached", "pass one")
     if not times:
         raise InputError("no times", "at least one", "run a seed")
+    for time in times:
+        if time is not None:
+            require_number(
+                name, time, "numbers >= 0, None where not reached", low=0, high=math.inf, example=1
+            )

@@ -153,7 +153,7 @@ class _Watch:
         self._batches = batches_an_epoch(len(data.inputs), task.options.batch_size)
         first = set(task.seeds[: task.options.topology])
         self._monitors: dict[int, Monitor] = {}
-        self._next = 0.0
+        self._next = [0.0] * len(models)
         if task.scale is None:
             return
         probe = [measured_samples(data)]
@@ -166,9 +166,8 @@ class _Watch:
                 self._record(i, 0)
 
     def look(self, progress: Progress) -> None:
-        if self._monitors and progress.epoch >= self._next:
-            self._next = progress.epoch * (1 + TOPOLOGY_GROWTH)
-            for i in self._monitors.keys() & set(progress.running):
+        for i in self._monitors.keys() & set(progress.running):
+            if self._is_due(i, progress.epoch):
                 with torch.no_grad():
                     nn.utils.vector_to_parameters(
                         progress.parameters[i].clone(), self._models[i].parameters()
@@ -176,8 +175,15 @@ class _Watch:
                 self._record(i, progress.epoch)
 
     def look_at(self, net: int, epoch: float) -> None:
-        if net in self._monitors:
+        if net in self._monitors and self._is_due(net, epoch):
             self._record(net, epoch)
+
+    def _is_due(self, net: int, epoch: float) -> bool:
+        """Whether the epochs have grown by the share after which Betti numbers are read again."""
+        due = epoch >= self._next[net]
+        if due:
+            self._next[net] = epoch * (1 + TOPOLOGY_GROWTH)
+        return due
 
     def finish(self, curves: Sequence[Curve]) -> list[list[TopologyRow]]:
         """The rows of each net, the end of its training among them."""

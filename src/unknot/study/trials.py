@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from unknot.core.errors import InputError
-from unknot.core.files import DAMAGED, claimed, typed
+from unknot.core.errors import InputError, require_choice, require_number
+from unknot.core.files import (
+    DAMAGED,
+    as_path,
+    claimed,
+    require_file,
+    require_writable,
+    typed,
+)
 from unknot.nets.training import epochs_to
 
 # Seeds from here on choose cells and are never reported.
@@ -116,9 +124,12 @@ class TrialFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = as_path(path, "path")
         if self.path.exists():
+            require_file(self.path)
             self._check()
+        else:
+            require_writable(self.path, "study")
 
     def add(self, trials: list[Trial]) -> None:
         """Commit trials one by one; one that is there already stays as it is."""
@@ -240,5 +251,7 @@ class Curve:
             target: share of samples classified rightly.
             split: "train" or "test": the samples whose accuracy counts.
         """
+        require_number("target", target, "a number", low=-math.inf, high=math.inf, example=0.99)
+        require_choice("split", split, ("train", "test"))
         accuracies = self.train_accuracy if split == "train" else self.test_accuracy
         return epochs_to(target, accuracies, self.epochs)

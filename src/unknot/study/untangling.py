@@ -6,8 +6,10 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, require_items
+from unknot.nets.recording import INPUT, INPUT_BESIDE
 from unknot.study.survival import RankCorrelation, censored_median, rank_correlation
 from unknot.study.task import CHOOSE_BY
 from unknot.study.trials import TopologyRow, Trial
@@ -54,12 +56,12 @@ def untangling_rows(trials: Iterable[Trial]) -> tuple[UntanglingRow, ...]:
         trials: of a study; those that were not measured, or only chose a cell, are left out.
     """
     cells: dict[tuple[str, str], list[Trial]] = {}
-    for trial in trials:
+    for trial in _require_trials(trials):
         if trial.reported and trial.topology:
             cells.setdefault((trial.data, trial.activation), []).append(trial)
     rows = []
     for (data, activation), seeds in cells.items():
-        layers = list(dict.fromkeys(row.layer for row in seeds[0].topology if row.layer != "input"))
+        layers = list(dict.fromkeys(row.layer for row in _hidden(seeds[0].topology)))
         for layer in (ALL_LAYERS, *layers):
             for which in DIMENSIONS:
                 curves = [_totals(trial.topology, layer, which) for trial in seeds]
@@ -73,6 +75,14 @@ def untangling_rows(trials: Iterable[Trial]) -> tuple[UntanglingRow, ...]:
                     )
                 )  # fmt: skip
     return tuple(rows)
+
+
+def _require_trials(trials: Any) -> list[Trial]:
+    given = list(require_items("trials", trials, "trials of a study", "pass study.trials()"))
+    for trial in given:
+        if not isinstance(trial, Trial):
+            raise InputError(f"a trial of type {type(trial).__name__}", "trials", "pass study.trials()")
+    return given
 
 
 def prediction(trials: Sequence[Trial], *, which: str = "b0 + b1") -> RankCorrelation:
@@ -123,11 +133,17 @@ def prediction_text(correlation: RankCorrelation, *, which: str = "b0 + b1") -> 
     )
 
 
+def _hidden(rows: Sequence[TopologyRow]) -> list[TopologyRow]:
+    """Without those of the samples themselves."""
+    beside = any(row.layer == INPUT_BESIDE for row in rows)
+    return [row for row in rows if row.layer != (INPUT_BESIDE if beside else INPUT)]
+
+
 def _totals(rows: Sequence[TopologyRow], layer: str, which: str) -> list[tuple[float, int]]:
     """(epoch, the sum over classes), rising; summed over layers too where all are asked for."""
     totals: dict[float, int] = {}
-    for row in rows:
-        if row.layer == layer or (layer == ALL_LAYERS and row.layer != "input"):
+    for row in _hidden(rows):
+        if layer in (row.layer, ALL_LAYERS):
             value = {"b0": row.b0, "b1": row.b1}.get(which, row.b0 + row.b1)
             totals[row.epoch] = totals.get(row.epoch, 0) + value
     return sorted(totals.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers.nets import map_of
 from torch import Tensor, nn
 
 import unknot as uk
@@ -227,9 +228,10 @@ def test_a_layer_makes_up_for_what_its_sum_lost(monkeypatch: pytest.MonkeyPatch)
 def test_rows_are_where_the_outputs_are() -> None:
     layer = nn.Conv2d(2, 3, 3, stride=2, padding=1)
     x = torch.randn(4, 2, 7, 7)
-    rows = Rows.draw(layer, layer(x).shape, 40, torch.Generator().manual_seed(0))
-    found = rows.of_input(layer, x) @ layer.weight.flatten(1).T + layer.bias
-    assert torch.allclose(found, rows.of_output(layer, layer(x)), atol=1e-5)
+    seen, output = map_of(layer, x)
+    rows = Rows.draw(seen, output, 40, len(x), torch.Generator().manual_seed(0))
+    found = rows.of_input(seen) @ layer.weight.flatten(1).T + layer.bias
+    assert torch.allclose(found, rows.of_output(seen, layer(x)), atol=1e-5)
 
 
 def test_nan_is_refused_by_layer_name() -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError, require_count, require_instance
 from unknot.core.files import Saved
 from unknot.nets.cost import count_macs
 from unknot.nets.probe import tensors_of
@@ -163,6 +163,7 @@ def plan_by(
     structure: Structure | None = None,
 ) -> PruningPlan:
     """`plan_pruning` with its options in one object."""
+    require_instance("scores", scores, FilterScores, "pass what score_filters gave")
     options.require_threshold_of(scores.criterion, gives_betti=scores.gives_betti)
     model = unwrapped(model)
     (example,) = tensors_of(placed(example, model))

@@ -19,7 +19,9 @@ from torch.utils._pytree import tree_leaves
 
 from unknot.nets.probe import Inputs
 from unknot.nets.running import as_it_was, call_model, hooked
-from unknot.pruning.structure.linear_maps import weighs_inputs
+from unknot.pruning.structure.layers import all_layers
+from unknot.pruning.structure.linear_maps import LinearMap
+from unknot.pruning.structure.map_calls import watching_maps
 
 _ADDS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
 
@@ -74,14 +76,13 @@ class Calls(TorchFunctionMode):
 def find_consumers(model: nn.Module, inputs: Inputs) -> Consumers:
     """Run ``model`` once in eval mode on a small batch and see what consumes what."""
     seen = _Seen()
-    modules = dict(model.named_modules())
-    layers = {name: module for name, module in modules.items() if weighs_inputs(module)}
+    layers = all_layers(model)
     norms = {
         name: module
-        for name, module in modules.items()
+        for name, module in model.named_modules()
         if isinstance(module, _BatchNorm) and isinstance(module.running_mean, Tensor)
     }
-    with hooked(layers, seen.layer), hooked(norms, seen.norm), as_it_was(model), Calls(seen.call):
+    with hooked(norms, seen.norm), as_it_was(model), Calls(seen.call), watching_maps(layers, seen.layer):
         call_model(model, inputs)
     return seen.consumers()
 
@@ -107,7 +108,7 @@ class _Seen:
         self.held.append(result)
         self.origins[id(result)] = number
 
-    def layer(self, name: str, _module: nn.Module, _args: Any, output: Tensor) -> None:
+    def layer(self, name: str, _layer: LinearMap, output: Tensor) -> None:
         self.layers.setdefault(name, []).append(self.origins.get(id(output), -1))
 
     def norm(self, name: str, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:

@@ -8,16 +8,15 @@ has, group by group where it is grouped or depthwise. No labels, no gradients. I
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unknot.core.errors import InputError, require_count
+from unknot.core.errors import InputError, require_count, require_instance
 from unknot.core.memory import memory_limit
 from unknot.nets.probe import Inputs, map_tensors, probe_samples, tensors_of
 from unknot.nets.running import (
@@ -25,16 +24,17 @@ from unknot.nets.running import (
     call_model,
     float_tensors,
     hooked,
-    hooked_before,
     is_leaf,
+    n_samples,
     placed,
     unwrapped,
 )
 from unknot.pruning.planning.plan import PruningPlan
 from unknot.pruning.refitting.consumers import Calls, Consumers, affine_of, find_consumers
 from unknot.pruning.refitting.ridge import best_fit, relative_error
-from unknot.pruning.structure.layers import width_of
-from unknot.pruning.structure.linear_maps import Rows, groups_of, matrix, weighs_inputs
+from unknot.pruning.structure.layers import all_layers, width_of
+from unknot.pruning.structure.linear_maps import LinearMap, Rows
+from unknot.pruning.structure.map_calls import set_weight, watching_maps
 
 ROWS = 6144  # at most, of one layer
 ENTRIES = 2**24  # at most, of the rows of a grouped layer: it weighs few of them at a time
@@ -101,7 +101,8 @@ def refit(
     Raises:
         InputError: no samples, samples or layers with NaN, models that do not belong together.
     """
-    model = unwrapped(model)
+    model, slim = unwrapped(model), unwrapped(slim)
+    require_instance("plan", plan, PruningPlan, "pass what plan_pruning gave")
     require_count("max_points", max_points, minimum=10)
     probe = probe_samples(loader, max_points=max_points, seed=seed)
     if len(probe) < 10:
@@ -109,7 +110,7 @@ def refit(
     inputs = _fitting(model, placed(probe.inputs, model))
     if any(t.is_floating_point() and not bool(t.isfinite().all()) for t in tensors_of(inputs)):
         raise InputError("samples with NaN or infinity", "finite samples", "clean the data")
-    _require_pair(model, slim, plan)
+    require_what_is_left(slim, plan)
     fitting = _Fitting(model, slim, plan, seed)
     wanted = fitting.record_original(inputs)
     wanted = wanted[::HELD_OUT]
@@ -141,25 +142,28 @@ class _Fitting:
 
     def record_original(self, inputs: Inputs) -> Tensor:
         """Sample what each layer returns; gives what the model returns."""
-        modules = {n: m for n, m in self.model.named_modules() if weighs_inputs(m)}
-        times: Counter[str] = Counter()
-        widths = sum(int(m.weight.shape[0]) for m in modules.values())
+        modules = all_layers(self.model)
+        n = n_samples(inputs)
+        widths = sum(width_of(module) or 0 for module in modules.values())
         at_most = int(min(ROWS, max(512, memory_limit() // 8 // (4 * max(widths, 1)))))
         self.consumers = find_consumers(self.model, map_tensors(inputs, lambda t: t[:2]))
         adding = {sum_.call: layer for layer, sum_ in self.consumers.sums.items()}
+        maps: dict[str, LinearMap] = {}
 
         def remaining(name: str, values: Tensor) -> Tensor:
             gone = set(self.plan.removed.get(name, ()))
             return values[:, [i for i in range(values.shape[1]) if i not in gone]]
 
-        def see_layer(name: str, module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        def see_layer(name: str, layer: LinearMap, output: Tensor) -> None:
+            if layer.transposed or name in maps:
+                return
             with calls.paused():
-                times[name] += 1
                 most = at_most
-                if (groups := groups_of(module)) > 1:
-                    most = min(most, max(512, ENTRIES // (groups * matrix(module).shape[1])))
-                rows = self.rows[name] = Rows.draw(module, output.shape, most, self.generator)
-                values = rows.of_output(module, output)
+                if layer.groups > 1:
+                    most = min(most, max(512, ENTRIES // (layer.groups * layer.filters[0].numel())))
+                maps[name] = replace(layer, inputs=layer.inputs.new_empty(0))
+                rows = self.rows[name] = Rows.draw(layer, output, most, n, self.generator)
+                values = rows.of_output(layer, output)
                 if not bool(values.isfinite().all()):
                     raise InputError(
                         f"layer {name} with NaN or infinity", "finite outputs", "check the model"
@@ -168,13 +172,21 @@ class _Fitting:
 
         def see_sum(number: int, _name: str, _args: Any, result: Tensor) -> None:
             if layer := adding.get(number):
-                self.sums[layer] = remaining(layer, self.rows[layer].of_output(modules[layer], result))
+                self.sums[layer] = remaining(layer, self.rows[layer].of_output(maps[layer], result))
 
         calls = Calls(see_sum)
-        with hooked(modules, see_layer):
-            wanted = _outputs(self.model, inputs, calls)
-        for name in [n for n, count in times.items() if count > 1]:
-            self._leave(name, "is called several times")
+        with as_it_was(self.model), calls, watching_maps(modules, see_layer) as seen:
+            wanted = _one_row_each(call_model(self.model, inputs), n)
+        shared = _sharing(self.model)
+        for name in modules:
+            if seen.times[name] > 1:
+                self._leave(name, "is called several times")
+            elif seen.runs[name] and not seen.times[name]:
+                self._leave(name, "makes no convolution or matrix product by itself")
+            elif name in self.targets and name in shared:
+                self._leave(name, f"shares its weights with {shared[name]}")
+            elif name in self.targets and len(self.targets[name]) < 2 * HELD_OUT:
+                self._leave(name, "has too few outputs")
         return wanted
 
     def refit_front_to_back(self, inputs: Inputs) -> Tensor:
@@ -182,11 +194,7 @@ class _Fitting:
 
         Gives what the refitted model returns.
         """
-        modules = {n: m for n, m in self.slim.named_modules() if n in self.targets}
-        for name, module in list(modules.items()):
-            if not weighs_inputs(module) or len(matrix(module)) != self.targets[name].shape[1]:
-                self._leave(name, "has outputs that cannot be matched")
-                del modules[name]
+        modules = {n: m for n, m in all_layers(self.slim).items() if n in self.targets}
         needed = {sum_.other for sum_ in self.consumers.sums.values()}
 
         def keep(number: int, _name: str, _args: Any, result: Tensor) -> None:
@@ -195,41 +203,55 @@ class _Fitting:
 
         calls = Calls(keep)
 
-        def refit_layer(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        def refit_layer(name: str, layer: LinearMap) -> tuple[Tensor, Tensor | None] | None:
             with calls.paused():
-                self._refit_layer(name, module, args)
+                return self._refit_layer(name, modules[name], layer)
 
-        with hooked_before(modules, refit_layer):
-            output = _outputs(self.slim, inputs, calls)
+        def see(_name: str, _layer: LinearMap, _output: Tensor) -> None: ...
+
+        with as_it_was(self.slim), calls, watching_maps(modules, see, refit_layer):
+            output = _one_row_each(call_model(self.slim, inputs), n_samples(inputs))
         buffers = dict(self.slim.named_buffers())
         for name, shift in self.shifts.items():  # running the model leaves no trace in its buffers
             buffers[name].sub_(shift)
         return output
 
-    def _refit_layer(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        rows = self.rows.pop(name)
+    def _refit_layer(
+        self, name: str, module: nn.Module, layer: LinearMap
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """Refit a layer that is about to run; its new weight and bias."""
+        rows = self.rows.pop(name, None)
+        if rows is None or len(layer.filters) != self.targets[name].shape[1]:
+            self._leave(name, "has outputs that cannot be matched")
+            return None
         norm = self.consumers.norms.get(name)
-        wanted, weights = self._wanted(name, rows, module)
-        x = rows.of_input(module, args[0])
+        wanted, weights = self._wanted(name, rows, layer)
+        bias: Any = layer.bias
+        own = bias is not None and bias is module.bias
+        shifting = bias is None and norm is not None
+        if bias is not None and not own:  # it stays
+            wanted, bias = wanted - bias.detach(), None
         fit = best_fit(
-            x, wanted, module, held_out=rows.samples % HELD_OUT == 0,
-            constant=module.bias is not None or norm is not None, weights=weights,
+            rows.of_input(layer), wanted, layer.filters.flatten(1), bias, groups=layer.groups,
+            held_out=rows.samples % HELD_OUT == 0, constant=own or shifting, weights=weights,
         )  # fmt: skip
+        if fit.weight is not None and not set_weight(module, layer, fit.weight):
+            self._leave(name, "has weights that are derived from its parameters")
+            return None
         self.report.append(LayerRefit(name, fit.before, fit.after))
         if fit.weight is None or fit.bias is None:
-            return
-        weight, bias = module.weight, module.bias
-        assert isinstance(weight, Tensor)
-        weight.data.copy_(fit.weight.reshape(weight.shape))
-        if isinstance(bias, Tensor):
+            return None
+        if own:
             bias.data.copy_(fit.bias)
-        elif norm is not None:
+        elif shifting:
             mean = f"{norm}.running_mean"
             shift = fit.bias.to(self.slim.get_buffer(mean))
             self.slim.get_buffer(mean).sub_(shift)
             self.shifts[mean] = shift
+        weight: Any = module.weight
+        return weight, layer.bias
 
-    def _wanted(self, name: str, rows: Rows, module: nn.Module) -> tuple[Tensor, Tensor | None]:
+    def _wanted(self, name: str, rows: Rows, layer: LinearMap) -> tuple[Tensor, Tensor | None]:
         """What the layer should return, and by how much an error in each channel counts.
 
         Where its output enters a sum, it makes up for the error of what it is added to.
@@ -238,9 +260,9 @@ class _Fitting:
         if sums is None:
             return wanted, None
         other = self.others.get(self.consumers.sums[name].other)
-        if other is None or other.shape[1:2] != sums.shape[1:]:
+        if other is None or layer.entries(other).shape[-1:] != sums.shape[1:]:
             return wanted, None
-        rest = sums - rows.of_output(module, other)
+        rest = sums - rows.of_output(layer, other)
         norm = self.consumers.norms.get(name)
         if norm is None:
             return rest, None
@@ -250,7 +272,7 @@ class _Fitting:
         return torch.where(able, (rest - constant) / factor, wanted), torch.where(able, factor, 0.0)
 
     def _leave(self, name: str, why: str) -> None:
-        self.targets.pop(name, None)
+        self.targets.pop(name, None), self.rows.pop(name, None)
         self.notes += (f"{name} {why}",)
 
 
@@ -267,11 +289,14 @@ def _fitting(model: nn.Module, inputs: Inputs) -> Inputs:
     return map_tensors(inputs, lambda t: t[:room])
 
 
-def _outputs(model: nn.Module, inputs: Inputs, calls: Calls | None = None) -> Tensor:
-    """What the model returns for each sample, ``[n, d]``, its calls numbered by ``calls``."""
-    n = len(next(iter(tensors_of(inputs))))
-    with as_it_was(model), calls or nullcontext():
-        output = call_model(model, inputs)
+def _outputs(model: nn.Module, inputs: Inputs) -> Tensor:
+    """What the model returns for each sample, ``[n, d]``."""
+    with as_it_was(model):
+        return _one_row_each(call_model(model, inputs), n_samples(inputs))
+
+
+def _one_row_each(output: Any, n: int) -> Tensor:
+    """All that a model returned for each of ``n`` samples, ``[n, d]``."""
     rows = [t.reshape(n, -1) for t in float_tensors(output) if t.ndim and len(t) == n]  # not a loss
     if not rows:
         raise InputError(
@@ -282,15 +307,24 @@ def _outputs(model: nn.Module, inputs: Inputs, calls: Calls | None = None) -> Te
     return torch.cat(rows, dim=1)
 
 
-def _require_pair(model: nn.Module, slim: nn.Module, plan: PruningPlan) -> None:
-    slimmer = dict(slim.named_modules())
-    for layer, module in model.named_modules():
-        if layer not in plan.filters:
-            continue
-        remaining = (width_of(module) or 0) - len(plan.removed.get(layer, ()))
-        if width_of(slimmer.get(layer)) != remaining:
+def _sharing(model: nn.Module) -> dict[str, str]:
+    """{module whose weight another one has too: its name}."""
+    owners: defaultdict[int, list[str]] = defaultdict(list)
+    for name, module in model.named_modules():
+        if (weight := module._parameters.get("weight")) is not None:
+            owners[id(weight)].append(name)
+    return {name: next(o for o in names if o != name) for names in owners.values() for name in names
+            if len(names) > 1}  # fmt: skip
+
+
+def require_what_is_left(slim: nn.Module, plan: PruningPlan) -> None:
+    """Refuse a model whose layers are not what is left by ``plan``."""
+    modules = dict(slim.named_modules())
+    for layer, filters in plan.filters.items():
+        remaining, width = filters - len(plan.removed.get(layer, ())), width_of(modules.get(layer))
+        if width != remaining:
             raise InputError(
-                f"layer {layer} of the pruned model",
-                f"{remaining} filters",
+                f"layer {layer} of the pruned model with {width or 'no'} filters",
+                f"{remaining} by the plan",
                 "pass what prune(model, plan) gave",
             )

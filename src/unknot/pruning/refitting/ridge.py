@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-
-from unknot.pruning.structure.linear_maps import groups_of, matrix
+from torch import Tensor
 
 RIDGE = 1e-3  # of the mean square of a layer's input entries
 STRONGER = (1e-2, 1e-1, 1.0, 10.0)
@@ -26,36 +24,37 @@ class Fit:
 def best_fit(
     x: Tensor,
     wanted: Tensor,
-    module: nn.Module,
+    old: Tensor,
+    bias: Tensor | None,
     *,
+    groups: int,
     held_out: Tensor,
     constant: bool,
     weights: Tensor | None = None,
 ) -> Fit:
-    """Ridge regression of ``wanted [r, out]`` on ``x [r, d]`` towards the module's weights.
-
-    A grouped module's outputs are regressed on the entries of their group.
+    """Ridge regression of ``wanted [r, out]`` on ``x [r, groups * d]`` towards ``old [out, d]``.
 
     Args:
+        bias: ``[out]``, the constant so far.
+        groups: outputs are regressed on the entries of their group.
         held_out: bool ``[r]``: rows for measuring errors and choosing the ridge.
         constant: whether the outputs can be shifted by one.
         weights: ``[out]``, by which errors are multiplied before they are compared; 1 where None.
     """
     kind = torch.promote_types(x.dtype, torch.float32)  # sums of half precision would overflow
-    groups = groups_of(module)
     # Each [groups, r or out, d].
     x = _by_group(x.to(kind), groups)
-    old = matrix(module).to(kind)
+    old = old.to(kind)
     old = old.reshape(groups, -1, old.shape[1])
     wanted = wanted.to(kind)
     unit = torch.ones_like(wanted[0]) if weights is None else weights.to(wanted)
 
-    def error(weight: Tensor, bias: Tensor | None) -> float:
+    def error(weight: Tensor, constant: Tensor | None) -> float:
         outputs = _side_by_side(x[:, held_out] @ weight.mT)
-        outputs = outputs if bias is None else outputs + bias
+        outputs = outputs if constant is None else outputs + constant
         return relative_error(outputs * unit, wanted[held_out] * unit)
 
-    before = error(old, module.bias.detach() if isinstance(module.bias, Tensor) else None)
+    before = error(old, None if bias is None else bias.detach())
     if before < 1e-10:  # nothing in front of it changed
         return Fit(None, None, before, before)
     fit = ~held_out
@@ -79,10 +78,10 @@ def best_fit(
         change = torch.cholesky_solve(towards, factor)
         change = centred.mT @ change if few else change
         weight = old + change.mT.to(old)
-        bias = y_mean - _side_by_side(x_mean @ weight.mT)[0]
-        after = error(weight, bias)
+        shift = y_mean - _side_by_side(x_mean @ weight.mT)[0]
+        after = error(weight, shift)
         if after < best.after:
-            best = Fit(weight.flatten(0, 1), bias, before, after)
+            best = Fit(weight.flatten(0, 1), shift, before, after)
         if after > last:  # and more so from here on
             break
         last = after

@@ -17,7 +17,7 @@ from unknot.nets.probe import Probe, map_tensors
 from unknot.nets.recording import LayerOutput, Recording
 from unknot.profiles.clouds import layer_clouds, require_finite
 from unknot.pruning.scoring.criteria import Criterion, Evidence, FilterBetti, LayerScores, register
-from unknot.pruning.structure.linear_maps import channels_second
+from unknot.pruning.structure.linear_maps import by_sample
 from unknot.topology.batch import CountSettings, count_clouds
 from unknot.topology.calibration import calibrate
 from unknot.topology.cloud import FloatArray
@@ -128,7 +128,7 @@ def conv_outputs(
         if output.layer in layers and output.call == 0:
             require_finite(output, None)
             layer = recording.model.get_submodule(output.layer)
-            yield replace(output, values=channels_second(layer, output.values))
+            yield replace(output, values=by_sample(layer, output.values, len(output.values)))
 
 
 def layer_scales(

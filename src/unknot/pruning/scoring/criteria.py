@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args, overload
 
 from numpy.typing import ArrayLike
-from torch import nn
+from torch import Tensor, nn
 
 from unknot.core.errors import InputError
 from unknot.nets.probe import Probe
 from unknot.pruning.scoring.observations import Observations
 from unknot.pruning.structure.layers import Layer
+from unknot.pruning.structure.linear_maps import matrix
 from unknot.pruning.structure.pools import Structure
 from unknot.topology.scale import Scale
 
@@ -48,6 +49,15 @@ class Evidence:
     seed: int = 0
     cluster: str | None = None
     progress: bool = False
+
+    def weights(self, layer: str) -> Tensor:
+        """float64 ``[filters, d]``: what each filter weighs its inputs by.
+
+        Where the model was run, by what was seen, e.g. standardised weights; else the layer's ``weight``.
+        """
+        observed = self.observations.get(layer)
+        seen = None if observed is None else observed.weights
+        return (matrix(self.layers[layer]) if seen is None else seen).cpu().double()
 
 
 @dataclass(frozen=True)

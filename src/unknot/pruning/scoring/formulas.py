@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from unknot.pruning.scoring.criteria import Criterion, Evidence, LayerScores, register
-from unknot.pruning.structure.layers import Layer, width_of
-from unknot.pruning.structure.linear_maps import matrix
+from unknot.pruning.structure.layers import width_of
 from unknot.topology.cloud import FloatArray
 
 
@@ -16,7 +15,7 @@ class L1(Criterion):
     """Sum of absolute weights (Li et al., ICLR 2017)."""
 
     def score(self, evidence: Evidence) -> dict[str, FloatArray]:
-        return {name: l1_norms(layer) for name, layer in evidence.layers.items()}
+        return {name: l1_norms(evidence, name) for name in evidence.layers}
 
 
 @register("taylor")
@@ -38,19 +37,21 @@ class BatchNormScale(Criterion):
 
     def score(self, evidence: Evidence) -> dict[str, FloatArray | LayerScores]:
         scores: dict[str, FloatArray | LayerScores] = {}
-        for name, layer in evidence.layers.items():
+        for name in evidence.layers:
             gamma = evidence.observations[name].gamma
             scores[name] = gamma if gamma is not None else LayerScores(
-                l1_norms(layer), stand_in="l1", note="no batch normalisation follows: L1 norm"
+                l1_norms(evidence, name), stand_in="l1", note="no batch normalisation follows: L1 norm"
             )  # fmt: skip
         return scores
 
 
 @register("fpgm")
-def geometric_medians(_name: str, layer: Layer) -> FloatArray:
-    """Sum of distances ``[c]`` to the weights of all other filters (He et al., CVPR 2019)."""
-    weights = matrix(layer).cpu().double()
-    return np.asarray(torch.cdist(weights, weights).sum(1).numpy())
+class GeometricMedian(Criterion):
+    """Sum of distances to the weights of all other filters (He et al., CVPR 2019)."""
+
+    def score(self, evidence: Evidence) -> dict[str, FloatArray]:
+        weights = {name: evidence.weights(name) for name in evidence.layers}
+        return {name: np.asarray(torch.cdist(w, w).sum(1).numpy()) for name, w in weights.items()}
 
 
 @register("random")
@@ -62,6 +63,6 @@ class Chance(Criterion):
         return {name: rng.random(width_of(layer)) for name, layer in evidence.layers.items()}
 
 
-def l1_norms(layer: Layer) -> FloatArray:
+def l1_norms(evidence: Evidence, layer: str) -> FloatArray:
     """Sum of absolute weights of each filter ``[c]``."""
-    return np.asarray(matrix(layer).cpu().double().abs().sum(1).numpy())
+    return np.asarray(evidence.weights(layer).abs().sum(1).numpy())

@@ -34,6 +34,8 @@ class Observations:
         taylor: ``[c]``, mean over samples of |derivative of the loss by a factor on the filter|; None
             without labels.
         gamma: ``[c]``, |scale| of the batch normalisation that follows; None where none does.
+        weights: ``[c, d]``, what the layer weighs its inputs by, which it may derive from its parameters;
+            None where that cannot be seen.
     """
 
     correlation: FloatArray
@@ -41,6 +43,7 @@ class Observations:
     copies: NDArray[np.bool_]
     taylor: FloatArray | None
     gamma: FloatArray | None
+    weights: Tensor | None = None
 
 
 def observe(
@@ -69,7 +72,8 @@ def observe(
         for layer in layers.values():
             layer.end_batch()
     return {
-        name: layer.observations(len(probe), responses.norms.get(name)) for name, layer in layers.items()
+        name: layer.observations(len(probe), responses.norms.get(name), responses.weights.get(name))
+        for name, layer in layers.items()
     }
 
 
@@ -101,7 +105,7 @@ class _Layer:
         self.spread: Tensor | None = None  # [c], largest difference from it
         self.peak = 0.0
         self.gates: Tensor | float = 0.0  # [c]
-        self.batch_gates: Tensor | float | None = None  # [b, c], over the calls of one batch
+        self.batch_gates: Tensor | None = None  # [b, c], over the calls of one batch
 
     def add(self, response: Response) -> None:
         values = response.values.flatten(2)  # [b, c, p]
@@ -116,8 +120,10 @@ class _Layer:
         self.products = self.products + rows.T @ rows
         self.answers = self.answers + (rows != 0).sum(0)
         if response.gradients is not None:
-            before = 0.0 if self.batch_gates is None else self.batch_gates
-            self.batch_gates = before + response.gradients.double()
+            gates = response.gradients.double()
+            if isinstance(self.batch_gates, Tensor) and self.batch_gates.shape != gates.shape:
+                self.end_batch()  # calls whose rows are not the same samples
+            self.batch_gates = gates if self.batch_gates is None else self.batch_gates + gates
 
     def end_batch(self) -> None:
         if isinstance(self.batch_gates, Tensor):
@@ -132,7 +138,7 @@ class _Layer:
             values = values.gather(2, places.to(values.device).expand(b, c, self.positions))
         return values.transpose(1, 2).reshape(-1, c).double().cpu()
 
-    def observations(self, samples: int, norm: _BatchNorm | None) -> Observations:
+    def observations(self, samples: int, norm: _BatchNorm | None, weights: Tensor | None) -> Observations:
         assert isinstance(self.sums, Tensor) and isinstance(self.products, Tensor)
         assert isinstance(self.answers, Tensor) and self.spread is not None
         products = self.products.numpy() / self.rows
@@ -147,6 +153,7 @@ class _Layer:
             copies=_copies(covariance, products) & np.outer(enough & ~dead, enough & ~dead),
             taylor=self.gates.numpy() / samples if isinstance(self.gates, Tensor) else None,
             gamma=None if scale is None else scale.detach().abs().double().cpu().numpy(),
+            weights=weights,
         )
 
 

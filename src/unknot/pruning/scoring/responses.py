@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from unknot.core.errors import InputError
-from unknot.nets.accuracy import class_loss, class_scores, fit_labels
+from unknot.nets.accuracy import class_loss, class_scores, ends_in_sigmoid, fit_labels
 from unknot.nets.follower import Follower, Key, Step
 from unknot.nets.probe import Inputs, Probe
 from unknot.nets.recording import PASS_BYTES, LayerOutput
-from unknot.nets.running import as_it_was, call_model, hooked, placed
+from unknot.nets.running import as_it_was, call_model, hooked, n_samples, placed
 from unknot.profiles.clouds import require_finite
-from unknot.pruning.structure.linear_maps import channels_second
+from unknot.pruning.structure.linear_maps import LinearMap, by_sample
+from unknot.pruning.structure.map_calls import watching_maps
 
 MOST_AT_ONCE = 32
 # Kept for the backward pass, copied and reduced: so many times what the convolutions hand on.
@@ -35,8 +36,8 @@ class Response:
 
     Attributes:
         layer, call: dotted module name; 0 for its first call in a forward pass, 1 for the second, ...
-        values: ``[b, c, ...]``: after normalisation, the activation function and pooling, as far as
-            they follow channel by channel.
+        values: ``[b, c, ...]``, see `by_sample`: after normalisation, the activation function and
+            pooling, as far as they follow channel by channel.
         gradients: ``[b, c]``: the derivative of each sample's loss by a factor on the channel, at
             factor 1; None where no labels were given.
     """
@@ -63,7 +64,10 @@ class Responses:
         labels: Tensor | None = None,
     ) -> None:
         self.model, self.probe, self.convolutions, self.labels = model, probe, convolutions, labels
-        self.norms: dict[str, _BatchNorm] = {}  # behind a convolution, by its name, once a batch has run
+        # By the name of the convolution, once a batch has run: what is behind it, what it weighs by.
+        self.norms: dict[str, _BatchNorm] = {}
+        self.weights: dict[str, Tensor] = {}
+        self.ends_in_sigmoid = labels is not None and ends_in_sigmoid(model, probe.inputs)
 
     def batches(self) -> Iterator[list[Response]]:
         """The responses of every batch, in the order in which the convolutions ran.
@@ -72,7 +76,7 @@ class Responses:
             InputError: NaN (the layer is named), samples or labels that do not fit the model.
         """
         trial = self._run(next(self.probe.batches(2)), None)
-        one = sum(r.values[:1].numel() * r.values.element_size() for r in trial)
+        one = sum(r.values.nbytes for r in trial) // 2
         size = min(MOST_AT_ONCE, max(1, PASS_BYTES // max(1, _COPIES * one)))
         start = 0
         for batch in self.probe.batches(size):
@@ -82,16 +86,33 @@ class Responses:
 
     def _run(self, batch: Inputs, labels: Tensor | None) -> list[Response]:
         batch = placed(batch, self.model)
-        chain = _Chain(self.convolutions, gradients=labels is not None)
+        n = n_samples(batch)
+        chain = _Chain(self.convolutions, n, gradients=labels is not None)
         calls: Counter[str] = Counter()
 
-        def hook(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        def start(name: str, output: Tensor) -> None:
             chain.start((name, calls[name]), output)
             calls[name] += 1
 
+        def hook(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                start(name, output)
+
+        def see(name: str, layer: LinearMap, output: Tensor) -> None:
+            if name not in self.weights:
+                self.weights[name] = layer.filters.flatten(1)
+            if name not in maps.running:  # another module uses its weights
+                start(name, output)
+
         differentiable = nullcontext() if labels is None else _differentiable(self.model)
         watching = chain.follower.watching(self.model)
-        with as_it_was(self.model), differentiable, hooked(self.convolutions, hook), watching:
+        with (
+            as_it_was(self.model),
+            differentiable,
+            hooked(self.convolutions, hook),
+            watching,
+            watching_maps(self.convolutions, see) as maps,
+        ):
             output = call_model(self.model, batch)
             self.norms.update({key[0]: norm for key, norm in chain.norms.items()})
             for (layer, call), values in chain.values.items():
@@ -99,6 +120,8 @@ class Responses:
             gradients = {}
             if labels is not None:
                 scores = class_scores(output, len(labels))
+                if self.ends_in_sigmoid:
+                    scores = scores.logit(1e-6)
                 loss = class_loss(scores, fit_labels(labels, scores), reduction="sum")
                 gradients = chain.gradients(loss)
         return [Response(*key, values, gradients.get(key)) for key, values in chain.values.items()]
@@ -112,8 +135,8 @@ class _Chain:
     branches may leave (a skip connection before the pooling).
     """
 
-    def __init__(self, layers: Mapping[str, nn.Module], *, gradients: bool) -> None:
-        self.layers = layers
+    def __init__(self, layers: Mapping[str, nn.Module], n: int, *, gradients: bool) -> None:
+        self.layers, self.n = layers, n
         self.follower = Follower(self._see)
         self.values: dict[Key, Tensor] = {}
         self.norms: dict[Key, _BatchNorm] = {}
@@ -133,16 +156,19 @@ class _Chain:
         edges = [edge for edge, _ in self._gates.values()]
         gradients = torch.autograd.grad(loss, edges, allow_unused=True)
         return {
-            key: torch.zeros(channels_second(self.layers[key[0]], values).shape[:2])
+            key: torch.zeros(self._by_sample(key, values).shape[:2])
             if gradient is None
-            else channels_second(self.layers[key[0]], gradient * values).flatten(2).sum(2).cpu()
+            else self._by_sample(key, gradient * values).flatten(2).sum(2).cpu()
             for (key, (_, values)), gradient in zip(self._gates.items(), gradients, strict=True)
         }
+
+    def _by_sample(self, key: Key, values: Tensor) -> Tensor:
+        return by_sample(self.layers[key[0]], values, self.n)
 
     def _advance(self, key: Key, output: Tensor) -> None:
         self._head[key] = _layout(output)
         values = output.detach().clone()
-        self.values[key] = channels_second(self.layers[key[0]], values)
+        self.values[key] = self._by_sample(key, values)
         if self._with_gradients and key not in self._activated:
             if not output.requires_grad:
                 raise _not_differentiable(f"layer {key[0]}")
@@ -156,6 +182,9 @@ class _Chain:
         pooled = step.kind == "pooling" and not isinstance(self.layers[key[0]], nn.Linear)
         ends = key in self._activated and not pooled
         if ends or step.after.ndim != step.before.ndim:
+            return False
+        shapes = [self._by_sample(key, t).shape[:2] for t in (step.before, step.after)]
+        if shapes[0] != shapes[1]:  # e.g. a gated linear unit, which takes two channels for one
             return False
         self._advance(key, step.after)
         if step.kind == "activation":

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from unknot.core.errors import InputError
+from unknot.core.errors import InputError, require_count, require_instance
 from unknot.core.files import Saved
 from unknot.nets.probe import Probe, probe_samples
 from unknot.nets.running import unwrapped
@@ -106,7 +106,7 @@ def score_filters(
     loader: Iterable[Any] | Tensor | None = None,
     *,
     criterion: str | Criterion | Callable[[str, Any], ArrayLike] = DEFAULT,
-    linear: Sequence[str] = (),
+    linear: Sequence[str] | None = None,
     scale: ScaleRule = "auto",
     number: Number = "sum",
     clouds: Clouds = "all",
@@ -117,7 +117,7 @@ def score_filters(
     cluster: str | None = None,
     progress: bool = False,
 ) -> FilterScores:
-    """Score every filter of every convolution, and every output of the linear layers asked for.
+    """Score every filter of every convolution, and every output of the linear layers.
 
     With a loader, filters that are dead (one output for all samples) or duplicates (equal to a better
     one up to a positive factor) are found under every criterion; their ``note`` says so, and their
@@ -143,9 +143,8 @@ def score_filters(
             removed (arXiv 2109.01572).
             Or a callable: it gets the dotted name and the module of each layer, and gives an array or a
             tensor of one finite number a filter, of which low ones go. Or a `Criterion`.
-        linear: globs of linear layers whose outputs are scored, and then pruned, like filters: 1 x 1
-            convolutions written as linear layers, e.g. "*pwconv1" of a ConvNeXt, or the inner ones of
-            any multilayer perceptron.
+        linear: globs of the linear layers whose outputs are scored, and then pruned, like filters, e.g.
+            "*pwconv1"; None: all but the last layer of the model; ``()``: none.
         scale: for "betti". "auto": for each layer the Rips radius at the 2 % quantile of the distances
             between its filters' outputs, a convention; "calibrate": the kNN-hop scale that `calibrate`
             finds on the layer's output, marked where it finds none; or a Scale.
@@ -161,9 +160,9 @@ def score_filters(
         progress: show bars where stderr is a terminal.
 
     Raises:
-        InputError: no convolution, a glob that matches no linear layer, no such criterion, no samples or
-            labels where they are needed, scores that are not one finite number a filter, a structure of
-            another model, NaN in a layer output (the layer is named).
+        InputError: no layer to prune, a glob that matches no linear layer, no such criterion, no samples
+            or labels where they are needed, scores that are not one finite number a filter, a structure
+            of another model, NaN in a layer output (the layer is named).
     """
     model = unwrapped(model)
     layers = prunable_layers(model, linear)
@@ -177,7 +176,9 @@ def score_filters(
             "the criterion 'betti', which alone takes them",
             "pass criterion='betti', or leave them out",
         )
+    require_count("seed", seed, minimum=0)
     if structure is not None:
+        require_instance("structure", structure, Structure, "pass what find_structure gave")
         require_structure_of(layers, structure)
     if chosen.needs != "weights" and loader is None:
         raise InputError(
@@ -204,7 +205,7 @@ def score_filters(
 def _labels(criterion: str, probe: Probe) -> Tensor:
     if probe.labels is None:
         raise InputError(
-            "a loader without class labels",
+            f"a loader without class labels{f' ({probe.notes[0]})' if probe.notes else ''}",
             f"(inputs, labels [n]) for the criterion {criterion!r}",
             f"add them, or pass criterion={DEFAULT!r}, which needs none",
         )

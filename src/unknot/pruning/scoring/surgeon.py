@@ -16,25 +16,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from unknot.core.console import track
 from unknot.core.errors import InputError
-from unknot.nets.probe import Inputs, Probe, tensors_of
-from unknot.nets.running import as_it_was, call_model, hooked, placed
+from unknot.nets.probe import Inputs, Probe, map_tensors
+from unknot.nets.running import as_it_was, call_model, n_samples, placed
 from unknot.pruning.scoring.criteria import Criterion, Evidence, register
 from unknot.pruning.structure.channels import Channel, ChannelGraph, Unit, trace_channels
-from unknot.pruning.structure.layers import linear_among, width_of
-from unknot.pruning.structure.linear_maps import Rows, filter_weights, groups_of, is_linear_map
-from unknot.pruning.structure.masking import consumes
+from unknot.pruning.structure.layers import all_layers, linear_among, width_of
+from unknot.pruning.structure.linear_maps import LinearMap, Rows
+from unknot.pruning.structure.map_calls import watching_maps
 
 ROWS = 6144  # places of a consumer's outputs whose inputs are looked at
 ENTRIES = 1200  # above, the taps of a convolution share one covariance of channels
@@ -56,21 +54,17 @@ def removal_costs(evidence: Evidence) -> dict[Channel, float]:
     assert evidence.probe is not None
     probe = Probe(placed(evidence.probe.inputs, evidence.model))
     graph = evidence.structure.graph if evidence.structure else _followed(evidence, probe.inputs)
-    modules = {name: m for name, m in evidence.model.named_modules() if consumes(m)}
-    losses: defaultdict[str, dict[Channel, list[int]]] = defaultdict(dict)  # inputs of each consumer
-    for dependency in graph.dependencies:
-        if "prune_in" in dependency.shrink.__name__ and dependency.target in modules:
-            losses[dependency.target].update(dependency.losses)
-    entered = {name: modules[name] for name in losses}
-    covariances = _watch(evidence.model, probe, entered, evidence.seed)
+    losses = _lost_inputs(graph)
+    layers = {name: m for name, m in all_layers(evidence.model).items() if name in losses}
+    seen = _watch(evidence.model, probe, layers, evidence.seed)
     pools = list(graph.units_of_layers().values())
     costs: dict[Channel, float] = {}
     for units in track(pools, "weighing channels", show=evidence.progress):
         consumers = []
         for name, of_channels in losses.items():
             lost = [sorted({i for c in unit for i in of_channels.get(c, ())}) for unit in units]
-            if name in covariances and any(lost):
-                consumers.append(_Consumer.start(modules[name], covariances[name], lost))
+            if name in seen and any(lost):
+                consumers.append(_Consumer.start(seen[name], lost))
         for unit, cost in zip(units, _eliminate(units, consumers), strict=True):
             costs |= dict.fromkeys(unit, cost)
     return costs
@@ -91,28 +85,36 @@ class Surgeon(Criterion):
         }
 
 
+def _lost_inputs(graph: ChannelGraph) -> dict[str, dict[Channel, list[int]]]:
+    """{consumer: {channel: the consumer's inputs that go with it}}."""
+    losses: defaultdict[str, dict[Channel, list[int]]] = defaultdict(dict)
+    for dependency in graph.dependencies:
+        if dependency.shrink.__name__ in ("prune_in_channels", "prune_in_features"):
+            losses[dependency.target].update(dependency.losses)
+    return losses
+
+
 def _followed(evidence: Evidence, inputs: Inputs) -> ChannelGraph:
-    remedy = "pass criterion='elder', which follows no channels"
-    examples = tensors_of(inputs)
-    if len(examples) != 1:
-        raise InputError(
-            f"a model of {len(examples)} input tensors", "one for a criterion with 'surgeon'", remedy
-        )
+    example = map_tensors(inputs, lambda t: t[:2])
     try:
-        return trace_channels(evidence.model, examples[0], linear_among(evidence.model, evidence.layers))
+        return trace_channels(evidence.model, example, linear_among(evidence.model, evidence.layers))
     except InputError as error:
         reason = (str(error.__cause__ or error).splitlines() or [""])[0][:120]
         raise InputError(
             f"a {type(evidence.model).__name__} whose channels cannot be followed ({reason})",
-            "a model that torch-pruning can trace, for a criterion with 'surgeon'",
-            remedy,
+            "a model whose channels can be followed, for a criterion with 'surgeon'",
+            "pass criterion='elder', which follows none",
         ) from error
 
 
 @dataclass
-class _Covariance:
-    """Running sums over some places of what enters a consumer."""
+class _Entering:
+    """Running sums over some places of what enters a consumer.
 
+    ``layer`` is as in its first call.
+    """
+
+    layer: LinearMap
     alone: bool  # variances only; else of channels, summed over taps
     rows: int = 0
     sums: Tensor | float = 0.0  # [entries]
@@ -144,42 +146,50 @@ class _Covariance:
         covariance.diagonal().add_(ridge + 1e-30)
         return covariance
 
+    def weights(self) -> Tensor:
+        """``[out, channels, taps]``, with zeros where a grouped consumer takes nothing in."""
+        filters, groups = self.layer.filters, self.layer.groups
+        out, width, taps = filters.shape
+        whole = filters.new_zeros(out, groups * width, taps)
+        for group, part in enumerate(filters.chunk(groups)):
+            outputs = slice(group * len(part), (group + 1) * len(part))
+            whole[outputs, group * width : (group + 1) * width] = part
+        return whole.to("cpu", torch.float64)
+
 
 def _watch(
     model: nn.Module, probe: Probe, consumers: Mapping[str, nn.Module], seed: int
-) -> dict[str, _Covariance]:
-    """Covariances of what enters each consumer that runs, over its calls."""
+) -> dict[str, _Entering]:
+    """What enters each consumer that runs, over its calls."""
     generator = torch.Generator().manual_seed(seed)
-    covariances: dict[str, _Covariance] = {}
+    entering: dict[str, _Entering] = {}
 
-    def see(name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        x = _places(module, args[0], output, len(probe), generator)
+    def see(name: str, layer: LinearMap, output: Tensor) -> None:
+        x = _places(layer, output, ROWS * n // len(probe), n, generator)
         if not bool(x.isfinite().all()):
             raise InputError(
                 f"inputs of layer {name} with NaN or infinity", "finite ones", "check the model"
             )
-        if is_linear_map(module) and x[0].numel() <= ENTRIES:
+        if layer.regular and x[0].numel() <= ENTRIES:
             x = x.flatten(1).unsqueeze(2)  # few enough for each entry to be a channel
-        alone = not is_linear_map(module) or x.shape[1] > 2 * ENTRIES
-        covariances.setdefault(name, _Covariance(alone)).add(x)
+        alone = not layer.regular or x.shape[1] > 2 * ENTRIES
+        bare = replace(layer, inputs=x.new_empty(0))
+        entering.setdefault(name, _Entering(bare, alone)).add(x)
 
-    with hooked(consumers, see), as_it_was(model):
+    with as_it_was(model), watching_maps(consumers, see):
         for batch in probe.batches(BATCH):
+            n = n_samples(batch)
             call_model(model, batch)
-    return covariances
+    return entering
 
 
-def _places(
-    module: nn.Module, inputs: Tensor, output: Tensor, n: int, generator: torch.Generator
-) -> Tensor:
-    """float32 ``[r, channels, taps]``: what is weighed at some places of the output."""
-    if not is_linear_map(module):
-        return inputs.detach().flatten(2).transpose(1, 2).flatten(0, 1).unsqueeze(2).float()
-    share = max(len(output), ROWS * len(output) // n)
-    rows = Rows.draw(module, output.shape, share, generator)
-    x = rows.of_input(module, inputs.detach()).float()
-    width = module.in_channels if isinstance(module, _ConvNd) else x.shape[1]
-    return x.view(len(x), width, -1)
+def _places(layer: LinearMap, output: Tensor, at_most: int, n: int, generator: torch.Generator) -> Tensor:
+    """float32 ``[r, channels, taps]``: what is weighed at some places of the output for ``n`` samples."""
+    if not layer.regular:
+        return layer.entries(layer.inputs).flatten(0, -2).unsqueeze(2).float()
+    rows = Rows.draw(layer, output, at_most, n, generator)
+    x = rows.of_input(layer).float()
+    return x.view(len(x), layer.weight.shape[1], -1)
 
 
 @dataclass
@@ -192,10 +202,10 @@ class _Consumer:
     variance: float  # of its outputs at the start
 
     @classmethod
-    def start(cls, module: nn.Module, seen: _Covariance, lost: Sequence[Sequence[int]]) -> _Consumer:
+    def start(cls, seen: _Entering, lost: Sequence[Sequence[int]]) -> _Consumer:
         """``lost``: input channels that go with each unit."""
         covariance = seen.matrix().cpu()
-        weight = _weights(module).to("cpu", torch.float64, copy=True)  # [out, channels, taps]
+        weight = seen.weights()
         entries = [list(channels) for channels in lost]
         taps = weight.shape[2]
         if len(covariance) > weight.shape[1]:  # each entry is a channel
@@ -235,16 +245,6 @@ class _Consumer:
             remaining[:, lost] = 0.0
             remaining[lost] = 0.0
             remaining[lost, lost] = own
-
-
-def _weights(module: nn.Module) -> Tensor:
-    """``[out, channels, taps]``, with zeros where a grouped consumer takes nothing in."""
-    weight, groups = filter_weights(module), groups_of(module)
-    out, width, taps = weight.shape
-    whole = weight.new_zeros(out, groups * width, taps)
-    for group, part in enumerate(weight.chunk(groups)):
-        whole[group * len(part) : (group + 1) * len(part), group * width : (group + 1) * width] = part
-    return whole
 
 
 def _eliminate(units: Sequence[Unit], consumers: Sequence[_Consumer]) -> list[float]:

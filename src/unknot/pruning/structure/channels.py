@@ -7,7 +7,6 @@ group normalisation, and removals whose indices depend on what was removed befor
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from unknot.core.errors import InputError
-from unknot.nets.running import float_tensors
+from unknot.nets.probe import Inputs, map_tensors, tensors_of
+from unknot.nets.running import call_model, copied, float_tensors
 from unknot.pruning.structure.layers import width_of
 from unknot.pruning.structure.masking import is_depthwise
 
@@ -57,7 +57,7 @@ class ChannelGraph:
 
     def without(self, model: nn.Module, removed: Mapping[str, Iterable[int]]) -> nn.Module:
         """A copy of ``model`` without ``removed`` {layer: channels} and what goes with them."""
-        slim = copy.deepcopy(model)
+        slim = copied(model)
         gone = {(layer, c) for layer, channels in removed.items() for c in channels}
         modules = dict(slim.named_modules())
         for dependency in self.dependencies:
@@ -76,15 +76,15 @@ class ChannelGraph:
         return slim
 
 
-def trace_channels(model: nn.Module, example: Tensor, linear: Collection[str] = ()) -> ChannelGraph:
+def trace_channels(model: nn.Module, example: Inputs, linear: Collection[str] = ()) -> ChannelGraph:
     """Follow the output channels of every convolution, and of the ``linear`` layers, through a model.
 
-    ``example`` is a batch ``[n, ...]`` that the model takes, on its device.
+    ``example`` is a batch that the model takes, on its device.
 
     Raises:
         InputError: torch-pruning cannot follow the model at all.
     """
-    working = copy.deepcopy(model).eval()
+    working = copied(model).eval()
     for parameter in working.parameters():  # torch-pruning loses frozen parameters
         if parameter.is_floating_point():
             parameter.requires_grad_(True)
@@ -131,20 +131,24 @@ def _units(together: DisjointSet) -> tuple[Unit, ...]:
     return tuple(tuple(members) for members in units.values())
 
 
-def _graph(model: nn.Module, example: Tensor) -> Any:
-    def forward(model: nn.Module, inputs: Tensor) -> list[Tensor]:
+def _graph(model: nn.Module, example: Inputs) -> Any:
+    def forward(model: nn.Module, inputs: Inputs) -> list[Tensor]:
         # torch-pruning itself would first try the samples of a batch as separate arguments.
-        return [t for t in float_tensors(model(inputs)) if t.requires_grad]
+        return [t for t in float_tensors(call_model(model, inputs)) if t.requires_grad]
 
     try:
         with torch.enable_grad():
             return tp.DependencyGraph().build_dependency(
-                model, example_inputs=example[:2], forward_fn=forward, verbose=False
+                model,
+                example_inputs=map_tensors(example, lambda t: t[:2]),
+                forward_fn=forward,
+                verbose=False,
             )
     except Exception as error:  # whatever the user's code or torch-pruning raises
         text = (str(error).splitlines() or [""])[0][:120]
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors_of(example))
         raise InputError(
-            f"an example of shape {tuple(example.shape)} ({type(error).__name__}: {text})",
+            f"an example of shape {shapes} ({type(error).__name__}: {text})",
             "samples with which the model's channels can be followed",
             "check that the model takes the example",
         ) from error
@@ -165,7 +169,7 @@ def _obstacle(graph: Any, item: Any, names: Mapping[Any, str]) -> str:
         return f"its channels are normalised together by {name}"
     why = _odd_groups(module, name)
     size = (graph.get_out_channels if leaves else graph.get_in_channels)(dep.target)
-    if not why and max(item.idxs) >= size:
+    if not why and size is not None and max(item.idxs) >= size:
         why = f"torch-pruning loses track of its channels on the way to {name}"
     return why
 

@@ -1,4 +1,4 @@
-"""A layer as a linear map: some rows of what enters it, unfolded, and of what it returns."""
+"""A layer as a linear map: some rows of what it weighs, unfolded, and of what comes of it."""
 
 from __future__ import annotations
 
@@ -12,87 +12,126 @@ from torch.nn.modules.conv import _ConvNd
 
 
 @dataclass(frozen=True, eq=False)
+class LinearMap:
+    """A convolution or matrix product as it is called, whatever the attributes of its layer say.
+
+    Attributes:
+        inputs: what is weighed, ``[n, in, ...]``; of a linear layer ``[..., in]``.
+        weight: ``[out, in / groups, ...]``, of a transposed convolution ``[in, out / groups, ...]``; not
+            the parameter where the layer derives what it weighs by.
+        bias: ``[out]``, or None.
+        stride, dilation: one number a dimension of the window; none of a linear layer.
+        padding: by the call itself, two numbers a dimension, the last dimension first.
+        groups: into how many parts that do not meet the channels fall.
+        transposed: whether it is a transposed convolution.
+    """
+
+    inputs: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    groups: int = 1
+    transposed: bool = False
+
+    @property
+    def regular(self) -> bool:
+        """Whether each output is one weighted sum of all input channels, plus a constant."""
+        return not self.transposed and self.groups == 1
+
+    @property
+    def filters(self) -> Tensor:
+        """``[out, in / groups, taps]``, one tap of a linear layer."""
+        return _filters(self.weight, self.groups, self.transposed)
+
+    def entries(self, tensor: Tensor) -> Tensor:
+        """``[..., c]`` of what went in or came out, one row a place."""
+        if not self.stride:
+            return tensor if tensor.ndim > 1 else tensor[None]
+        batched = tensor if tensor.ndim > len(self.stride) + 1 else tensor[None]
+        return batched.movedim(1, -1)
+
+
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Which outputs of a layer are looked at.
 
     Attributes:
-        samples: int64 ``[r]``, ascending.
-        places: one int64 ``[r]`` for each further dimension of the output but the channels.
+        samples: int64 ``[r]``: of which sample each row is; its own number where that cannot be told.
+        places: one int64 ``[r]`` for each dimension of the output but the channels.
     """
 
     samples: Tensor
     places: tuple[Tensor, ...]
 
     @classmethod
-    def draw(cls, module: nn.Module, shape: torch.Size, at_most: int, generator: torch.Generator) -> Rows:
-        """About ``at_most`` places of outputs of ``shape``, as many of each sample, at least one."""
-        sizes = shape[1:-1] if isinstance(module, nn.Linear) else shape[2:]
-        n, places = shape[0], int(torch.Size(sizes).numel())
-        each = min(places, max(1, at_most // n))
-        chosen = torch.stack([torch.randperm(places, generator=generator)[:each] for _ in range(n)])
-        coordinates = torch.unravel_index(chosen.flatten(), sizes) if len(sizes) else ()
-        return cls(torch.arange(n).repeat_interleave(each), tuple(coordinates))
+    def draw(
+        cls, layer: LinearMap, output: Tensor, at_most: int, n: int, generator: torch.Generator
+    ) -> Rows:
+        """About ``at_most`` places of what the layer returned for ``n`` samples, as many of each, and at
+        least one: of each row along the first dimension, which need not be the samples."""
+        first, *sizes = layer.entries(output).shape[:-1]
+        within = int(torch.Size(sizes).numel())
+        each = min(within, max(1, at_most // first))
+        chosen = torch.stack([torch.randperm(within, generator=generator)[:each] for _ in range(first)])
+        places = torch.unravel_index(chosen.flatten(), sizes) if sizes else ()
+        index = (torch.arange(first).repeat_interleave(each), *places)
+        if first != n and n in sizes and not layer.stride:
+            return cls(places[sizes.index(n)], index)
+        if first % n == 0:  # also where each sample has several rows, one after the other
+            return cls(index[0] // (first // n), index)
+        return cls(torch.arange(len(index[0])), index)
 
-    def of_output(self, module: nn.Module, output: Tensor) -> Tensor:
+    def of_output(self, layer: LinearMap, output: Tensor) -> Tensor:
         """``[r, out]``."""
-        return self._pick(module, output, self.places)
+        return layer.entries(output)[self.places]
 
-    def of_input(self, module: nn.Module, inputs: Tensor) -> Tensor:
-        """``[r, d]``: the entries that the module weighs for each row, group by group, as in `matrix`."""
-        if isinstance(module, nn.Linear):
-            return self._pick(module, inputs, self.places)
-        assert isinstance(module, _ConvNd)
-        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-        padded = F.pad(inputs, module._reversed_padding_repeated_twice, mode=mode)
-        taps = torch.cartesian_prod(*(torch.arange(k) for k in module.kernel_size))
+    def of_input(self, layer: LinearMap) -> Tensor:
+        """``[r, d]``: the entries that the layer weighs for each row, group by group, as in `matrix`."""
+        if not layer.stride:
+            return layer.entries(layer.inputs)[self.places]
+        padded = layer.entries(F.pad(layer.inputs, layer.padding))
+        window = layer.weight.shape[2:]
+        taps = torch.cartesian_prod(*(torch.arange(k) for k in window)).reshape(-1, len(window))
         columns = []
-        for tap in taps.reshape(-1, len(module.kernel_size)).tolist():
-            steps = zip(self.places, module.stride, tap, module.dilation, strict=True)
-            places = tuple(place * stride + t * dilation for place, stride, t, dilation in steps)
-            columns.append(self._pick(module, padded, places))
+        for tap in taps.tolist():
+            steps = zip(self.places[1:], layer.stride, tap, layer.dilation, strict=True)
+            places = (place * stride + t * dilation for place, stride, t, dilation in steps)
+            index = (self.places[0], *places)
+            columns.append(padded[index])
         return torch.stack(columns, dim=2).flatten(1)  # [r, c, taps] -> [r, c * taps]
-
-    def _pick(self, module: nn.Module, tensor: Tensor, places: tuple[Tensor, ...]) -> Tensor:
-        """``[r, c]``: all channels at each row's place."""
-        channels = () if isinstance(module, nn.Linear) else (slice(None),)
-        index: tuple[Any, ...] = (self.samples, *channels, *places)
-        return tensor[index]
-
-
-def is_linear_map(module: nn.Module) -> bool:
-    """Whether each output is one weighted sum of all input channels, plus a constant."""
-    if isinstance(module, _ConvNd):
-        return not module.transposed and module.groups == 1
-    return type(module) is nn.Linear
-
-
-def weighs_inputs(module: nn.Module) -> bool:
-    """Whether each output is one weighted sum of input channels, all or its group's, plus a constant."""
-    return is_linear_map(module) or (isinstance(module, _ConvNd) and not module.transposed)
-
-
-def groups_of(module: nn.Module) -> int:
-    """Into how many parts that do not meet the channels of a layer fall."""
-    return module.groups if isinstance(module, _ConvNd) else 1
-
-
-def filter_weights(module: nn.Module) -> Tensor:
-    """``[out, in / groups, taps]``, of transposed convolutions and linear layers (one tap) too."""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    weight = weight.detach().flatten(2) if weight.ndim > 2 else weight.detach()[..., None]
-    if isinstance(module, _ConvNd) and module.transposed:  # [in, out / groups, taps]
-        weight = weight.reshape(module.groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
-    return weight
 
 
 def matrix(module: nn.Module) -> Tensor:
-    """`filter_weights` as ``[out, d]``, d being what one group weighs."""
-    return filter_weights(module).flatten(1)
+    """The weights that a layer has, ``[out, d]``, d being what one group weighs."""
+    weight: Any = module.weight
+    if isinstance(module, _ConvNd):
+        return _filters(weight, module.groups, module.transposed).flatten(1)
+    return weight.detach()  # type: ignore[no-any-return]
 
 
-def channels_second(module: nn.Module, values: Tensor) -> Tensor:
-    """``[n, c, ...]`` of what a layer returned, which is ``[n, ..., c]`` where it is linear."""
-    if not isinstance(module, nn.Linear):
-        return values
-    return values.movedim(-1, 1) if values.ndim > 2 else values[..., None]
+def _filters(weight: Tensor, groups: int, transposed: bool) -> Tensor:
+    weight = weight.detach().flatten(2) if weight.ndim > 2 else weight.detach()[..., None]
+    if transposed:  # [in, out / groups, taps]
+        weight = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
+    return weight
+
+
+def by_sample(module: nn.Module, values: Tensor, n: int) -> Tensor:
+    """``[n, c, ...]`` of what a convolution or a linear layer returned for ``n`` samples.
+
+    The samples are along the first dimension, or it holds the rows of one after those of the other; else
+    along another one. Where they cannot be told apart, each row stands for one: ``[rows, c, 1]``.
+    """
+    whole = len(module.kernel_size) + 2 if isinstance(module, _ConvNd) else 2
+    values = values if values.ndim >= whole else values[None]
+    values = values.movedim(1, -1) if isinstance(module, _ConvNd) else values
+    first, *others, width = values.shape
+    if first != n and n in others and isinstance(module, nn.Linear):
+        return values.movedim(1 + others.index(n), 0).movedim(-1, 1)
+    if first == n and others:
+        return values.movedim(-1, 1)
+    if first % n == 0:
+        return values.reshape(n, -1, width).transpose(1, 2)
+    return values.reshape(-1, width, 1)

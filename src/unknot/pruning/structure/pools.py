@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from unknot.core.errors import InputError
 from unknot.nets.probe import tensors_of
-from unknot.nets.running import as_it_was, float_tensors, placed
+from unknot.nets.running import as_it_was, copied, float_tensors, placed
 from unknot.pruning.structure.channels import ChannelGraph, Unit, trace_channels
 from unknot.pruning.structure.layers import Layer, match_globs, width_of
 from unknot.pruning.structure.masking import masked_outputs
@@ -179,12 +178,12 @@ class _Trial:
 
 def jittered(model: nn.Module) -> nn.Module:
     """A copy whose floating-point parameters differ a little from the model's, nowhere constant."""
-    copied = copy.deepcopy(model)
+    jittery = copied(model)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        for parameter in copied.parameters():
+        for parameter in jittery.parameters():
             if parameter.is_floating_point() and parameter.numel():
                 size = float(parameter.float().square().mean().sqrt())
                 noise = torch.randn(parameter.shape).to(parameter)
                 parameter.add_(noise, alpha=0.1 * (size if size > 1e-3 else 1.0))
-    return copied
+    return jittery

@@ -99,16 +99,21 @@ DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
     ("arguments", "says"),
     [
         (("betti", "empty.csv", "--radius", "1"), "0 bytes"),
-        (("betti", "nan.csv", "--radius", "1"), "nan"),
+        (
+            ("betti", "nan.csv", "--radius", "1"),
+            "nan.csv, line 2, column 2 = nan: expected a finite number",
+        ),
         (("betti", "one.csv", "--radius", "1"), "at least 2 points"),
-        (("betti", "text.csv", "--radius", "1"), "numbers only"),
+        (
+            ("betti", "text.csv", "--radius", "1"),
+            "text.csv, line 2, column 1 (x) = one: expected numbers only",
+        ),
         (("betti", "broken.npz", "--radius", "1"), "complete"),
         (("betti", "gone.npy", "--radius", "1"), "gone.npy"),
         (
             ("betti", "ok.npy", "--radius", "1", "--knn", "2"),
             "--radius 1.0 and --knn 2: expected one neighbour rule",
         ),
-        (("betti", "ok.npy"), "neither --radius nor --knn: expected a neighbour rule"),
         (("betti", "ok.npy", "--radius", "-1"), "radius = -1"),
         (("betti", "ok.npy", "--radius", "wide"), "wide"),
         (
@@ -125,18 +130,18 @@ DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
         (("shape", "rings", "--pairs", "--out", "r.npz"), "pairs"),
         (
             ("shape", "rings", "--out", "r.txt"),
-            "--out r.txt: expected a file that ends in .npz; pass e.g.",
+            "--out r.txt: expected a file that ends in .npz; pass e.g. --out result.npz",
         ),
         (
             ("shape", "rings", "--out", "."),
-            "--out .: expected a file that ends in .npz; pass e.g. rings.npz",
+            "--out ., which is a folder: expected a file that ends in .npz",
         ),
         (
-            (*STUDY, "relu", "--net", "builtins:iter", "--out", "s"),
+            (*STUDY, "relu", "--net", "builtins:iter", "--out", "s.db"),
             "expected a factory that runs on (data, new_activation)",
         ),
         (
-            (*STUDY, "relu", "--net", "operator:is_", "--out", "s"),
+            (*STUDY, "relu", "--net", "operator:is_", "--out", "s.db"),
             "--net operator:is_ returning bool",
         ),
         (("measure", "--model", "mlp", "--data", "nowhere"), "nowhere"),
@@ -153,17 +158,17 @@ DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
         ((*MLP, "--every", "2"), "--every 2 without --train"),
         ((*MLP, "--every", "1", "--train", "1", "--cluster", "tcp://x:1"), "--cluster tcp://x:1 with"),
         ((*MLP, "--out", "profile.txt"), ".parquet"),
-        ((*STUDY, ",", "--out", "s"), "at least one name"),
-        ((*STUDY, "relu", "--baseline", "elu", "--out", "s"), "--baseline elu"),
-        ((*STUDY, "relu", "--targets", "0.9,99", "--out", "s"), "--targets 0.9,99"),
-        ((*STUDY, "relu", "--data", "labelled.npz", "--out", "s"), "sets of different names"),
+        ((*STUDY, ",", "--out", "s.db"), "at least one name"),
+        ((*STUDY, "relu", "--baseline", "elu", "--out", "s.db"), "--baseline elu"),
+        ((*STUDY, "relu", "--targets", "0.9,99", "--out", "s.db"), "--targets 0.9,99"),
+        ((*STUDY, "relu", "--data", "labelled.npz", "--out", "s.db"), "sets of different names"),
         (("study", "--data", "labelled.npz", "--activations", "magic", "--out", "s.sqlite"), "magic"),
         (
-            ("study", "--data", "labelled.npz", "--activations", "elu", "--gains", "a", "--out", "s"),
+            ("study", "--data", "labelled.npz", "--activations", "elu", "--gains", "a", "--out", "s.db"),
             "--gains a",
         ),
         (
-            ("study", "--data", "labelled.npz", "--activations", "elu", "--gains", "0", "--out", "s"),
+            ("study", "--data", "labelled.npz", "--activations", "elu", "--gains", "0", "--out", "s.db"),
             "all > 0",
         ),
         (("prune", "--model", "mlp", "--data", "digits", "--ratio", "0.5", "--out", "p"), "convolutions"),

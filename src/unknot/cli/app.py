@@ -20,7 +20,6 @@ from unknot.cli import options as flags
 from unknot.cli.points import betti_command, shape_command
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError, missing_package
-from unknot.core.files import require_writable
 from unknot.topology.shapes import SHAPES
 
 # The parser's error for wrong options. typer brings a click of its own or stands on click, by version;
@@ -47,7 +46,7 @@ def demo_command(
     """
     from unknot.cli.demo import FULL, QUICK, left_out, print_story, run_demo
 
-    require_writable(out, "--out")
+    flags.require_folder_name(out, "--out")
     result = run_demo(out, QUICK if quick else FULL, seed=seed, progress=True)
     if as_json:
         print_json(result.summary)
@@ -75,7 +74,7 @@ def report_command(
     from unknot.report.page import write_report
     from unknot.report.results import load_result
 
-    require_writable(out, "--out")
+    flags.require_file_name(out, "--out", (".html",))
     written = write_report(out, *((path.stem, load_result(path)) for path in paths))
     if as_json:
         print_json({"report": str(written)})

@@ -136,7 +136,7 @@ def test_what_came_of_it_is_printed_as_a_table(model: nn.Module) -> None:
     assert cells["filters"] == ["28", str(shrunk.outcome.filters_after),
                                 f"{shrunk.outcome.filters_after / 28:.2f}"]  # fmt: skip
     assert cells["parameters"][1] == f"{cost.parameters:,}"
-    assert cells["MACs"][1] == f"{cost.macs:,}"
+    assert cells["MACs per sample"][1] == f"{cost.macs:,}"
     assert cells["accuracy"][:2] == [f"{shrunk.outcome.accuracy_before:.2%}",
                                      f"{shrunk.outcome.accuracy_after:.2%}"]  # fmt: skip
     assert sum(row.startswith("latency at batch") for row in rows) == 2
@@ -264,5 +264,11 @@ def test_an_outcome_of_an_earlier_version_loads(tmp_path: Path, model: nn.Module
     (tmp_path / "old.json").write_text(json.dumps(record))
     old = PruningOutcome.from_json(tmp_path / "old.json")
     assert old.baselines == (row,) and old.n_test is None and old.split is None
-    assert [what for what, *_ in old.table()] == ["accuracy", "filters", "parameters", "MACs", "bytes"]
+    assert [what for what, *_ in old.table()] == [
+        "accuracy",
+        "filters",
+        "parameters",
+        "MACs per sample",
+        "bytes",
+    ]
     assert "Accuracy on test samples; costs of one forward pass of 64 samples, on cpu" in str(old)

@@ -247,4 +247,4 @@ def _usage_message(error: Any, arguments: list[str]) -> str:
     options = [o for o in getattr(getattr(error, "param", None), "opts", []) if o in arguments[:-1]]
     given = "".join(f"{o} {arguments[arguments.index(o) + 1]}: " for o in options)
     verb = error.ctx.command_path if error.ctx else "unknot"
-    return f"{given}{error.format_message()} Try {verb} --help."
+    return f"{given}{error.format_message().rstrip('.')}. Try {verb} --help."

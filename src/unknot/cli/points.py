@@ -66,8 +66,6 @@ def betti_command(
         notes += _scale_notes(scale, clouds)
     else:
         scale = given
-    for note in notes:
-        print(note, file=sys.stderr)
     betti = {
         # What was asked for is refused where a cloud is too small; what was found is lowered.
         name: _count(
@@ -75,6 +73,8 @@ def betti_command(
         )
         for name, points in clouds.items()
     }
+    for note in notes:
+        print(note, file=sys.stderr)
     if as_json:
         print_json(
             {
@@ -108,9 +108,8 @@ def _scale_notes(scale: Scale, clouds: dict[str, FloatArray]) -> list[str]:
     for name, points in clouds.items():
         lowered = scale.lowered_to(len(points))
         if lowered != scale:
-            notes.append(
-                f"class {name}: k = {lowered.k}, lowered for its {len(points)} distinct point(s)"
-            )
+            whose = "all points" if name == "all" else f"class {name}"
+            notes.append(f"{whose}: k = {lowered.k}, lowered for {len(points)} distinct point(s)")
     return notes
 
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from unknot.cli.sources import call_factory
 from unknot.core.errors import InputError
-from unknot.core.tables import Samples, parse_table
+from unknot.core.tables import Samples, parse_table, said_classes
 from unknot.nets.data import LabelledData, labelled_data
 from unknot.nets.images import DATA_SETS, FOLDER_VARIABLE, ImageData, load_images
 from unknot.nets.probe import LABEL_KEYS
@@ -57,7 +57,7 @@ def read_data(spec: str, *, seed: int = 0, label_column: str | None = None) -> L
     Raises:
         InputError: nothing of that name, no labels, or data that are no numbers.
     """
-    return _labelled(spec, _source(spec, seed, label_column))
+    return _checked(spec, _labelled(spec, _source(spec, seed, label_column)))
 
 
 def read_batches(spec: str, *, seed: int = 0, label_column: str | None = None) -> LabelledData | Batches:
@@ -70,6 +70,7 @@ def read_batches(spec: str, *, seed: int = 0, label_column: str | None = None) -
     if isinstance(data, Tensor):
         return Batches([data], spec)
     if isinstance(data, LabelledData):
+        data = _checked(spec, data)
         return LabelledData(
             data.name,
             torch.cat([data.inputs, data.test_inputs]),
@@ -174,13 +175,13 @@ def _given(spec: str, data: Any, label_column: str | None) -> LabelledData | Ten
         data = _of_mapping(data)
     found: LabelledData | Tensor | Batches
     if isinstance(data, LabelledData):
-        found = _checked(spec, labelled_data(data))
+        found = labelled_data(data)
     elif isinstance(data, ImageData):
         found = _arrays(spec, data.images, data.labels)
     elif isinstance(data, (Tensor, np.ndarray)):
         found = _inputs(spec, data)
     elif isinstance(data, (tuple, list)) and len(data) == 2 and all(map(_is_array, data)):
-        found = _arrays(spec, *data)
+        found = _arrays(spec, data[0], _coded(spec, data[1]))
     elif isinstance(data, tuple) and len(data) == 2:
         found = _of_parts(spec, data)
     else:
@@ -219,8 +220,9 @@ def _of_loader(spec: str, data: Any) -> Batches:
 def _of_parts(spec: str, parts: tuple[Any, Any]) -> LabelledData:
     """(train, test)."""
     train, test = (_labelled(spec, _given(spec, part, None)) for part in parts)
-    both = (train.inputs, train.labels), (test.inputs, test.labels)
-    return _checked(spec, labelled_data(both))
+    if not len(test.labels):
+        return train
+    return labelled_data(((train.inputs, train.labels), (test.inputs, test.labels)))
 
 
 def _labelled(spec: str, data: LabelledData | Tensor | Batches) -> LabelledData:
@@ -234,8 +236,7 @@ def _labelled(spec: str, data: LabelledData | Tensor | Batches) -> LabelledData:
     if isinstance(data, LabelledData):
         return data
     with _explained(spec):
-        found = labelled_data(data)
-    return _checked(spec, found)
+        return labelled_data(data)
 
 
 def _of_samples(spec: str, samples: Samples) -> LabelledData | Tensor:
@@ -275,7 +276,8 @@ def _names_images(spec: str) -> bool:
     folder = os.environ.get(FOLDER_VARIABLE)
     if spec in DATA_SETS or Path(spec).is_dir() or (folder and (Path(folder) / spec).is_dir()):
         return spec not in SHAPES
-    return "/" in spec and ":" not in spec and not Path(spec).suffix
+    hub_name = spec.count("/") == 1 and not spec.startswith(("/", "."))
+    return hub_name and ":" not in spec and not Path(spec).suffix
 
 
 def _array(spec: str, values: Any) -> NDArray[Any]:
@@ -306,6 +308,20 @@ def _finite(spec: str, x: Tensor) -> Tensor:
     return x
 
 
+def _coded(spec: str, labels: Any) -> Any:
+    """Labels that are text as 0, 1, 2, ... in sorted order; all others as they are."""
+    array = labels if isinstance(labels, Tensor) else _array(spec, labels)
+    if (
+        isinstance(array, Tensor)
+        or array.ndim != 1
+        or not all(isinstance(v, str) for v in array.tolist())
+    ):
+        return labels
+    classes, numbers = np.unique(array.astype(str), return_inverse=True)
+    print(f"--data {spec}: labels {said_classes(classes.tolist())}", file=sys.stderr)
+    return numbers
+
+
 def _arrays(spec: str, inputs: Any, labels: Any) -> LabelledData:
     """(inputs, labels) as labelled data without test samples."""
     values, classes = _array(spec, inputs), _array(spec, labels)
@@ -320,7 +336,7 @@ def _arrays(spec: str, inputs: Any, labels: Any) -> LabelledData:
         raise InputError(f"data {spec} with labels that are no whole numbers", "labels 0, 1, 2, ...",
                          "clean the data")  # fmt: skip
     x = _inputs(spec, values)
-    return _checked(spec, LabelledData(spec, x, y, x[:0], y[:0]))
+    return LabelledData(spec, x, y, x[:0], y[:0])
 
 
 def _checked(spec: str, data: LabelledData) -> LabelledData:

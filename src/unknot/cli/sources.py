@@ -41,7 +41,9 @@ def load_model(
     if spec in ("mlp", "cnn", "resnet"):
         if not isinstance(data, LabelledData):
             raise InputError(
-                f"--model {spec} with batches", "data of a known size", "pass (inputs, labels)"
+                f"--model {spec} with a loader or data without labels",
+                "data of a known size",
+                "pass (inputs, labels)",
             )
         new = ACTIVATIONS[activation]
         if spec != "mlp":

@@ -259,6 +259,12 @@ class _Numbers:
             )
 
 
+def said_classes(classes: Sequence[str], most: int = 20) -> str:
+    """Which number stands for which text, in words."""
+    words = [f"{name} = {i}" for i, name in enumerate(classes)]
+    return ", ".join(words if len(words) <= most else [*words[:most], "...", words[-1]])
+
+
 def _remedy(cell: str, width: int) -> str:
     if cell.casefold() in MISSING:
         return "fill it in or drop the line"
@@ -280,9 +286,8 @@ def _notes(
     if layout.label is None:
         notes.append("no column of labels")
     else:
-        coded = ", ".join(f"{name} = {i}" for i, name in enumerate(classes[:20]))
-        more = f", ... {classes[-1]} = {len(classes) - 1}" if len(classes) > 20 else ""
-        notes.append(f"labels in {layout.column(layout.label)}{coded and ': '}{coded}{more}")
+        coded = f": {said_classes(classes)}" if classes else ""
+        notes.append(f"labels in {layout.column(layout.label)}{coded}")
     notes += [f"{layout.column(i)} numbers the samples and is left aside" for i in left_aside]
     named = ", ".join(layout.column(i) for i in coordinates[:8]) + ", ..." * (len(coordinates) > 8)
     notes.append(f"{len(coordinates)} coordinate{'s' * (len(coordinates) > 1)}: {named}")

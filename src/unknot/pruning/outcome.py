@@ -118,7 +118,7 @@ class PruningOutcome(Saved):
             ("accuracy", self.accuracy_before, self.accuracy_after, "{:.2%}"),
             ("filters", self.filters_before, self.filters_after, "{:,}"),
             ("parameters", before.parameters, after.parameters, "{:,}"),
-            ("MACs", before.macs, after.macs, "{:,}"),
+            ("MACs per sample", before.macs, after.macs, "{:,}"),
             ("bytes", before.bytes, after.bytes, "{:,}"),
         ]
         if before.activation_bytes is not None and after.activation_bytes is not None:

@@ -73,6 +73,8 @@ def load_samples(path: str | Path, *, label_column: str | None = None) -> Sample
     """
     path = Path(path)
     suffix = file_suffix(path)
+    if path.is_dir():
+        require_file(path)
     if suffix not in SUFFIXES:
         raise InputError(f"file {path}", f"one of {', '.join(SUFFIXES)}", "convert it, e.g. with np.save")
     if label_column is not None and suffix in (".npy", ".npz"):

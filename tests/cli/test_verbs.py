@@ -407,11 +407,11 @@ def test_measure_says_which_samples_it_left_out(run, tmp_path: Path) -> None:
     ran = run(*plain, "--max-points", "5000", "--json")
     assert ran.record["settings"]["samples"] == 1797 and not ran.record["notes"] and not ran.err
     for flags, notes in (
-        ((), ["measured {n} of 1,797 samples, drawn by class: --max-points 50"]),
+        ((), ["measured {n} of 1,797 samples: --max-points 50"]),
         (
             ("--train", "1"),
             [
-                "measured {n} of 1,437 samples, drawn by class: --max-points 50",
+                "measured {n} of 1,437 samples: --max-points 50",
                 "left out 360 test samples, on which nothing is trained or measured",
             ],
         ),

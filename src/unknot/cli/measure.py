@@ -123,7 +123,7 @@ def _left_out(loaded: LabelledData | Batches, measured: int, max_points: int) ->
     notes = []
     n = loaded.n if isinstance(loaded, Batches) else len(loaded.labels)
     if measured < n:
-        notes.append(f"measured {measured:,} of {n:,} samples, drawn by class: --max-points {max_points}")
+        notes.append(f"measured {measured:,} of {n:,} samples: --max-points {max_points}")
     if isinstance(loaded, LabelledData) and len(loaded.test_labels):
         notes.append(
             f"left out {len(loaded.test_labels):,} test samples, on which nothing is trained or measured"

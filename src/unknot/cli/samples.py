@@ -328,8 +328,6 @@ def _arrays(spec: str, inputs: Any, labels: Any) -> LabelledData:
     if values.dtype.kind not in "fiub" or classes.dtype.kind not in "fiub":
         raise InputError(f"data {spec} of types {values.dtype} and {classes.dtype}",
                          "numbers, and labels 0, 1, 2, ...", "encode them")  # fmt: skip
-    if classes.shape == (len(values), 1):
-        classes = classes[:, 0]
     with np.errstate(over="ignore", invalid="ignore"):
         y = torch.from_numpy(classes.astype(np.int64))
     if not np.array_equal(y.numpy(), classes):

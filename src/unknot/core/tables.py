@@ -219,8 +219,8 @@ class _Numbers:
         """The coordinates of a row, to the end of ``numbers``."""
         chosen = cells if len(coordinates) == len(cells) else [cells[i] for i in coordinates]
         if self.layout.decimal == "." and "_" not in "".join(chosen):  # which float() takes
-            with suppress(ValueError):
-                numbers.extend([float(cell) for cell in chosen])
+            with suppress(ValueError):  # what was added before it fails is of no use any more
+                numbers.extend(map(float, chosen))
                 return
         numbers.extend([self.number(line, i, cells[i]) for i in coordinates])
 

@@ -13,6 +13,7 @@ from unknot.core.errors import InputError
 
 LABEL_NAMES = ("label", "labels", "target", "targets", "class", "classes", "species", "category", "y")
 INDEX_NAMES = ("", "id", "index", "unnamed: 0")
+MISSING = ("", "na", "n/a", "nan", "null", "?")
 NO_LABELS = "none"  # as --label-column
 DELIMITERS = "\t;,"  # the comma last: beside one of the others it may be the decimal sign
 LONGEST_LINE = 1 << 26  # characters
@@ -105,6 +106,7 @@ def _delimiter(opened: Callable[[], TextIO], name: str) -> str:
 def find_layout(
     opened: Callable[[], TextIO], name: str, label_column: str | None, header: bool | None
 ) -> Layout:
+    """What the columns are, by the first rows; arguments and errors as of `parse_table`."""
     delimiter = _delimiter(opened, name)
     rows = _first_rows(opened, name, delimiter)
     above = rows.pop(0)[1] if rows and is_comment(rows[0][1]) else None
@@ -133,6 +135,11 @@ def is_number(cell: str) -> bool:
     return bool(WITH_COMMA.fullmatch(cell.strip())) or plain_number(cell) is not None
 
 
+def _is_name(cell: str) -> bool:
+    """Whether it may name a column: no mark of a missing value."""
+    return plain_name(cell) not in MISSING and any(c.isalnum() for c in cell)
+
+
 def plain_number(cell: str) -> float | None:
     try:
         return None if "_" in cell else float(cell)
@@ -154,10 +161,10 @@ def _is_header(first: list[str], second: list[str] | None, where: str) -> bool:
         )
         return counted and fractions and numbers[0] == "0" and len(first) > 1
     if not numbers:
-        return any(cell.strip() for cell in first)
+        return any(map(_is_name, first))
     known = any(plain_name(cell) in (*LABEL_NAMES, *INDEX_NAMES[1:]) for cell in first)
     above_numbers = any(
-        cell.strip() and not is_number(cell) and is_number(below)
+        _is_name(cell) and not is_number(cell) and is_number(below)
         for cell, below in zip(first, second or (), strict=False)
     )
     unnamed = counted and not first[0].strip()

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unknot.core.columns import (
+    MISSING,
     NO_LABELS,
     WITH_COMMA,
     Layout,
@@ -30,7 +31,6 @@ from unknot.core.columns import (
 from unknot.core.errors import InputError
 from unknot.core.memory import memory_limit, require_memory
 
-MISSING = ("", "na", "n/a", "nan", "null", "?")
 MOST_EXACT = 2.0**53
 _GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
 

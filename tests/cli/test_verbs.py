@@ -17,6 +17,7 @@ import torch
 
 import unknot as uk
 from unknot.cli.app import main
+from unknot.nets.cost import count_macs
 from unknot.profiles.journal import read_profile
 from unknot.profiles.profile import TopologyProfile
 from unknot.pruning.outcome import PruningOutcome
@@ -520,6 +521,8 @@ def test_prune_keeps_apart_what_shrink_keeps_apart(run, tmp_path: Path) -> None:
         assert outcome.accuracy_after == shrunk.outcome.accuracy_after
         assert "16 samples kept apart from the 144" in str(outcome)
         assert ran.record["parameters_after"] == shrunk.outcome.cost_after.parameters
+        assert ran.record["macs_before"] == count_macs(model, x[:1])  # of one sample, as budgets are
+        assert ran.record["macs_after"] == count_macs(shrunk.model, x[:1])
 
 
 def _made(path: Path) -> tuple[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]:

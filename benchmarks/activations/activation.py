@@ -22,7 +22,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from unknot.cli.sources import load_data
+from unknot.cli.samples import load_data
 from unknot.core.console import print_table
 from unknot.core.errors import InputError
 from unknot.core.files import write_text

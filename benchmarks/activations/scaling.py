@@ -31,7 +31,7 @@ from distributed import Client
 
 from unknot import Scale, Study
 from unknot.activations.folds import ACTIVATIONS
-from unknot.cli.sources import load_data
+from unknot.cli.samples import load_data
 from unknot.core.files import write_text
 from unknot.core.workforce import Workforce
 from unknot.profiles.profile import library_versions

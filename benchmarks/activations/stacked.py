@@ -27,7 +27,7 @@ from torch import nn
 
 from unknot.activations.folds import ACTIVATIONS
 from unknot.activations.gains import init_by_gain
-from unknot.cli.sources import load_data
+from unknot.cli.samples import load_data
 from unknot.core.console import print_table
 from unknot.core.files import write_text
 from unknot.nets.models import mlp

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from unknot.cli.sources import load_data
+from unknot.cli.samples import load_data
 from unknot.core.console import print_table
 from unknot.core.files import write_text
 from unknot.nets.accuracy import measure_accuracy

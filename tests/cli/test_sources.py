@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from unknot.activations.folds import ZFold
-from unknot.cli.sources import StudyNet, load_data, load_model, study_activation, study_net
+from unknot.cli.samples import load_data
+from unknot.cli.sources import StudyNet, load_model, study_activation, study_net
 from unknot.core.errors import InputError
 
 
@@ -58,7 +59,9 @@ def test_bad_files(tmp_path: Path, arrays: dict[str, np.ndarray], says: str) -> 
         load_data(str(tmp_path / "d.npz"))
 
 
-@pytest.mark.parametrize(("spec", "says"), [("os:getpid", "returns"), ("os:sep", "function")])
+@pytest.mark.parametrize(
+    ("spec", "says"), [("os:getpid", "returning int: expected"), ("os:sep", "function")]
+)
 def test_factories_of_something_else(spec: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         load_data(spec)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import runpy
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import unknot as uk
 from unknot.cli.app import main
+from unknot.nets.cost import count_macs
 from unknot.profiles.journal import read_profile
+from unknot.profiles.profile import TopologyProfile
+from unknot.pruning.outcome import PruningOutcome
 from unknot.pruning.scoring import criteria
+from unknot.topology.calibration import calibrate
 
 
 class Ran:
@@ -81,6 +89,69 @@ def test_betti_of_an_unlabelled_file_is_a_table_or_json(run, tmp_path: Path) -> 
     assert found["betti"] == {"all": [1, 1, 0]}
 
 
+def circles(path: Path, few: int = 0) -> None:
+    """Two circles as a table: numbered, with labels that are texts, and a small third class."""
+    turns = np.linspace(0, 2 * np.pi, 120, endpoint=False)
+    rows = ["id,x,y,species"]
+    for i, (turn, kind) in enumerate((t, kind) for kind in ("ring", "circle") for t in turns):
+        rows.append(f"{i},{np.cos(turn) + 4 * (kind == 'ring')},{np.sin(turn)},{kind}")
+    rows += [f"{1000 + i},{9 + i},9,few" for i in range(few)]
+    path.write_text("\n".join(rows))
+
+
+def test_betti_of_a_table_without_a_scale_calibrates_and_says_what_it_took(run, tmp_path: Path) -> None:
+    circles(tmp_path / "c.csv")
+    ran = run("betti", "c.csv", "--json")
+    found = ran.record
+    assert found["betti"] == {"all": [2, 2], "0": [1, 1], "1": [1, 1]}
+    assert found["n"] == {"all": 240, "0": 120, "1": 120}
+    assert found["classes"] == {"0": "circle", "1": "ring"}
+    points = np.loadtxt(tmp_path / "c.csv", delimiter=",", skiprows=1, usecols=(1, 2))
+    scale = calibrate(points, np.repeat([1, 0], 120))
+    assert found["scale"] == asdict(scale) and scale.determined
+    said = [
+        "file c.csv: labels in column 4 (species): circle = 0, ring = 1; column 1 (id) numbers the "
+        "samples and is left aside; 2 coordinates: column 2 (x), column 3 (y)",
+        f"scale k={scale.k}, hops={scale.hops}: {scale.note}",
+    ]
+    assert found["notes"] == said and ran.err.splitlines() == said
+    table = run("betti", "c.csv")
+    assert f"at k={scale.k}, hops={scale.hops}" in table.out and "0 (circle)" in table.out
+    assert table.err.splitlines() == said
+
+
+def test_betti_says_that_nothing_is_stable_and_that_k_is_lowered(run, tmp_path: Path) -> None:
+    np.save(tmp_path / "noise.npy", np.random.default_rng(0).normal(size=(200, 5)))
+    ran = run("betti", "noise.npy", "--json")
+    scale = ran.record["scale"]
+    assert (scale["k"], scale["hops"], scale["determined"]) == (14, 2, False)
+    assert ran.err.startswith(
+        "the scale is undetermined; k=14, hops=2 is a convention: nothing is stable"
+    )
+    circles(tmp_path / "c.csv", few=3)
+    ran = run("betti", "c.csv", "--json")
+    assert ran.record["betti"] == {"all": [2, 2], "0": [1, 1], "1": [1, 0], "2": [1, 1]}
+    assert "class 1: k = 2, lowered for 3 distinct point(s)" in ran.err
+    circles(tmp_path / "one.csv", few=1)
+    assert run("betti", "one.csv", "--json").record["betti"]["1"] == [1, 0]
+    refused = run("betti", "c.csv", "--knn", "5")  # what was asked for is not changed
+    assert (refused.code, refused.err.count("\n")) == (2, 1) and "k = 5 with a cloud of 3" in refused.err
+
+
+def test_a_column_of_labels_is_named_or_there_is_none(run, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("kind,a\n0,0\n0,1\n0,2\n1,10\n1,11\n1,12\n")
+    rule = ("--radius", "1", "--json")
+    assert set(run("betti", "t.csv", *rule).record["betti"]) == {"all"}
+    named = run("betti", "t.csv", "--label-column", "kind", *rule).record
+    assert named["betti"] == run("betti", "t.csv", "--label-column", "1", *rule).record["betti"]
+    assert named["betti"] == {"all": [2, 0], "0": [1, 0], "1": [1, 0]}
+    refused = run("betti", "t.csv", "--label-column", "sort", *rule)
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert (
+        "label column sort of file t.csv: expected one of kind, a, or a number from 1 to 2" in refused.err
+    )
+
+
 BAD_FILES = {
     "empty.csv": b"",
     "nan.csv": b"1,2\n3,nan\n",
@@ -99,16 +170,21 @@ DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
     ("arguments", "says"),
     [
         (("betti", "empty.csv", "--radius", "1"), "0 bytes"),
-        (("betti", "nan.csv", "--radius", "1"), "nan"),
+        (
+            ("betti", "nan.csv", "--radius", "1"),
+            "nan.csv, line 2, column 2 = nan: expected a finite number",
+        ),
         (("betti", "one.csv", "--radius", "1"), "at least 2 points"),
-        (("betti", "text.csv", "--radius", "1"), "numbers only"),
+        (
+            ("betti", "text.csv", "--radius", "1"),
+            "text.csv, line 2, column 1 (x) = one: expected numbers only",
+        ),
         (("betti", "broken.npz", "--radius", "1"), "complete"),
         (("betti", "gone.npy", "--radius", "1"), "gone.npy"),
         (
             ("betti", "ok.npy", "--radius", "1", "--knn", "2"),
             "--radius 1.0 and --knn 2: expected one neighbour rule",
         ),
-        (("betti", "ok.npy"), "neither --radius nor --knn: expected a neighbour rule"),
         (("betti", "ok.npy", "--radius", "-1"), "radius = -1"),
         (("betti", "ok.npy", "--radius", "wide"), "wide"),
         (
@@ -125,18 +201,18 @@ DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
         (("shape", "rings", "--pairs", "--out", "r.npz"), "pairs"),
         (
             ("shape", "rings", "--out", "r.txt"),
-            "--out r.txt: expected a file that ends in .npz; pass e.g.",
+            "--out r.txt: expected a file that ends in .npz; pass e.g. --out result.npz",
         ),
         (
             ("shape", "rings", "--out", "."),
-            "--out .: expected a file that ends in .npz; pass e.g. rings.npz",
+            "--out ., which is a folder: expected a file that ends in .npz",
         ),
         (
-            (*STUDY, "relu", "--net", "builtins:iter", "--out", "s"),
+            (*STUDY, "relu", "--net", "builtins:iter", "--out", "s.db"),
             "expected a factory that runs on (data, new_activation)",
         ),
         (
-            (*STUDY, "relu", "--net", "operator:is_", "--out", "s"),
+            (*STUDY, "relu", "--net", "operator:is_", "--out", "s.db"),
             "--net operator:is_ returning bool",
         ),
         (("measure", "--model", "mlp", "--data", "nowhere"), "nowhere"),
@@ -153,17 +229,17 @@ DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
         ((*MLP, "--every", "2"), "--every 2 without --train"),
         ((*MLP, "--every", "1", "--train", "1", "--cluster", "tcp://x:1"), "--cluster tcp://x:1 with"),
         ((*MLP, "--out", "profile.txt"), ".parquet"),
-        ((*STUDY, ",", "--out", "s"), "at least one name"),
-        ((*STUDY, "relu", "--baseline", "elu", "--out", "s"), "--baseline elu"),
-        ((*STUDY, "relu", "--targets", "0.9,99", "--out", "s"), "--targets 0.9,99"),
-        ((*STUDY, "relu", "--data", "labelled.npz", "--out", "s"), "sets of different names"),
+        ((*STUDY, ",", "--out", "s.db"), "at least one name"),
+        ((*STUDY, "relu", "--baseline", "elu", "--out", "s.db"), "--baseline elu"),
+        ((*STUDY, "relu", "--targets", "0.9,99", "--out", "s.db"), "--targets 0.9,99"),
+        ((*STUDY, "relu", "--data", "labelled.npz", "--out", "s.db"), "sets of different names"),
         (("study", "--data", "labelled.npz", "--activations", "magic", "--out", "s.sqlite"), "magic"),
         (
-            ("study", "--data", "labelled.npz", "--activations", "elu", "--gains", "a", "--out", "s"),
+            ("study", "--data", "labelled.npz", "--activations", "elu", "--gains", "a", "--out", "s.db"),
             "--gains a",
         ),
         (
-            ("study", "--data", "labelled.npz", "--activations", "elu", "--gains", "0", "--out", "s"),
+            ("study", "--data", "labelled.npz", "--activations", "elu", "--gains", "0", "--out", "s.db"),
             "all > 0",
         ),
         (("prune", "--model", "mlp", "--data", "digits", "--ratio", "0.5", "--out", "p"), "convolutions"),
@@ -186,6 +262,21 @@ DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
         (("report", "gone.json", "--out", "r.html"), "file gone.json: expected a readable file"),
         (("report", ".", "--out", "r.html"), "., which is a folder: expected a file"),
         (("report", "empty.csv", "--out", "r.html"), "empty.csv"),
+        (("report", "empty.csv", "--out", "r.txt"), "--out r.txt: expected a file that ends in .html"),
+        (("report", "empty.csv", "--out", "."), "--out ., which is a folder: expected a file"),
+        ((*MLP, "--out", "."), "--out ., which is a folder: expected a file that ends in .json"),
+        ((*MLP, "--report", "r.pdf"), "--report r.pdf: expected a file that ends in .html"),
+        ((*STUDY, "relu", "--out", "s.txt"), "--out s.txt: expected a file that ends in .sqlite"),
+        ((*STUDY, "relu", "--out", "."), "--out ., which is a folder"),
+        (("demo", "--out", "ok.npy"), "--out ok.npy, which is a file: expected a folder"),
+        (("prune", *DIGITS[:4], "--ratio", "0.5", "--out", "ok.npy"), "ok.npy, which is a file"),
+        (("betti", "."), "., which is a folder: expected a file"),
+        (("betti", "ok.npy", "--label-column", "1"), "label column 1 of file ok.npy"),
+        (("measure", "--model", "mlp", "--data", "rings", "--label-column", "y"), "with --data rings"),
+        ((*STUDY, "relu", "--label-column", "y", "--out", "s.db"), "label column y of file labelled.npz"),
+        (("measure", "--model", "mlp", "--data", "."), "no train in"),
+        (("measure", "--model", "mlp", "--data", "./gone"), "--data ./gone: expected one of"),
+        (("betti", "ok.npy", "--knn", "0"), "greater than or equal to 1. Try unknot betti --help."),
         (("dance",), "dance"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -300,6 +391,40 @@ def test_measure_of_filters_has_a_line_a_layer(run) -> None:
     assert len(lines) >= 2 and len({line[0] for line in lines}) == len(lines)
 
 
+def test_measure_says_which_samples_it_left_out(run, tmp_path: Path) -> None:
+    plain = (
+        "measure",
+        "--model",
+        "mlp",
+        "--data",
+        "digits",
+        "--layers",
+        "act1",
+        "--knn",
+        "5",
+        "--by",
+        "layer",
+    )
+    ran = run(*plain, "--max-points", "5000", "--json")
+    assert ran.record["settings"]["samples"] == 1797 and not ran.record["notes"] and not ran.err
+    for flags, notes in (
+        ((), ["measured {n} of 1,797 samples: --max-points 50"]),
+        (
+            ("--train", "1"),
+            [
+                "measured {n} of 1,437 samples: --max-points 50",
+                "left out 360 test samples, on which nothing is trained or measured",
+            ],
+        ),
+    ):
+        ran = run(*plain, *flags, "--max-points", "50", "--json")
+        said = [note.format(n=ran.record["settings"]["samples"]) for note in notes]
+        assert ran.record["notes"] == said and ran.err.splitlines() == said
+        assert ran.record["rows"][0]["n_points"] <= 50
+    run(*plain, "--max-points", "50", "--out", "p.json")
+    assert TopologyProfile.from_json(tmp_path / "p.json").notes[-1].startswith("measured ")
+
+
 def test_measure_says_that_a_scale_is_undetermined(run, tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     np.savez(tmp_path / "n.npz", X=noise.normal(size=(120, 5)), y=np.arange(120) % 2)
@@ -379,6 +504,71 @@ def data():
     x[y == 1, :, :4] += 1
     return x, y
 """
+
+
+def test_prune_keeps_apart_what_shrink_keeps_apart(run, tmp_path: Path) -> None:
+    (tmp_path / "own_split.py").write_text(
+        OWN_NET + "\ndef loader():\n    return [(x[None], y[None]) for x, y in zip(*data())]\n"
+    )
+    model, (x, y) = _made(tmp_path / "own_split.py")
+    shrunk = uk.shrink(model, (x, y), ratio=0.5, criterion="l1", seed=3, repeats=10)
+    for name in ("data", "loader"):
+        own = ("--model", "own_split:net", "--data", f"own_split:{name}", "--out", name, "--json")
+        ran = run("prune", *own, "--ratio", "0.5", "--criterion", "l1", "--no-compare", "--seed", "3")
+        outcome = PruningOutcome.from_json(tmp_path / name / "outcome.json")
+        assert (outcome.split, outcome.n_train, outcome.n_test) == ("kept apart", 144, 16)
+        assert outcome.accuracy_before == shrunk.outcome.accuracy_before
+        assert outcome.accuracy_after == shrunk.outcome.accuracy_after
+        assert "16 samples kept apart from the 144" in str(outcome)
+        assert ran.record["parameters_after"] == shrunk.outcome.cost_after.parameters
+        assert ran.record["macs_before"] == count_macs(model, x[:1])  # of one sample, as budgets are
+        assert ran.record["macs_after"] == count_macs(shrunk.model, x[:1])
+
+
+def _made(path: Path) -> tuple[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]:
+    made = runpy.run_path(str(path))
+    return made["net"](), made["data"]()
+
+
+THREADS = """
+import torch
+from own_for_prune import data
+
+seen = set()
+
+class Watched(torch.nn.Conv2d):
+    def forward(self, x):
+        seen.add(torch.get_num_threads())
+        return super().forward(x)
+
+def net():
+    return torch.nn.Sequential(Watched(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3),
+                               torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 2))
+"""
+
+
+@pytest.mark.parametrize(("told", "threads"), [(None, {1}), ("2", {2})])
+def test_prune_and_measure_use_one_thread_unless_told(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str | None, threads: set[int]
+) -> None:
+    (tmp_path / "own_for_prune.py").write_text(OWN_NET)
+    (tmp_path / "own_threads.py").write_text(THREADS)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if told:
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        own = ("--model", "own_threads:net", "--data", "own_threads:data", "--train", "1")
+        prune = ("prune", *own, "--ratio", "0.5", "--criterion", "l1", "--no-compare", "--out", "p")
+        for command in (prune, ("measure", *own, "--layers", "0", "--radius", "1")):
+            sys.modules.pop("own_threads", None)
+            assert run(*command).code == 0
+            assert sys.modules["own_threads"].seen == threads
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_prune_with_all_its_flags(run, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from unknot.cli.app import main
-from unknot.cli.sources import load_data
+from unknot.cli.samples import load_data
 from unknot.core.errors import InputError
 from unknot.core.files import typed
 from unknot.profiles.journal import read_profile

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from unknot.core.errors import InputError
 from unknot.topology.cloud import check_points, make_cloud
-from unknot.topology.point_files import load_arrays, load_points
+from unknot.topology.point_files import load_points, load_samples
 
 
 def test_flattens_and_keeps_float32() -> None:
@@ -141,10 +141,15 @@ def test_reads_what_numpy_wrote(tmp_path: Path) -> None:
         ("empty.csv", b"", "0 bytes"),
         ("header.csv", b"x,y\n", "no rows"),
         ("text.csv", b"x,y\none,two\n", "numbers only"),
-        ("ragged.csv", b"1,2\n1,2,3\n", "numbers only"),
-        ("nan.csv", b"1,nan\n1,2\n", r"= nan"),
+        ("ragged.csv", b"1,2\n1,2,3\n", "line 2 of 3 cells: expected 2 numbers"),
+        ("nan.csv", b"1,nan\n1,2\n", "line 1, column 2 = nan"),
         ("one.csv", b"1,2\n", "at least 2 points"),
-        ("binary.csv", b"\xff\xfe\x00\x01", "numbers only"),
+        ("binary.csv", b"\xff\xfe\x00\x01", "no rows"),
+        (
+            "bytes.csv",
+            b"1,2\n\x80,3",
+            "with byte 0x80, which is no utf-8: expected text in UTF-8 that holds numbers",
+        ),
         ("broken.npy", b"\x93NUMPY\x01\x00", "complete"),
         ("broken.npz", b"PK\x03\x04 no zip", "complete"),
         ("points.txt", b"1 2", ".npy, .npz, .csv"),
@@ -160,7 +165,7 @@ def test_bad_files_get_one_line(tmp_path: Path, name: str, content: bytes, says:
 def test_pickles_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}, []], dtype=object), allow_pickle=True)
     with pytest.raises(InputError, match="objects.npy"):
-        load_arrays(tmp_path / "objects.npy")
+        load_samples(tmp_path / "objects.npy")
 
 
 def test_foreign_npz_lists_its_arrays(tmp_path: Path) -> None:

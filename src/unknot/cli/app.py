@@ -20,7 +20,6 @@ from unknot.cli import options as flags
 from unknot.cli.points import betti_command, shape_command
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError, missing_package
-from unknot.core.files import require_writable
 from unknot.topology.shapes import SHAPES
 
 # The parser's error for wrong options. typer brings a click of its own or stands on click, by version;
@@ -47,7 +46,7 @@ def demo_command(
     """
     from unknot.cli.demo import FULL, QUICK, left_out, print_story, run_demo
 
-    require_writable(out, "--out")
+    flags.require_folder_name(out, "--out")
     result = run_demo(out, QUICK if quick else FULL, seed=seed, progress=True)
     if as_json:
         print_json(result.summary)
@@ -75,7 +74,7 @@ def report_command(
     from unknot.report.page import write_report
     from unknot.report.results import load_result
 
-    require_writable(out, "--out")
+    flags.require_file_name(out, "--out", (".html",))
     written = write_report(out, *((path.stem, load_result(path)) for path in paths))
     if as_json:
         print_json({"report": str(written)})
@@ -248,4 +247,4 @@ def _usage_message(error: Any, arguments: list[str]) -> str:
     options = [o for o in getattr(getattr(error, "param", None), "opts", []) if o in arguments[:-1]]
     given = "".join(f"{o} {arguments[arguments.index(o) + 1]}: " for o in options)
     verb = error.ctx.command_path if error.ctx else "unknot"
-    return f"{given}{error.format_message()} Try {verb} --help."
+    return f"{given}{error.format_message().rstrip('.')}. Try {verb} --help."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -10,10 +11,10 @@ import typer
 from torch import nn
 
 from unknot.cli import options as flags
-from unknot.cli.sources import load_batches, load_data, load_model
+from unknot.cli.samples import Batches, load_data, read_batches
+from unknot.cli.sources import load_model, one_thread_unless_told
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
-from unknot.core.files import require_writable
 from unknot.core.workforce import Workforce
 from unknot.nets.data import LabelledData
 from unknot.nets.follower import After
@@ -33,8 +34,9 @@ DEFAULTS = MeasureOptions()
 
 def measure_command(
     model: flags.Model,
-    data: flags.DataOrLoader,
+    data: flags.Data,
     by: Annotated[str, typer.Option(help="class, layer or filter.")] = DEFAULTS.by,
+    label_column: flags.LabelColumn = None,
     layers: flags.Layers = ["*"],  # noqa: B006
     knn: flags.K = None,
     hops: flags.Hops = None,
@@ -66,7 +68,9 @@ def measure_command(
 ) -> None:
     """Betti numbers after each layer of a model.
 
-    The scale is calibrated on the input and held for all layers, unless --knn or --radius gives it.
+    The scale is calibrated on the input and held for all layers, unless --knn or --radius gives it. All
+    samples count, up to --max-points; with --train those that it trains on: the test samples, or a
+    fifth where there are none, are left out. torch uses one thread unless OMP_NUM_THREADS says how many.
 
       unknot measure --model mlp --data rings --train 10 --every 1 --layers 'act*' --report rings.html
 
@@ -79,8 +83,9 @@ def measure_command(
         tokens=cast(Tokens, tokens), after=cast(After, after), max_points=max_points, max_dim=max_dim,
         repeats=repeats, views=300 if drawn else 0, sensitivity=drawn, seed=seed,
     )  # fmt: skip
-    if out is not None and out.suffix not in FORMATS:
-        raise InputError(f"--out {out}", f"a name that ends in {', '.join(FORMATS)}", "rename it")
+    for path, flag, suffixes in ((out, "--out", FORMATS), (report, "--report", (".html",))):
+        if path is not None:
+            flags.require_file_name(path, flag, suffixes)
     if every and not train_epochs:
         raise InputError(f"--every {every} without --train", "epochs to watch", "pass e.g. --train 10")
     if every and cluster is not None:
@@ -89,17 +94,20 @@ def measure_command(
             "one of them",
             "drop one: it is measured here as it trains",
         )
-    for path, name in ((out, "--out"), (report, "--report")):
-        if path is not None:
-            require_writable(path, name)
-    loaded = load_data(data, seed=seed) if train_epochs else load_batches(data, seed=seed)
+    read = load_data if train_epochs else read_batches
+    loaded = read(data, seed=seed, label_column=label_column)
     net = load_model(model, loaded, activation=activation, seed=seed)
-    if not isinstance(loaded, LabelledData):
-        profile = measure(net, loaded, cluster=cluster, progress=True, **vars(options))
-    elif every:
-        profile = _watched(net, loaded, train_epochs, every, options)
-    else:
-        profile = _trained(net, loaded, train_epochs, cluster, options)
+    with one_thread_unless_told():
+        if not isinstance(loaded, LabelledData):
+            profile = measure(net, loaded, cluster=cluster, progress=True, **vars(options))
+        elif every:
+            profile = _watched(net, loaded, train_epochs, every, options)
+        else:
+            profile = _trained(net, loaded, train_epochs, cluster, options)
+    left_out = _left_out(loaded, profile.settings["samples"], max_points)
+    for note in left_out:
+        print(note, file=sys.stderr)
+    shown, profile = profile, replace(profile, notes=(*profile.notes, *left_out))
     if out is not None:
         write_profile(out, profile)
     if report is not None:
@@ -107,7 +115,20 @@ def measure_command(
     if as_json:
         print_json(asdict(profile))
     else:
-        _print_profile(f"{model} on {data}", profile)
+        _print_profile(f"{model} on {data}", shown)
+
+
+def _left_out(loaded: LabelledData | Batches, measured: int, max_points: int) -> list[str]:
+    """Which samples were not measured, and why, in sentences."""
+    notes = []
+    n = loaded.n if isinstance(loaded, Batches) else len(loaded.labels)
+    if measured < n:
+        notes.append(f"measured {measured:,} of {n:,} samples: --max-points {max_points}")
+    if isinstance(loaded, LabelledData) and len(loaded.test_labels):
+        notes.append(
+            f"left out {len(loaded.test_labels):,} test samples, on which nothing is trained or measured"
+        )
+    return notes
 
 
 def _trained(

@@ -1,10 +1,13 @@
 """The options that several verbs of the command share."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from unknot.core.errors import InputError
+from unknot.core.files import require_writable
 from unknot.topology.scale import Scale
 
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")]
@@ -15,14 +18,21 @@ Model = Annotated[
 ]
 _DATA = (
     "A shape (see unknot shape --help), digits, fashion_mnist, cifar10, cats_vs_dogs (from "
-    "$UNKNOT_DATA), a folder of images or a hub name with a slash, a .npz file with X and y, or "
-    "package.module:factory returning (inputs, labels)"
+    "$UNKNOT_DATA), a folder of images or a hub name with a slash, a file (.npz with X and y, .csv, "
+    ".tsv) or package.module:factory returning (inputs, labels), a loader, a data set, a data "
+    "frame, or a pair (train, test) of these"
 )
 Data = Annotated[str, typer.Option("--data", help=f"{_DATA}.")]
-DataOrLoader = Annotated[
-    str, typer.Option("--data", help=f"{_DATA}, or, without --train, a loader of batches.")
-]
 DataSets = Annotated[list[str], typer.Option("--data", help=f"{_DATA}. May be repeated.")]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--label-column",
+        metavar="NAME|NUMBER",
+        help="Column of the labels in a .csv or .tsv file or a data frame, by name or counted from 1; "
+        "none where there is none. Default: label, target, class, species, category or y of the header.",
+    ),
+]
 Activation = Annotated[
     str, typer.Option("--activation", help="Activation of the built-in models, e.g. relu or zfold.")
 ]
@@ -77,3 +87,30 @@ def scale_of(knn: int | None, hops: int | None, radius: float | None) -> Scale |
         remedy = "pass e.g. --knn 14" if radius is None else "drop --hops"
         raise InputError(f"--hops {hops} without --knn", "both or neither", remedy)
     return None if radius is None and knn is None else Scale(k=knn, hops=hops, radius=radius)
+
+
+def require_file_name(path: Path, flag: str, suffixes: Sequence[str]) -> None:
+    """Refuse, before any work is done, what no file of that format can be written to.
+
+    Raises:
+        InputError: another suffix, a folder, or a place that cannot be written to.
+    """
+    if path.suffix not in suffixes or path.is_dir():
+        folder = ", which is a folder" if path.is_dir() else ""
+        raise InputError(
+            f"{flag} {path}{folder}",
+            f"a file that ends in {', '.join(suffixes)}",
+            f"pass e.g. {flag} result{suffixes[0]}",
+        )
+    require_writable(path, flag)
+
+
+def require_folder_name(path: Path, flag: str) -> None:
+    """Refuse, before any work is done, what no folder can be made at.
+
+    Raises:
+        InputError: a file, or a place that cannot be written to.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{flag} {path}, which is a file", "a folder", "choose another name")
+    require_writable(path, flag)

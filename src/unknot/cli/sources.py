@@ -1,4 +1,4 @@
-"""What ``--data`` and ``--model`` name: a built-in, a file, or ``package.module:factory``."""
+"""The models and activations that flags name: built-in, or ``package.module:factory``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,63 +19,9 @@ from unknot.activations.folds import ACTIVATIONS
 from unknot.activations.gains import init_by_gain
 from unknot.core.errors import InputError
 from unknot.nets.data import LabelledData
-from unknot.nets.images import DATA_SETS, FOLDER_VARIABLE, load_images
 from unknot.nets.models import cnn, mlp, resnet
+from unknot.nets.training import one_thread
 from unknot.study.options import NewActivation
-from unknot.topology.point_files import load_arrays
-from unknot.topology.shapes import SHAPES, make_shape
-
-TEST_SHARE = 0.2
-MOST_CLASSES = 1_000_000  # a net has an output for each
-
-
-def load_data(spec: str, *, seed: int = 0) -> LabelledData:
-    """Data by name.
-
-    Args:
-        spec: a shape (e.g. "rings"); an image set as of `load_images` ("digits", one in
-            ``$UNKNOT_DATA``, a folder, a hub name with a slash); a ``.npz`` file with X and y (or points
-            and labels); or ``package.module:factory`` where the factory returns ``(inputs, labels)``.
-        seed: of the shape and of the 20 % that are held out; image sets have their own test split.
-    """
-    if _names_images(spec):
-        train, test = load_images(spec, split="train"), load_images(spec, split="test")
-        return LabelledData(spec, train.images, train.labels, test.images, test.labels)
-    if spec in SHAPES:
-        shape = make_shape(spec, seed=seed)
-        return _hold_out(spec, shape.points, shape.labels, seed)
-    if ":" in spec:
-        pair = _call(spec, "--data")
-        if not _is_pair(pair):
-            raise InputError(f"--data {spec}", "a factory that returns (inputs, labels)", "return both")
-        return _hold_out(spec, pair[0], pair[1], seed)
-    if Path(spec).suffix in (".npz", ".npy", ".csv"):
-        inputs, labels = load_arrays(spec)
-        if labels is None:
-            raise InputError(f"file {spec} without labels", "an .npz with X and y", "add y")
-        return _hold_out(Path(spec).stem, inputs, labels, seed)
-    raise InputError(
-        f"--data {spec}",
-        f"one of {', '.join([*SHAPES, *DATA_SETS])}, a folder of images, a .npz file, or module:factory",
-        "check the name",
-    )
-
-
-def load_batches(spec: str, *, seed: int = 0) -> LabelledData | Iterable[Any]:
-    """Data by name to measure on: as `load_data`, or the loader that ``package.module:factory`` returns.
-
-    A loader yields what `probe_samples` takes, e.g. the dicts of a Hugging Face collator.
-    """
-    if ":" not in spec:
-        return load_data(spec, seed=seed)
-    data = _call(spec, "--data")
-    if _is_pair(data):
-        return _hold_out(spec, data[0], data[1], seed)
-    if not isinstance(data, Iterable) or isinstance(data, (str, bytes)):
-        raise InputError(
-            f"--data {spec} returning {type(data).__name__}", "(inputs, labels) or a loader", "return one"
-        )
-    return data
 
 
 def load_model(
@@ -96,7 +41,9 @@ def load_model(
     if spec in ("mlp", "cnn", "resnet"):
         if not isinstance(data, LabelledData):
             raise InputError(
-                f"--model {spec} with a loader", "data of a known size", "return (inputs, labels)"
+                f"--model {spec} with a loader or data without labels",
+                "data of a known size",
+                "pass (inputs, labels)",
             )
         new = ACTIVATIONS[activation]
         if spec != "mlp":
@@ -108,7 +55,7 @@ def load_model(
         raise InputError(
             f"--model {spec}", "mlp, cnn, resnet or package.module:factory", "check the name"
         )
-    return _require_module(_call(spec, "--model"), f"--model {spec}")
+    return _require_module(call_factory(spec, "--model"), f"--model {spec}")
 
 
 def _require_module(model: Any, named: str) -> nn.Module:
@@ -145,7 +92,7 @@ class StudyNet:
 
     def __call__(self, data: LabelledData, activation: NewActivation) -> nn.Module:
         if ":" in self.name:
-            model = _call(self.name, "--net", data, activation, taking="on (data, new_activation)")
+            model = call_factory(self.name, "--net", data, activation, taking="on (data, new_activation)")
             return _require_module(model, f"--net {self.name}")
         batch_norm = self.name.endswith("-bn")
         return _image_net("--net", self.name, data, activation, batch_norm=batch_norm)
@@ -245,7 +192,8 @@ def load_object(spec: str, flag: str) -> Any:
         sys.path.pop(0)
 
 
-def _call(spec: str, flag: str, *arguments: Any, taking: str = "without arguments") -> Any:
+def call_factory(spec: str, flag: str, *arguments: Any, taking: str = "without arguments") -> Any:
+    """What the user's factory gives; whatever it raises is told in one line."""
     factory = load_factory(spec, flag)
     try:
         return factory(*arguments)
@@ -257,42 +205,11 @@ def _call(spec: str, flag: str, *arguments: Any, taking: str = "without argument
         ) from error
 
 
-def _names_images(spec: str) -> bool:
-    folder = os.environ.get(FOLDER_VARIABLE)
-    if spec in DATA_SETS or Path(spec).is_dir() or (folder and (Path(folder) / spec).is_dir()):
-        return spec not in SHAPES
-    return "/" in spec and ":" not in spec and not Path(spec).suffix
+@contextmanager
+def one_thread_unless_told() -> Iterator[None]:
+    """Let torch use one thread unless ``$OMP_NUM_THREADS`` says how many.
 
-
-def _is_pair(returned: Any) -> bool:
-    """(inputs, labels), and no list of two batches."""
-    return (
-        isinstance(returned, (tuple, list))
-        and len(returned) == 2
-        and all(hasattr(part, "__len__") and not isinstance(part, (dict, tuple)) for part in returned)
-    )
-
-
-def _hold_out(name: str, inputs: Any, labels: Any, seed: int) -> LabelledData:
-    values, classes = np.asarray(inputs), np.asarray(labels)
-    if values.dtype.kind not in "fiub" or classes.dtype.kind not in "fiub":
-        raise InputError(f"data {name} of types {values.dtype} and {classes.dtype}",
-                         "numbers, and labels 0, 1, 2, ...", "encode them")  # fmt: skip
-    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused below
-        x = torch.from_numpy(values.astype(np.float32))
-        y = torch.from_numpy(classes.astype(np.int64))
-    if x.ndim < 2 or y.shape != x.shape[:1] or len(x) < 10:
-        raise InputError(
-            f"data {name} of shapes {tuple(x.shape)} and {tuple(y.shape)}",
-            "inputs [n, ...] and labels [n] with n >= 10",
-            "pass one label a sample",
-        )
-    if not bool(x.isfinite().all()) or int(y.min()) < 0 or not np.array_equal(y.numpy(), classes):
-        raise InputError(f"data {name} with NaN, infinity or labels that are no whole numbers >= 0",
-                         "finite inputs and labels 0, 1, 2, ...", "clean the data")  # fmt: skip
-    if int(y.max()) >= MOST_CLASSES:
-        raise InputError(f"data {name} with label {int(y.max())}", f"labels below {MOST_CLASSES}",
-                         "encode the classes as 0, 1, 2, ...")  # fmt: skip
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    test, train = order.tensor_split([int(len(x) * TEST_SHARE)])
-    return LabelledData(name, x[train], y[train], x[test], y[test])
+    Its threads wait for each other: on a busy machine two can be a thousand times slower than one.
+    """
+    with nullcontext() if os.environ.get("OMP_NUM_THREADS") else one_thread():
+        yield

@@ -9,16 +9,18 @@ from typing import Annotated
 import typer
 
 from unknot.cli import options as flags
-from unknot.cli.sources import load_data, study_activation, study_net
+from unknot.cli.samples import load_data, takes_columns
+from unknot.cli.sources import study_activation, study_net
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
-from unknot.core.files import require_writable
 from unknot.core.workforce import Workforce
 from unknot.study.options import DEFAULTS, TEST_TARGET, StudyOptions
 from unknot.study.overview import StudyOverview, study_overview
 from unknot.study.results import TARGETS, StudyComparison, StudyRow, rows_in_words
 from unknot.study.study import Study
 from unknot.study.untangling import fall_text, prediction_text
+
+SUFFIXES = (".sqlite", ".sqlite3", ".db")
 
 
 def _listed(numbers: Sequence[float]) -> str:
@@ -35,6 +37,7 @@ def study_command(
         ),
     ],
     out: Annotated[Path, typer.Option(help="SQLite file of the trials.")],
+    label_column: flags.LabelColumn = None,
     seeds: Annotated[int, typer.Option(min=1, help="Reported seeds.")] = DEFAULTS.seeds,
     epochs: Annotated[int, typer.Option(min=1, help="The cap.")] = DEFAULTS.epochs,
     limit: Annotated[
@@ -92,6 +95,7 @@ def study_command(
     Killed at any moment, it goes on with --resume as if nothing had happened. One process, or one worker
     of a --cluster, trains one activation on one set at a time.
     """
+    flags.require_file_name(out, "--out", SUFFIXES)
     names = [name.strip() for name in activations.split(",") if name.strip()]
     if not names:
         raise InputError(f"--activations {activations!r}", "at least one name", "pass e.g. relu,zfold")
@@ -108,8 +112,11 @@ def study_command(
         width=width, depth=depth, batch_size=batch_size, stop_at=max(goals), test_target=test_target,
         topology=topology,
     )  # fmt: skip
-    require_writable(out, "--out")
-    sets = {samples.name: samples for samples in (load_data(spec, seed=seed) for spec in data)}
+    tables = list(filter(takes_columns, data)) or data  # those that a column of labels is for
+    loaded = [
+        load_data(spec, seed=seed, label_column=label_column if spec in tables else None) for spec in data
+    ]
+    sets = {samples.name: samples for samples in loaded}
     if limit is not None:
         sets = {name: samples.limited(limit, seed) for name, samples in sets.items()}
     if len(sets) < len(data):

@@ -147,7 +147,7 @@ def follow_recipe(
     """
     model = unwrapped(model)
     given = len(data.test_labels) > 0
-    data = _on_device_of(model, data if given else _split(data, recipe.seed))
+    data = _on_device_of(model, with_test_part(data, recipe.seed))
     with as_it_was(model):
         require_classifier(model, data.inputs, data.labels)
     watched = recipe.finetune > 0 and recipe.patience is not None
@@ -199,8 +199,10 @@ def follow_recipe(
     return Shrunk(slim, first_scores, plan, outcome)
 
 
-def _split(data: LabelledData, seed: int) -> LabelledData:
-    """A share of the only samples there are as the test samples."""
+def with_test_part(data: LabelledData, seed: int) -> LabelledData:
+    """The data, a tenth of the only samples there are as their test samples: `keep_apart`."""
+    if len(data.test_labels):
+        return data
     parts = keep_apart(data, seed=seed)
     if not len(parts.test_labels):
         raise InputError(

@@ -1,13 +1,13 @@
-"""Points from files: .npy, .npz and .csv."""
+"""Points from files: .npy, .npz, .csv and .tsv."""
 
 from __future__ import annotations
 
 import errno
 import math
 import tokenize
-import warnings
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from unknot.core.errors import InputError
 from unknot.core.files import require_file
 from unknot.core.memory import require_memory
+from unknot.core.tables import Samples, read_table
 from unknot.topology.cloud import PointCloud, make_cloud
 
 # What reading a damaged file raises. RuntimeError: an encrypted archive; NotImplementedError, one of its
@@ -27,31 +28,43 @@ _DAMAGED = (
 )  # fmt: skip
 
 
-def load_points(path: str | Path) -> PointCloud:
-    """Read a point cloud; see `load_arrays` for the formats.
+SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
+
+
+def load_points(path: str | Path, *, label_column: str | None = None) -> PointCloud:
+    """Read a point cloud; see `load_samples` for the formats.
 
     Args:
-        path: a ``.npy``, ``.npz`` or ``.csv`` file.
+        path: a ``.npy``, ``.npz``, ``.csv`` or ``.tsv`` file, the latter two compressed (``.gz``) or not.
+        label_column: of a ``.csv`` or ``.tsv`` file: the name or number, from 1, of the column of labels,
+            or "none". By default a header tells: see `unknot.core.tables.parse_table`.
 
     Raises:
-        InputError: a single point, or anything that `load_arrays` or `make_cloud` refuses.
+        InputError: a single point, or anything that `load_samples` or `make_cloud` refuses.
     """
-    points, labels = load_arrays(path)
-    if len(points) < 2:
+    return cloud_of(load_samples(path, label_column=label_column), path)
+
+
+def cloud_of(samples: Samples, path: str | Path) -> PointCloud:
+    """The cloud of a file's samples; refuses a single point."""
+    if len(samples.values) < 2:
         raise InputError(
-            f"file {path} with {len(points)} point(s)",
+            f"file {path} with {len(samples.values)} point(s)",
             "at least 2 points",
             "topology needs more than one point",
         )
-    return make_cloud(points, labels)
+    return make_cloud(samples.values, samples.labels)
 
 
-def load_arrays(path: str | Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Read samples, and labels where there are any, from ``.npy``, ``.npz`` or ``.csv``.
+def load_samples(path: str | Path, *, label_column: str | None = None) -> Samples:
+    """Read samples, and labels where there are any, from ``.npy``, ``.npz``, ``.csv`` or ``.tsv``.
 
     ``.npy``: an array ``[n, ...]``. ``.npz``: ``points`` and optionally ``labels``, or ``X`` and ``y``.
-    ``.csv``: numbers separated by commas, one point a row, one optional header line; every column is
-    a coordinate.
+    ``.csv`` and ``.tsv``, also with ``.gz``: one sample a row, as of `unknot.core.tables.parse_table`.
+
+    Args:
+        path: the file.
+        label_column: as of `load_points`.
 
     Raises:
         InputError: a folder, unreadable, empty, of another format, or larger than `memory_limit` by its
@@ -59,33 +72,55 @@ def load_arrays(path: str | Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
         FileNotFoundError: there is no such file.
     """
     path = Path(path)
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}
-    if path.suffix.lower() not in readers:
-        raise InputError(f"file {path}", "one of .npy, .npz, .csv", "convert it, e.g. with np.save")
+    suffix = file_suffix(path)
+    if path.is_dir():
+        require_file(path)
+    if suffix not in SUFFIXES:
+        raise InputError(f"file {path}", f"one of {', '.join(SUFFIXES)}", "convert it, e.g. with np.save")
+    if label_column is not None and suffix in (".npy", ".npz"):
+        raise InputError(
+            f"label column {label_column} of file {path}",
+            "a file with columns, .csv or .tsv",
+            "drop it; an .npz file holds labels as an array of that name, or y beside X",
+        )
     require_file(path)
     if path.stat().st_size == 0:
         raise InputError(f"file {path} of 0 bytes", "points", "write it again")
     try:
-        points, labels = readers[path.suffix.lower()](path)
+        samples = _reader(suffix)(path, label_column)
     except InputError:
         raise
     except _DAMAGED as error:
         raise InputError(
             f"file {path} ({' '.join(str(error).split())[:120]})",
-            f"{path.suffix} with one row of numbers a point",
+            f"{suffix} with one row of numbers a point",
             "check that the file is complete and holds numbers only",
         ) from None
-    if points.ndim == 0 or len(points) == 0:
+    if samples.values.ndim == 0 or len(samples.values) == 0:
         raise InputError(f"file {path} with no rows", "one row a point", "check what was written")
-    return points, labels
+    return samples
 
 
-def _read_npy(path: Path) -> tuple[NDArray[Any], None]:
+def file_suffix(path: str | Path) -> str:
+    """The ending that tells the format, in lower case, ``.gz`` with the one before it."""
+    ends = [end.lower() for end in Path(path).suffixes[-2:]]
+    return "".join(ends if ends[-1:] == [".gz"] else ends[-1:])
+
+
+def _reader(suffix: str) -> Callable[[Path, str | None], Samples]:
+    if suffix == ".npy":
+        return lambda path, _: _read_npy(path)
+    if suffix == ".npz":
+        return lambda path, _: _read_npz(path)
+    return _read_text
+
+
+def _read_npy(path: Path) -> Samples:
     with path.open("rb") as file:
-        return _read_array(file, path.stat().st_size, path), None
+        return Samples(_read_array(file, path.stat().st_size, path))
 
 
-def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def _read_npz(path: Path) -> Samples:
     with zipfile.ZipFile(path) as archive:
         members = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist()}
 
@@ -100,7 +135,7 @@ def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
 
         for points, labels in (("points", "labels"), ("X", "y")):
             if points in members:
-                return read(points), read(labels) if labels in members else None
+                return Samples(read(points), read(labels) if labels in members else None)
         raise InputError(
             f"file {path} with arrays {sorted(members)}",
             "points (and labels), or X (and y)",
@@ -136,17 +171,8 @@ def _require_room(rows: int, numbers: int, itemsize: int, path: Path) -> None:
     require_memory(rows, numbers * (itemsize + 16), f"file {path}")
 
 
-def _read_csv(path: Path) -> tuple[NDArray[Any], None]:
-    size = path.stat().st_size
-    _require_room(size // 2, size // 2, 8, path)  # a number takes two characters at least
-    with path.open(encoding="utf-8-sig") as lines:
-        first = lines.readline().strip()
-    try:
-        [float(cell) for cell in first.split(",")]
-        header = 0
-    except ValueError:
-        header = 1
-    with warnings.catch_warnings():
-        # loadtxt warns about a file without rows and returns an empty array; the caller refuses it.
-        warnings.simplefilter("ignore", UserWarning)
-        return np.loadtxt(path, delimiter=",", skiprows=header, ndmin=2, encoding="utf-8-sig"), None
+def _read_text(path: Path, label_column: str | None) -> Samples:
+    if path.suffix.lower() != ".gz":
+        size = path.stat().st_size
+        _require_room(size // 2, size // 2, 8, path)  # a number takes two characters at least
+    return read_table(path, label_column)

@@ -30,6 +30,7 @@ from helpers.masked import call, difference, masked_run, numbers  # noqa: E402
 import unknot as uk  # noqa: E402
 
 SHARE = 0.5  # of the MACs that is asked for
+PROJECTIONS = ("qkv", "query", "key", "value", "q_proj", "k_proj", "v_proj")
 Found = dict[str, Any]
 
 
@@ -107,6 +108,7 @@ def by_torch_pruning(net: ZooNet, model: nn.Module, *, hints: bool) -> Iterator[
         try:
             slim = pruned_by_them(model, inputs, ratio, hints)
             seconds = time.process_time() - start
+            outputs(slim, inputs)  # what this raises is theirs
             share = uk.count_macs(slim, inputs) / whole
         except Exception as error:
             if not turn:
@@ -130,20 +132,20 @@ def pruned_by_them(model: nn.Module, inputs: Tensor, ratio: float, hints: bool) 
     pruner = tp.pruner.BasePruner(
         slim, inputs, importance=tp.importance.MagnitudeImportance(p=1), global_pruning=False,
         pruning_ratio=ratio, ignored_layers=last_layers(slim, inputs), num_heads=dict(heads),
-        prune_num_heads=bool(heads), head_pruning_ratio=ratio,
+        prune_num_heads=bool(heads), prune_head_dims=not heads, head_pruning_ratio=ratio,
         forward_fn=lambda model, x: [t for t in numbers(call(model, x)) if t.requires_grad],
     )  # fmt: skip
     pruner.step()
     for module in slim.modules():
-        qkv = getattr(module, "qkv", None)
-        if isinstance(qkv, nn.Linear) and qkv in heads:
-            module.num_heads = pruner.num_heads[qkv]
-            module.head_dim = qkv.out_features // 3 // module.num_heads
-        query = getattr(module, "query", None)
-        if isinstance(query, nn.Linear) and query in heads:
-            module.num_attention_heads = pruner.num_heads[query]
-            module.all_head_size = query.out_features
-            module.attention_head_size = query.out_features // module.num_attention_heads
+        for name in PROJECTIONS:
+            projection = getattr(module, name, None)
+            if projection in heads:
+                left = pruner.num_heads[projection]
+                for attribute in ("num_heads", "num_attention_heads"):
+                    if hasattr(module, attribute):
+                        setattr(module, attribute, left)
+                if hasattr(module, "all_head_size"):
+                    module.all_head_size = projection.out_features
     return slim
 
 
@@ -151,12 +153,11 @@ def heads_of(model: nn.Module) -> dict[nn.Module, int]:
     """{projection: heads}, as their examples for timm's and Hugging Face's transformers have it."""
     heads: dict[nn.Module, int] = {}
     for module in model.modules():
-        n, many = getattr(module, "num_heads", None), getattr(module, "num_attention_heads", None)
-        if isinstance(getattr(module, "qkv", None), nn.Linear) and isinstance(n, int):
-            heads[module.qkv] = n
-        for name in ("query", "key", "value"):
-            if isinstance(getattr(module, name, None), nn.Linear) and isinstance(many, int):
-                heads[getattr(module, name)] = many
+        width = getattr(module, "head_dim", getattr(module, "attention_head_size", None))
+        for name in PROJECTIONS:
+            projection = getattr(module, name, None)
+            if isinstance(projection, nn.Linear) and isinstance(width, int):
+                heads[projection] = projection.out_features // (3 if name == "qkv" else 1) // width
     return heads
 
 

@@ -75,6 +75,7 @@ class Kind:
         names: of the inputs: none for one tensor, "" for positional ones, else keywords.
         linear: globs of the linear layers that may lose channels.
         normalises: whether what is left is normalised over: the masked net must do the same.
+        macs: the share that can go at least.
     """
 
     make: Callable[[], nn.Module]
@@ -84,6 +85,7 @@ class Kind:
     names: tuple[str, ...] = ()
     linear: tuple[str, ...] = ()
     normalises: bool = False
+    macs: float = 0.5
 
     def inputs(self, n: int = 3, seed: int = 1) -> Inputs:
         generator = torch.Generator().manual_seed(seed)
@@ -121,7 +123,7 @@ class Kind:
 
 def _conv(
     block: Callable[[], nn.Module], loses: str = "", keeps: Mapping[str, str] | None = None,
-    wide: int = 0, **options: bool,
+    wide: int = 0, **options: float,
 ) -> Kind:  # fmt: skip
     """A block of `Around`, whose layers are named from there; the last one is always free."""
     linear = ("*",) if any(isinstance(m, nn.Linear) for m in block().modules()) else ()
@@ -208,7 +210,8 @@ KINDS: dict[str, Kind] = {
     "global response norm": _conv(ResponseNorm, "stem.0 block.a block.b", normalises=True),
     # What a standardised filter takes in is part of its mean: those channels may stay.
     "standardised weights": _conv(
-        lambda: nn.Sequential(Standardised(16, 16), nn.ReLU(), nn.Conv2d(16, 16, 1)), "block.0 block.2"
+        lambda: nn.Sequential(Standardised(16, 16), nn.ReLU(), nn.Conv2d(16, 16, 1)), "block.0 block.2",
+        macs=0.3,
     ),
     "weight norm": _conv(weight_normed, "block.0"),
     "same padding": _conv(

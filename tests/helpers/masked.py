@@ -31,8 +31,8 @@ def masked_run(
     """The floating-point tensors that ``model`` returns in eval mode, and by what it was normalised.
 
     Args:
-        removed: {name: output channels}. A name is that of a convolution, linear layer or embedding, of
-            an ``nn.MultiheadAttention`` (rows of its projection in), or of a parameter (its rows).
+        removed: {name: output channels}. A name is that of a layer that returns one tensor, of an
+            ``nn.MultiheadAttention`` (rows of its projection in), or of a parameter (its rows).
         inputs: a tensor, or positional arguments as a tuple, or keyword ones as a dict.
     """
     model = copy.deepcopy(model).eval()
@@ -48,7 +48,7 @@ def masked_run(
 
     for name in gone:
         module = modules.get(name)
-        if isinstance(module, (Convolutions, nn.Linear, nn.Embedding)):
+        if module is not None and not isinstance(module, nn.MultiheadAttention):
             module.register_forward_hook(lambda m, _, y, name=name: mark(name, m, y))
     outputs, normalised = _run(model, inputs)
     functional = gone.keys() - called  # weights that are used without a call of their layer

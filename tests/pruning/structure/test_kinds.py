@@ -6,6 +6,7 @@ The masked net is found by `helpers.masked`, which looks at operations and not a
 from __future__ import annotations
 
 import copy
+import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -115,45 +116,47 @@ def test_the_same_plan_comes_again(budget: str) -> None:
         assert plans[0] == plans[1]
 
 
-def test_planning_takes_in_proportion_to_the_width() -> None:
-    """Python calls while a net of many branches is planned, at twice and four times the width.
+def test_planning_takes_in_proportion_to_the_layers_that_share_channels() -> None:
+    """Python calls while a net of parallel branches is planned, of which there are four times as many.
 
-    Work that grows with the square of the channels that belong together would give four and sixteen.
+    All of them share their channels. Whoever looks at every pair of them takes sixteen times as long.
     """
-    import sys
+    calls(2)  # caches of torch
+    few, many = calls(4), calls(16)
+    assert many < 7 * few
 
-    class Wide(nn.Module):
-        def __init__(self, width: int) -> None:
-            super().__init__()
-            self.stem, self.out = nn.Conv2d(3, width, 3, padding=1), nn.Linear(width, 5)
-            self.blocks = nn.ModuleList(
-                nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(3)) for _ in range(4)
-            )
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = self.stem(x)
-            for branches in self.blocks:
-                x = (x + sum(branch(x) for branch in branches)).relu()
-            return self.out(x.mean((2, 3)))
+def calls(blocks: int) -> int:
+    """While a plan is made for ``blocks`` residual sums of three branches each, calls into C included."""
+    torch.manual_seed(0)
+    model, counted = Branched(blocks).eval(), [0]
+    scores = score_filters(model, criterion="l1")
 
-    def calls(width: int) -> int:
-        torch.manual_seed(0)
-        model, counted = Wide(width).eval(), [0]
-        scores = score_filters(model, criterion="l1")
+    def count(_frame: Any, event: str, _argument: Any) -> None:
+        counted[0] += event in ("call", "c_call")
 
-        def count(_frame: Any, event: str, _argument: Any) -> None:
-            counted[0] += event in ("call", "c_call")
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        plan_pruning(model, scores, torch.zeros(2, 3, 6, 6), ratio=0.5)
+    finally:
+        sys.setprofile(before)
+    return counted[0]
 
-        sys.setprofile(count)
-        try:
-            plan_pruning(model, scores, torch.zeros(2, 3, 6, 6), ratio=0.5)
-        finally:
-            sys.setprofile(None)
-        return counted[0]
 
-    calls(8)  # caches of torch
-    narrow, wide = calls(32), calls(128)
-    assert wide < 6 * narrow
+class Branched(nn.Module):
+    def __init__(self, blocks: int, width: int = 32) -> None:
+        super().__init__()
+        self.stem, self.out = nn.Conv2d(3, width, 3, padding=1), nn.Linear(width, 5)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(3)) for _ in range(blocks)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for branches in self.blocks:
+            x = (x + sum(branch(x) for branch in branches)).relu()
+        return self.out(x.mean((2, 3)))
 
 
 def test_the_table_names_layers_that_exist() -> None:

@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -37,6 +38,7 @@ HERE = Path(__file__).parent
 RESULTS, RAW = HERE.parent / "results", HERE.parent / "raw/zoo.jsonl"
 LIBRARIES = ("unknot", "torch-pruning", "torch-pruning, hints")
 REACHED = 0.55
+TOO_LATE = 124
 TOLERANCE = 1e-5  # of the largest output
 ROUNDING = 1e-4  # what float32 may leave of it in a deep net; the table has the number
 Row = dict[str, Any]
@@ -85,7 +87,7 @@ def tried(key: Key, limit: int) -> Row:
         )
         told, code, errors = ran.stdout, ran.returncode, ran.stderr
     except subprocess.TimeoutExpired as expired:
-        told, code, errors = (expired.stdout or b"").decode(), -1, ""
+        told, code, errors = (expired.stdout or b"").decode(), TOO_LATE, ""
     row: Row = {"net": net, "family": NETS[net].family, "by": by, "criterion": criterion}
     for line in told.splitlines():
         if line.startswith("{"):
@@ -93,7 +95,9 @@ def tried(key: Key, limit: int) -> Row:
     if code:
         last = (errors.strip().splitlines() or [""])[-1][:160]
         stage = "checks" if "seconds" in row else "plan"
-        row |= {"timeout": stage} if code < 0 else {"crash": last}
+        # The limit of processor time, or that by the clock; other signals are a crash, e.g. out of memory.
+        late = code in (-signal.SIGXCPU, TOO_LATE)
+        row |= {"timeout": stage} if late else {"crash": last or f"ended with code {code}"}
     return row
 
 

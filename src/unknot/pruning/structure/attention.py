@@ -129,6 +129,8 @@ class NarrowAttention(nn.MultiheadAttention):
 def narrow(attention: nn.MultiheadAttention) -> NarrowAttention:
     """The same attention, with the same parameters (not copies) and hooks, in a form that can be cut.
 
+    Its ``out_proj`` is the module of the original: cut it in a copy of the model.
+
     Raises:
         InputError: a subclass, which may compute something else.
     """

@@ -95,7 +95,7 @@ def tried(key: Key, limit: int) -> Row:
     if code:
         last = (errors.strip().splitlines() or [""])[-1][:160]
         stage = "checks" if "seconds" in row else "plan"
-        # The limit of processor time, or that by the clock; other signals are a crash, e.g. out of memory.
+        # The limit of processor time or of the clock; other signals are a crash, e.g. out of memory.
         late = code in (-signal.SIGXCPU, TOO_LATE)
         row |= {"timeout": stage} if late else {"crash": last or f"ended with code {code}"}
     return row

@@ -70,12 +70,12 @@ class Kind:
     Attributes:
         make: the factory; seeded by `built`.
         shape: of one sample, the first axis left out; ``WORDS`` are whole numbers below 20.
-        loses: layers that must lose channels when half are asked for.
+        loses: layers that must lose channels when half are asked for; none where all may be refused.
         keeps: {layer: a word of why it must keep all}.
         names: of the inputs: none for one tensor, "" for positional ones, else keywords.
         linear: globs of the linear layers that may lose channels.
         normalises: whether what is left is normalised over: the masked net must do the same.
-        macs: the share that can go at least.
+        macs: the share that can go at least; 0 where all may be refused.
     """
 
     make: Callable[[], nn.Module]
@@ -135,11 +135,12 @@ def _conv(
 
 def _tokens(
     block: Callable[[], nn.Module], loses: str, keeps: Mapping[str, str] | None = None,
-    normalises: bool = False, residual: bool = True,
+    normalises: bool = False, residual: bool = True, macs: float = 0.5,
 ) -> Kind:  # fmt: skip
     return Kind(
         lambda: Tokens(block(), residual=residual), TOKENS, tuple(loses.split()),
         {"out": OUTPUT, **(keeps or {})}, linear=("*",), normalises=normalises,
+        macs=macs,
     )  # fmt: skip
 
 
@@ -233,8 +234,10 @@ KINDS: dict[str, Kind] = {
     "residual of the input": Kind(OfTheInput, IMAGES, ("a.0",), {"b": "input", "out": OUTPUT}),
     **{
         f"fused attention, {how}": _tokens(lambda how=how: Fused(how), ATTENTION)
-        for how in ("head_dim", "open", "channels")
+        for how in ("head_dim", "open")
     },
+    # The width of a head is that of the input over their number: both can only go in step, or stay.
+    "fused attention, channels": _tokens(lambda: Fused("channels"), "", macs=0.0),
     "separate attention": _tokens(Separate, "inp block.query block.key block.value block.dense"),
     "separate attention, sdpa": _tokens(lambda: Separate(True),
                                         "inp block.query block.key block.value block.dense"),

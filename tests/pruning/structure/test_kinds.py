@@ -23,7 +23,6 @@ from unknot.pruning.removal import prune
 from unknot.pruning.scoring.scores import score_filters
 
 TOLERANCE = 1e-5  # of the largest output
-both_budgets = pytest.mark.parametrize("budget", ["ratio", "macs"])
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 
@@ -39,12 +38,19 @@ def outputs(model: nn.Module, inputs: Any) -> list[torch.Tensor]:
         return numbers(call(model, inputs))
 
 
-@every_kind
-@both_budgets
-def test_it_equals_the_masked_net(kind: Kind, budget: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "budget"),
+    [
+        pytest.param(kind, {what: share}, id=f"{name}, {what}")
+        for name, kind in KINDS.items()
+        for what, share in (("ratio", 0.5), ("macs", kind.macs))
+        if share
+    ],
+)
+def test_it_equals_the_masked_net(kind: Kind, budget: dict[str, float]) -> None:
     """On other samples than those that it was planned with, and in another number."""
-    model, plan, slim = pruned(kind, **{budget: kind.macs if budget == "macs" else 0.5})
-    assert plan.n_removed
+    model, plan, slim = pruned(kind, **budget)
+    assert plan.n_removed or not kind.loses
     if isinstance(model, Detector):  # the example has no box: here every place gives one
         model.threshold = slim.threshold = -1.0  # type: ignore[assignment]
     inputs = kind.inputs(4, seed=5)
@@ -76,7 +82,8 @@ def test_no_tensor_grows_and_what_is_tied_stays_tied(kind: Kind) -> None:
     before, after = (dict(m.named_parameters(remove_duplicate=False)) for m in (model, slim))
     assert before.keys() == after.keys()
     assert all(after[n].numel() <= before[n].numel() for n in before)
-    assert sum(p.numel() for p in after.values()) < sum(p.numel() for p in before.values())
+    sizes = [sum(p.numel() for p in of.values()) for of in (after, before)]
+    assert sizes[0] < sizes[1] or not kind.loses
     for name, parameter in before.items():
         twins = {n for n, p in before.items() if p is parameter}
         assert twins == {n for n, p in after.items() if p is after[name]}
@@ -108,7 +115,7 @@ def test_it_is_saved_and_loaded(kind: Kind, tmp_path: Path) -> None:
         assert torch.equal(found, expected)
 
 
-@both_budgets
+@pytest.mark.parametrize("budget", ["ratio", "macs"])
 def test_the_same_plan_comes_again(budget: str) -> None:
     """Nothing hangs on the order of a set, or on what was planned before."""
     for kind in ("cross stage", "vision transformer"):

@@ -39,6 +39,7 @@ PAGES = {
         "torch_pruning.md",
         "python benchmarks/pruning/against_torch_pruning.py",
     ),
+    "zoo": ("which third-party nets can be halved, beside torch-pruning", "torch_pruning.md", ""),
 }
 
 

@@ -75,9 +75,8 @@ def tangle(points: ArrayLike, labels: ArrayLike, *, threads: int = 0) -> Tangle:
     _, coded, sizes = np.unique(numbers, return_inverse=True, return_counts=True)
     classes = len(sizes)
     if classes < 2:
-        raise InputError(
-            f"labels of {classes} class(es)", "two or more", "pass points of several classes"
-        )
+        value = "labels of one class" if classes else "no labels"
+        raise InputError(value, "two classes or more", "pass points of several classes")
     if classes == n:
         raise InputError(
             f"labels of {n} classes for {n} points",
@@ -160,8 +159,7 @@ def _tree_in_own_units(points: FloatArray) -> NDArray[np.int64]:
         )
         m, e = squared_distances(points, np.full(len(out), new), out)
         code = np.minimum(out, new) * n + np.maximum(out, new)
-        shorter = (e < exponent) | (
-            (e == exponent) & ((m < mantissa) | ((m == mantissa) & (code < pair)))
-        )
+        nearer = (m < mantissa) | ((m == mantissa) & (code < pair))
+        shorter = (e < exponent) | ((e == exponent) & nearer)
         inside[shorter], mantissa[shorter], exponent[shorter] = new, m[shorter], e[shorter]
     return edges

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from unknot.core.console import print_table, track
 from unknot.core.files import write_text
 from unknot.profiles.profile import library_versions
-from unknot.topology.multiscale.density import islands, islands_batch
+from unknot.topology.multiscale.density import HIGH_DIMENSION, islands, islands_batch
 from unknot.topology.multiscale.spanning_tree import tangle
 from unknot.topology.shapes import SHAPES, make_shape
 
@@ -82,10 +82,15 @@ def noise() -> list[Row]:
         rng = np.random.default_rng([11, n, d])
         clouds = [rng.normal(size=(n, d)) if draw % 2 else rng.random((n, d)) for draw in range(DRAWS)]
         found = islands_batch(clouds, threads=1)
-        many = {z: sum((one.prominences >= z).sum() > 1 for one in found) for z in (3, 4)}
-        rows.append({"n": n, "d": d, "clouds": DRAWS, "z = 3": int(many[3]), "z = 4": int(many[4])})
-    total: Row = {"n": "all", "d": "all"}
-    return [*rows, total | {key: sum(row[key] for row in rows) for key in ("clouds", "z = 3", "z = 4")}]
+        many = {f"z = {z}": sum(int((one.prominences >= z).sum() > 1) for one in found) for z in (3, 4)}
+        dimension = round(float(np.median([one.dimension for one in found])), 1)
+        rows.append({"n": n, "d": d, "dimension": dimension, "clouds": DRAWS, **many})
+    low = [row for row in rows if row["dimension"] <= HIGH_DIMENSION]
+    high = [row for row in rows if row["dimension"] > HIGH_DIMENSION]
+    for group, sign in ((low, "<="), (high, ">")):
+        total = {key: sum(row[key] for row in group) for key in ("clouds", "z = 3", "z = 4")}
+        rows.append({"n": "all", "d": "all", "dimension": f"{sign} {HIGH_DIMENSION}", **total})
+    return rows
 
 
 def shapes() -> list[Row]:

@@ -187,6 +187,17 @@ def test_few_points_are_measured_and_said_to_be_few() -> None:
     assert islands(blobs(0, 300, 2, 3, apart=90.0)).note == ""
 
 
+def test_doubtful_islands_of_high_dimension_are_said_to_be() -> None:
+    cloud = np.random.default_rng(0).normal(size=(300, 512))
+    found = islands(cloud, z=0.5)
+    assert found.dimension > 50 and found.count > 1
+    said = f"in dimension {found.dimension:.0f} noise too has such islands at times: try z = 4"
+    assert found.note == said
+    assert islands(np.concatenate([cloud, cloud + 90])).note == ""
+    few = islands(cloud[:, :2], z=0.1)
+    assert few.count > 1 and few.note == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

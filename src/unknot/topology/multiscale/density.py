@@ -20,6 +20,9 @@ from unknot.topology.homology import MOST_THREADS, check_clouds
 LEAST_PROMINENCE = 2.0
 # Islands come to light with n: a good number where there is one.
 ENOUGH_POINTS = 4000
+# Above this intrinsic dimension noise has a second island more often, and seldom of such prominence: see
+# docs/meaning.md.
+HIGH_DIMENSION, SURE_PROMINENCE = 50, 4.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -92,8 +95,9 @@ def islands(points: ArrayLike, k: int = 15, z: float = 3.0, *, threads: int = 0)
         points: ``[n, ...]``, one row a sample, float32 or float64 as given; of more than k distinct
             points. Of equal points one is measured.
         k: nearest neighbours, >= 2.
-        z: the least prominence of an island, a number > 0. On clouds of pure noise one in a hundred has
-            more than one island at 3, one in a thousand at 4.
+        z: the least prominence of an island, a number > 0. At 3 a cloud of mere noise has a second one in
+            about one case in a hundred; where the intrinsic dimension is above 50 in one of ten, and
+            then take 4 (docs/meaning.md).
         threads: of the engine; 0 takes one a core. The answer does not depend on it.
 
     Raises:
@@ -164,4 +168,7 @@ def _result(
         notes.append(f"too few samples or one cloud: try n = {ENOUGH_POINTS:,}")
     elif count == 1:
         notes.append("one cloud, or pieces that overlap")
+    elif dimension > HIGH_DIMENSION and prominences[count - 1] < SURE_PROMINENCE:
+        sure = f"try z = {SURE_PROMINENCE:g}"
+        notes.append(f"in dimension {dimension:.0f} noise too has such islands at times: {sure}")
     return Islands(count, members, prominences, total, dimension, n, k, z, "; ".join(notes))

@@ -51,9 +51,8 @@ def tangle(points: ArrayLike, labels: ArrayLike, *, threads: int = 0) -> Tangle:
         (between classes - (classes - 1)) / (their expectation for random labels - (classes - 1))
 
     The expectation is exact for the sizes that the classes have: (n (n - 1) - sum n_c (n_c - 1)) / n. The
-    number has no unit and no scale, and compares over layers of any width. It goes with the accuracy of
-    nearest neighbours, rank for rank in our measurements: that is ``purity``, which is not topology and
-    has less noise.
+    number has no unit and no scale, and compares over layers of any width. It goes with what nearest
+    neighbours say of the labels: hence ``purity`` beside it, which is not topology and has less noise.
 
     The tree is exact, by squared distances in float64; of edges as long as each other the one between
     lower numbers is taken. Equal points have many such trees, and how they meet is averaged over all ways

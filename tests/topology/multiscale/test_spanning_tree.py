@@ -63,6 +63,16 @@ def test_classes_of_one_piece_each_have_no_tangle() -> None:
     assert (found.tangle, found.pieces, found.purity) == (0.0, 4, 1.0)
 
 
+def test_repr() -> None:
+    points = np.array([[0.0], [1.0], [10.0], [10.0]])
+    assert (
+        repr(tangle(points[:3], [0, 0, 1])) == "Tangle(0, 2 pieces, purity 0.333, 3 points of 2 classes)"
+    )
+    assert repr(tangle(points, [0, 0, 1, 1])).endswith(
+        "4 points of 2 classes; 1 of 4 points equal another)"
+    )
+
+
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.9, 0.1), (0.2, 0.3, 0.5)])
 def test_random_labels_have_tangle_one_on_average(shares: tuple[float, ...]) -> None:
     """The expectation is exact for the given sizes: 300 relabellings, 4 standard errors."""

@@ -94,10 +94,10 @@ def islands(points: ArrayLike, k: int = 15, z: float = 3.0, *, threads: int = 0)
     Args:
         points: ``[n, ...]``, one row a sample, float32 or float64 as given; of more than k distinct
             points. Of equal points one is measured.
-        k: nearest neighbours, >= 2.
-        z: the least prominence of an island, a number > 0. At 3 a cloud of mere noise has a second one in
-            about one case in a hundred; where the intrinsic dimension is above 50 in one of ten, and
-            then take 4 (docs/meaning.md).
+        k: nearest neighbours, >= 2. With fewer than about 10 noise has more islands.
+        z: the least prominence of an island, a number > 0. At 3 a cloud of mere noise has a second island
+            in about one case in a hundred; where the intrinsic dimension is above 50, in one of ten:
+            take 4 there (docs/meaning.md).
         threads: of the engine; 0 takes one a core. The answer does not depend on it.
 
     Raises:
@@ -136,9 +136,12 @@ def _find(arrays: list[FloatArray], names: list[str], k: int, z: float, threads:
     for array, name in zip(arrays, names, strict=True):
         first, number = group_equal_rows(array)
         if len(first) <= k:
-            remedy = f"pass k <= {len(first) - 1}" if len(first) > 2 else "pass at least 3 of them"
-            value = f"k = {k} with {len(first)} distinct points in {name}"
-            raise InputError(value, "more of them than k", remedy)
+            few = len(first) < 3
+            raise InputError(
+                f"k = {k} with {len(first)} distinct point{'s' * (len(first) != 1)} in {name}",
+                "more than k",
+                "pass at least 3 that differ" if few else f"pass k <= {len(first) - 1}",
+            )
         distinct.append(array if len(first) == len(array) else array[first])
         groups.append(number)
     # Neighbours, their graph, the points once more as tiles.
@@ -163,7 +166,7 @@ def _result(
     count = int((prominences >= z).sum())
     finite = prominences[np.isfinite(prominences)]
     total = math.fsum(finite[finite >= LEAST_PROMINENCE])
-    notes = [f"few points for k = {k}: take {3 * k} or more"] * (n < 3 * k)
+    notes = [f"few distinct points for k = {k}: take {3 * k} or more"] * (n < 3 * k)
     if count == 1 and n < ENOUGH_POINTS:
         notes.append(f"too few samples or one cloud: try n = {ENOUGH_POINTS:,}")
     elif count == 1:

@@ -19,7 +19,7 @@ from unknot.topology.homology import MOST_THREADS
 NEIGHBOURS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tangle:
     """How tangled the classes of a cloud are, with what it was measured on.
 
@@ -40,6 +40,11 @@ class Tangle:
     n_points: int
     classes: int
     note: str = ""
+
+    def __repr__(self) -> str:
+        measured = f"{self.n_points:,} points of {self.classes} classes"
+        found = f"{self.tangle:.3g}, {self.pieces:,} pieces, purity {self.purity:.3g}, {measured}"
+        return f"Tangle({found}{self.note and f'; {self.note}'})"
 
 
 def tangle(points: ArrayLike, labels: ArrayLike, *, threads: int = 0) -> Tangle:
@@ -150,7 +155,9 @@ def _tree_in_own_units(points: FloatArray) -> NDArray[np.int64]:
     edges = np.empty((n - 1, 2), np.int64)
     for i in range(n - 1):
         pair = np.minimum(out, inside) * n + np.maximum(out, inside)
-        at = np.lexsort((pair, mantissa, exponent))[0]
+        ties = np.flatnonzero(exponent == exponent.min())
+        ties = ties[mantissa[ties] == mantissa[ties].min()]
+        at = ties[pair[ties].argmin()]
         new = out[at]
         edges[i] = inside[at], new
         out, inside, mantissa, exponent, pair = (

@@ -1,7 +1,7 @@
 // The exact nearest point of another component, 64 points at a time.
 #pragma once
 
-#include "nearest.hpp"
+#include "shortlist.hpp"
 
 namespace unknot::UNKNOT_VARIANT {
 
@@ -27,13 +27,13 @@ inline void foreign_in_tile(const PointTable& t, const ForeignSearch& s, int que
   const float own = t.low_norm[query], slack = t.high_norm[query] - own;
   // D <= bound  =>  low <= bound - low_norm of the query, but for what twice the error bound covers.
   const double bound = best.squared * t.scale * t.scale / 2 - own;
-  float most = bound < 3e38 ? static_cast<float>(bound) + slack : 3.402823466e38f;
+  float most = bound < kFar / 2 ? static_cast<float>(bound) + slack : kFar;
   most += (most < 0 ? -most : most) * 2.4e-7f;
   alignas(64) float low[64];
   differences(0, t.low_norm.data() + other * 64, dots, low);
   const std::int32_t component = s.component[t.order[query]];
   int places[64], count = 0;
-  for (Word near = at_most(low, most < 3.4e38f ? most : 3.4e38f); near; near &= near - 1) {
+  for (Word near = at_most(low, most < kFar ? most : kFar); near; near &= near - 1) {
     const int place = other * 64 + lowest_bit(near);
     if (place < t.n && s.component[t.order[place]] != component) places[count++] = place;
   }

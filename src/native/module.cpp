@@ -282,7 +282,8 @@ nb::object spanning_tree(const Array& points, const Lists& near, int threads) {
   if (static_cast<std::int64_t>(near.shape(0)) != p.n || k < 1)
     bad("near has " + std::to_string(near.shape(0)) + " lists: expected one a point, of at least one number");
   for (std::size_t i = 0; i < near.size(); ++i)
-    if (near.data()[i] < 0 || near.data()[i] >= p.n) bad("near holds a number that is no point's");
+    if (near.data()[i] < 0 || near.data()[i] >= p.n)
+      bad("near holds " + std::to_string(near.data()[i]) + ": expected numbers in [0, n)");
   std::vector<std::int32_t> edges;
   guarded(0, 0, [&](Control& control) {
     edges = unknot::spanning_tree(p, near.data(), k, threads, control);

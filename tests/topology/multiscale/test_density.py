@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 import unknot as uk
 from unknot.core.errors import InputError
-from unknot.topology import Islands, islands_batch, make_shape
+from unknot.topology import islands_batch, make_shape
 from unknot.topology.multiscale.density import islands
 
 Points = NDArray[np.floating[Any]]
@@ -234,18 +235,23 @@ def test_more_memory_than_allowed_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         islands(np.random.default_rng(0).normal(size=(2000, 3)))
 
 
-def test_repr_and_frame() -> None:
-    points = blobs(4, 330, 2, 3, apart=90.0)
-    found = islands(points[:320], z=3)
-    assert isinstance(found, Islands)
+def test_repr() -> None:
+    found = islands(blobs(4, 320, 2, 3, apart=90.0), z=3)
+    sizes = " + ".join(map(str, found.sizes))
+    assert sorted(found.sizes) == [106, 107, 107]
     text = repr(found)
-    assert (
-        text.startswith("Islands(3 islands of 107 + 107 + 106 points, total ")
-        or "107 + 106 + 107" in text
-    )
-    assert text.endswith("k=15, z=3)")
+    assert text.startswith(f"Islands(3 islands of {sizes} points, total ") and text.endswith("k=15, z=3)")
+    assert repr(islands(make_shape("rings").points[:20])).endswith("try n = 4,000)")
+
+
+def test_one_row_an_island(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = islands(blobs(4, 320, 2, 3, apart=90.0))
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pandas", None)
+        with pytest.raises(InputError, match="package pandas is missing"):
+            found.to_frame()
+    pytest.importorskip("pandas")
     frame = found.to_frame()
     assert frame["size"].tolist() == found.sizes.tolist()
     assert frame["prominence"].tolist() == [math.inf] * 3
     assert frame.index.name == "island"
-    assert repr(islands(make_shape("rings").points[:20])).endswith("try n = 4,000)")

@@ -51,7 +51,7 @@ def tangle(points: ArrayLike, labels: ArrayLike, *, threads: int = 0) -> Tangle:
     """Measure how far the classes are from one piece each, over all scales at once.
 
     In the Euclidean minimum spanning tree of all points, edges between classes are counted (Friedman and
-    Rafsky 1979)::
+    Rafsky 1979):
 
         (between classes - (classes - 1)) / (their expectation for random labels - (classes - 1))
 

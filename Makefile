@@ -90,6 +90,7 @@ figures: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/topology/scale.py
+	$(BIN)/python benchmarks/topology/islands.py
 	$(BIN)/python benchmarks/profiles/see.py
 	$(BIN)/python benchmarks/profiles/jmlr.py --jobs 2
 	$(BIN)/python benchmarks/profiles/jmlr_docs.py

@@ -362,7 +362,7 @@ SCORES = FilterScores((), "l1", remove_high=False)
         (lambda m, x: plan_pruning(m, SCORES, x, macs=0.5), "at most 0, all that may go"),
         (
             lambda m, x: plan_pruning(m, score_filters(m, criterion="l1"), x, macs=0.5, min_filters=100),
-            "at most 0, all that may go with min_filters = 100; lower it or min_filters = 100;",
+            "at most 0, all that may go with min_filters = 100; lower it or min_filters = 100$",
         ),
         (lambda m, x: plan_pruning(m, SCORES, x, latency_ms=0), "latency_ms = 0"),
         (lambda m, x: plan_pruning(m, SCORES, x, ratio=0.5, round_to=0), "^round_to = 0: .* >= 1; "),
@@ -442,7 +442,6 @@ def test_a_share_of_a_net_of_which_nothing_may_go_is_refused_with_the_reason(bud
         plan_pruning(model, scores, x, **{budget: 0.25}, ignored=["0"])
     assert str(refused.value) == (
         f"{budget} = 0.25: no filter of 0 may go (ignored by '0'): expected a model with filters that "
-        "may go; name linear layers to prune, e.g. linear=['*pwconv1'] or --linear '*pwconv1', if it has "
-        "some"
+        "may go; the reason tells what stands in the way; ignore fewer layers, or name others by linear"
     )
     assert plan_pruning(model, scores, x, **{budget: 0.0}, ignored=["0"]).n_removed == 0

@@ -92,7 +92,8 @@ def shrink(
         parameters: the share of parameters to remove, likewise.
         latency_ms: remove until a forward pass of one sample takes at most so many milliseconds.
         max_betti: remove filters whose Betti number is above it, by the criterion "betti".
-        ratio: the share of each layer's filters to remove, in [0, 1).
+        ratio: the share of filters to remove, in [0, 1): from each layer, or with the allocation "macs",
+            which the default criterion takes, of all layers together.
         criterion: what goes first, by name or a callable; see `score_filters`. None: "betti" with
             ``max_betti``, else "elder-surgeon".
         linear: globs of the linear layers to prune beside the convolutions, e.g. ``["*pwconv1"]``; None:

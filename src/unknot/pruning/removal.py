@@ -57,9 +57,9 @@ def prune(
     linear = linear_among(model, plan.filters)
     if structure is not None:
         require_structure_of(prunable_layers(model, linear), structure)
-    if structure is not None:
         graph = structure.graph
     elif plan.inputs:
+        _require_same_samples(plan)
         graph = follow_again(model, make(plan.inputs), linear, _choices(plan))
     else:  # of an earlier version
         kind = [{"name": None, "shape": list(plan.input_shape), "dtype": "float32"}]
@@ -77,6 +77,16 @@ def prune(
     if refit is not None:
         refit_weights(model, slim, plan, refit, max_points=max_points, seed=seed)
     return slim
+
+
+def _require_same_samples(plan: PruningPlan) -> None:
+    first = plan.inputs[0].get("shape") if isinstance(plan.inputs[0], dict) else None
+    if first != list(plan.input_shape):
+        raise InputError(
+            f"plan for samples of shape {tuple(plan.input_shape)} with inputs {plan.inputs}",
+            "one shape",
+            "plan again with this model",
+        )
 
 
 def _choices(plan: PruningPlan) -> Choices:

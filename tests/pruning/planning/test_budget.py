@@ -12,6 +12,8 @@ from torch import nn
 from unknot.core.errors import InputError
 from unknot.nets.cost import Cost
 from unknot.pruning.planning.budget import Budget, Met, meet_latency, meet_share
+from unknot.pruning.planning.plan import plan_pruning
+from unknot.pruning.scoring.scores import score_filters
 
 ONE_OF = (
     "expected exactly one budget; pass one of ratio=0.5, macs=0.5, parameters=0.5, latency_ms=1.0 "
@@ -180,3 +182,14 @@ def test_a_latency_that_is_not_reached_is_refused(clock: Clock) -> None:
         "latency_ms = 25: expected at least 33.7, with all gone that may go; "
         "raise it, or pass a smaller example"
     )
+
+
+def test_where_nothing_can_be_compared_the_reason_is_told() -> None:
+    """All weights are zero, so the smaller model returns what any would."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    scores = score_filters(model, criterion="l1")
+    with pytest.raises(InputError, match="no filter of 0 may go .nothing that the model computes tells"):
+        plan_pruning(model, scores, torch.randn(2, 4), macs=0.5)

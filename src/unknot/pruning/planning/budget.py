@@ -94,7 +94,9 @@ def meet_share(
         raise InputError(
             f"{what} = {share}",
             f"at most {removed(steps):.3g}, all that may go{limits and f' with {limits}'}",
-            f"lower it{limits and f' or {limits}'}; a plan by ratio tells in kept_layers what may not",
+            f"lower it or {limits}"
+            if limits
+            else "lower it; a plan by ratio tells in kept_layers what may not",
         )
     return Met(best, f"{removed(best):.1%} of the {UNITS[what]}, {share:.1%} asked")
 

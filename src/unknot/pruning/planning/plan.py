@@ -32,7 +32,7 @@ from unknot.pruning.structure.trials import Deadline, Fault, in_single_precision
 Allocation = Literal["auto", "uniform", "macs"]
 NEAR = 0.02  # of a share of MACs or parameters: near enough
 PASSED_OVER = 8  # units at most
-REMEDY = "name linear layers to prune, e.g. linear=['*pwconv1'] or --linear '*pwconv1', if it has some"
+REMEDY = "the reason tells what stands in the way; ignore fewer layers, or name others by linear"
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,8 @@ def plan_pruning(
         scores: of the filters of this model, see `score_filters`.
         example: a batch ``[n, ...]`` that the model takes, or a tuple or dict of its inputs.
         max_betti: remove filters whose Betti number is above it (criterion "betti"), and redundant ones.
-        ratio: the share of filters to remove from each layer, in [0, 1), worst first.
+        ratio: the share of filters to remove, in [0, 1), worst first: from each layer, or with the
+            allocation "macs" of all layers together.
         macs: the share of multiply-accumulates to remove, met within two points where no rounding
             forbids it.
         parameters: the share of parameters to remove, likewise.
@@ -258,7 +259,7 @@ class _Chooser:
         """What goes and does no harm, the budget in words, and {layer: why it keeps everything}."""
         pools, kept = list(self.structure.pools), dict(self.structure.kept)
         while True:
-            chosen, summary = self._choose(pools)
+            chosen, summary = self._choose(pools, kept)
             fault = self._fault(chosen)
             if fault is None:
                 return chosen, summary, kept
@@ -280,7 +281,7 @@ class _Chooser:
     def _compared(self) -> tuple[nn.Module, Inputs]:
         return in_single_precision(self.model, map_tensors(self.example, lambda t: t[:2]))
 
-    def _choose(self, pools: list[Pool]) -> tuple[list[Candidate], str]:
+    def _choose(self, pools: list[Pool], kept: dict[str, str]) -> tuple[list[Candidate], str]:
         ranked = rank_units(pools, self.scores)
         ((name, amount),) = self.options.budget.given.items()
         if name == "max_betti":
@@ -303,7 +304,7 @@ class _Chooser:
             met = meet_latency(amount, partial(self._pruned, order), len(order), self.example)
         elif amount > 0 and not pools:
             raise InputError(
-                f"{name} = {amount}: {why_nothing_goes(self.structure.kept, self.filters)}",
+                f"{name} = {amount}: {why_nothing_goes(kept, self.filters)}",
                 "a model with filters that may go",
                 REMEDY,
             )

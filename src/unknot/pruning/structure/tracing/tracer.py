@@ -238,8 +238,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if time.monotonic() > self.end:
                 raise TraceTooLong(
                     f"a model that is not followed within {self.seconds:g} s, at {self.module}",
-                    "a smaller example",
-                    "pass fewer or smaller samples",
+                    "a smaller example, or more time",
+                    "pass fewer or smaller samples, or raise seconds",
                 )
             self._see(func, args, kwargs, result)
         return result

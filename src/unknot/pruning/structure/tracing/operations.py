@@ -130,7 +130,11 @@ def batch_norm(tracer: Tracer, func: Any, args: Args, _kwargs: Kwargs, out: Any)
     own = [t for t in args[1:5] if isinstance(t, Tensor) and t.shape == x.shape[1:2]]
     columns = [[f.reshape(shape)] for t in own for f in tracer.labels(t)]  # of one axis each
     shapes = [x.shape, *[(x.shape[1], *shape[2:])] * len(columns)]
-    tracer.set(result, merged(tracer, [tracer.labels(x), *columns], shapes))
+    labels = merged(tracer, [tracer.labels(x), *columns], shapes)
+    for factor in labels:  # of weights that are standardised: over the input channels that are left
+        if spans(factor) - {1} and not follows(factor):
+            tracer.facts.normalised.append((factor.ravel(), tracer.module))
+    tracer.set(result, labels)
 
 
 def layer_norm(tracer: Tracer, _func: Any, args: Args, _kwargs: Kwargs, out: Any) -> None:

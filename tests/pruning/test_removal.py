@@ -442,6 +442,7 @@ def test_a_share_of_a_net_of_which_nothing_may_go_is_refused_with_the_reason(bud
         plan_pruning(model, scores, x, **{budget: 0.25}, ignored=["0"])
     assert str(refused.value) == (
         f"{budget} = 0.25: no filter of 0 may go (ignored by '0'): expected a model with filters that "
-        "may go; the reason tells what stands in the way; ignore fewer layers, or name others by linear"
+        "may go; the reason tells what stands in the way; ignore fewer layers, or name others, e.g. "
+        "linear=['*pwconv1'] or --linear '*pwconv1'"
     )
     assert plan_pruning(model, scores, x, **{budget: 0.0}, ignored=["0"]).n_removed == 0

@@ -15,8 +15,8 @@ from unknot.nets.probe import tensors_of
 from unknot.nets.running import as_it_was, placed, unwrapped
 from unknot.nets.training import fine_tune
 from unknot.pruning.outcome import PruningOutcome, Round
-from unknot.pruning.planning.budget import Budget
-from unknot.pruning.planning.plan import REMEDY, Allocation, PruningPlan, plan_by
+from unknot.pruning.planning.budget import REMEDY, Budget
+from unknot.pruning.planning.plan import Allocation, PruningPlan, plan_by
 from unknot.pruning.planning.rounds import RoundBudgets, combine_plans
 from unknot.pruning.recipe import AnyCriterion, Recipe, default_criterion
 from unknot.pruning.refitting.reconstruction import refit as refit_model

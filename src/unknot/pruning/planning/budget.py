@@ -17,6 +17,11 @@ from unknot.nets.probe import Inputs, map_tensors
 from unknot.nets.running import n_samples
 
 REPEATS = 20  # timed passes a try
+# Where no filter may go.
+REMEDY = (
+    "the reason tells what stands in the way; ignore fewer layers, or name others, e.g. "
+    "linear=['*pwconv1'] or --linear '*pwconv1'"
+)
 UNITS = {"macs": "MACs", "parameters": "parameters"}
 
 

@@ -13,7 +13,7 @@ from unknot.core.errors import InputError, require_count, require_instance
 from unknot.core.files import Saved
 from unknot.nets.probe import Inputs, map_tensors, tensors_of
 from unknot.nets.running import as_example, placed, unwrapped
-from unknot.pruning.planning.budget import UNITS, Budget, Met, meet_latency, meet_share, size_of
+from unknot.pruning.planning.budget import REMEDY, UNITS, Budget, Met, meet_latency, meet_share, size_of
 from unknot.pruning.planning.example import describe
 from unknot.pruning.planning.ranking import Candidate, rank_units, remove_first
 from unknot.pruning.scoring.scores import FilterScores
@@ -32,7 +32,6 @@ from unknot.pruning.structure.trials import Deadline, Fault, in_single_precision
 Allocation = Literal["auto", "uniform", "macs"]
 NEAR = 0.02  # of a share of MACs or parameters: near enough
 PASSED_OVER = 8  # units at most
-REMEDY = "the reason tells what stands in the way; ignore fewer layers, or name others by linear"
 
 
 @dataclass(frozen=True)

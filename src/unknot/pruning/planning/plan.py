@@ -313,18 +313,19 @@ class _Chooser:
         return self._first(order, met.steps), met.summary
 
     def _nearest(self, name: str, amount: float, order: list[Candidate]) -> tuple[list[Candidate], Met]:
-        """The order and the step that meet a share; units too large for what is left of it, such as
-        heads of a small model, are passed over.
-        """
-        share = self._sizes(name, order)
+        """The order and the step that meet a share; units too large for its rest are passed over."""
+        whole = size_of(name, self.model, self.example)
+        share = self._sizes(name, order, whole)
         best = order, meet_share(name, amount, share, len(order), self._limits(order))
         error = abs(share(best[1].steps) - amount)
         steps = best[1].steps
         for _ in range(PASSED_OVER):
+            if error <= NEAR:
+                break
             steps -= share(steps) > amount
             order = [*order[:steps], *order[steps + 1 :]]
-            share = self._sizes(name, order)
-            if error <= NEAR or share(len(order)) < amount:
+            share = self._sizes(name, order, whole)
+            if share(len(order)) < amount:
                 break
             met = meet_share(name, amount, share, len(order))
             steps = met.steps
@@ -332,11 +333,11 @@ class _Chooser:
                 best, error = (order, met), abs(share(steps) - amount)
         return best
 
-    def _sizes(self, name: str, order: list[Candidate]) -> Callable[[int], float]:
+    def _sizes(self, name: str, order: list[Candidate], whole: float) -> Callable[[int], float]:
         """The share of "macs" or "parameters" that goes with so many steps of ``order``."""
         graph = self.structure.graph
         size = graph.macs_without if name == "macs" else graph.parameters_without
-        whole, nothing = size_of(name, self.model, self.example), size({})
+        nothing = size({})
 
         def share(steps: int) -> float:
             removed = channels_of(c.unit for c in self._first(order, steps))

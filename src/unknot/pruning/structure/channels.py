@@ -268,13 +268,9 @@ def resolve(
             for p in facts.products
         ),
         normalised=_units_by_module(number, facts.normalised),
-        handled={
-            m: set(np.unique(number[np.maximum(np.concatenate(a), 0)]).tolist()) - {-1}
-            for m, a in facts.touched.items()
-        },
+        handled={m: _units_in(number, np.concatenate(a)) for m, a in facts.touched.items()},
         splits=tuple(
-            (i, axis, frozenset(np.unique(number[np.maximum(facts.splits[i].atoms, 0)]).tolist()) - {-1})
-            for i, axis in axes.items()
+            (i, axis, frozenset(_units_in(number, facts.splits[i].atoms))) for i, axis in axes.items()
         ),
     )
 
@@ -308,10 +304,15 @@ def _cuts(model: nn.Module, facts: Facts, number: Units) -> Iterator[Cut]:
             yield Cut(name, axes, math.prod(facts.shapes[name]), name in trainable)
 
 
+def _units_in(number: Units, atoms: NDArray[np.int64]) -> set[int]:
+    """The units that some atoms belong to."""
+    return set(np.unique(number[np.maximum(atoms, 0)]).tolist()) - {-1}
+
+
 def _units_by_module(number: Units, atoms: Iterable[tuple[Any, str]]) -> dict[str, set[int]]:
     units: defaultdict[str, set[int]] = defaultdict(set)
     for of_module, module in atoms:
-        units[module] |= set(np.unique(number[np.maximum(of_module, 0)]).tolist()) - {-1}
+        units[module] |= _units_in(number, of_module)
     return {module: numbers for module, numbers in units.items() if numbers}
 
 

@@ -92,7 +92,8 @@ def masked_run(
         return (x.masked_fill(_marked(x, x.ndim - 1), 0.0), *rest)
 
     with (
-        _in_parts(), hooked_before(weighing, mark_weights), hooked_before(recurrent, zero),
+        sdpa_kernel(SDPBackend.MATH),  # attention as the products and the softmax that it is made of
+        hooked_before(weighing, mark_weights), hooked_before(recurrent, zero),
         hooked(weighing, restore), hooked(pruned, mark), _rows_marked(rows),
     ):  # fmt: skip
         return recorded_run(model, inputs, layers, _Masking())  # type: ignore[no-untyped-call]
@@ -119,18 +120,6 @@ def recorded_run(
             stack.enter_context(mode)
         outputs = [t.clone() for t in float_tensors(call_model(model, inputs))]
     return Run(outputs, of_layer)
-
-
-@contextmanager
-def _in_parts() -> Iterator[None]:
-    """Attention as the products and the softmax that it is made of."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @contextmanager

@@ -136,10 +136,11 @@ def follow_again(
 
 def _followed(model: nn.Module, linear: Sequence[str]) -> list[str]:
     """Names of the layers whose channels are followed."""
+    chosen = set(linear)
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, (_ConvNd, nn.Embedding)) or name in set(linear)
+        if isinstance(module, (_ConvNd, nn.Embedding)) or name in chosen
     ]
 
 

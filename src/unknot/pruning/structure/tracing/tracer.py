@@ -185,7 +185,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # --- the run
 
     def run(self, call: Callable[[], Any]) -> Any:
-        """What ``call``, a call of the model, returns, its channels followed on the way."""
+        """What ``call``, a call of the model under `as_it_was`, returns, its channels followed."""
         with ExitStack() as stack:
             for name, module in self.model.named_modules():
                 if isinstance(module, torch.jit.ScriptModule):  # takes no hooks; its operations are seen
@@ -194,10 +194,6 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 stack.callback(module.register_forward_hook(partial(self._leave, name)).remove)
             stack.enter_context(self._attributes_followed())
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # in parts that are seen
-            fast = torch.backends.mha.get_fastpath_enabled()
-            stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
-            torch.backends.mha.set_fastpath_enabled(False)
-            stack.enter_context(torch.no_grad())
             stack.enter_context(self.numbers)
             stack.enter_context(self)
             return call()

@@ -25,9 +25,10 @@ class Journal:
     """A ``.jsonl`` file to which every measured epoch is added as it comes.
 
     The first line is the header; then one line a row ("record": "row"), islands and tangle of a layer
-    output ("untangling"), a picture ("view") or an epoch ("epoch"). The epoch's line comes last and makes it count: a run that is killed while writing loses
-    that one epoch and nothing else; after a full disk the next epoch can be added. Read it with
-    `read_profile`, or with ``pandas.read_json(path, lines=True).query("record == 'row'")``.
+    output ("untangling"), a picture ("view") or an epoch ("epoch"). The epoch's line comes last and
+    makes it count: a run that is killed while writing loses that one epoch and nothing else; after a full
+    disk the next epoch can be added. Read it with `read_profile`, or with
+    ``pandas.read_json(path, lines=True).query("record == 'row'")``.
 
     Args:
         path: must not exist unless ``resume`` is set.
@@ -231,7 +232,7 @@ def _read_lines(path: Path) -> TopologyProfile:
             if kind == "epoch":
                 records = {field: pending[kind] for kind, field in _KINDS.items()}
                 if any(line.pop(field, len(found)) != len(found) for field, found in records.items()):
-                    raise ValueError(f"epoch {line['epoch']} lacks records")
+                    raise ValueError(f"epoch {line['epoch']} lacks rows")
                 parts.append({**header, **records, "accuracy": [line]})
             pending = {kind: [] for kind in _KINDS}
     if header is None:

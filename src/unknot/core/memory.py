@@ -37,7 +37,9 @@ def memory_limit() -> int:
 def _container_limits() -> list[int]:
     limits = []
     for name in CONTAINER_LIMITS:
-        if not os.access(name, os.R_OK):  # asked for each computation; an exception takes 10 times as long
+        if not os.access(
+            name, os.R_OK
+        ):  # asked for each computation; an exception takes 10 times as long
             continue
         with suppress(OSError, ValueError):  # "max"
             limits.append(int(Path(name).read_text(encoding="ascii")))

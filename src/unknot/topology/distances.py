@@ -195,7 +195,7 @@ def near_rows(distances: ArrayLike, radius: float) -> NDArray[np.uint64]:
         i, j = np.divmod(np.arange(matrix.size), n)
         return Entries(n, i, j, matrix.ravel(), matrix.T.ravel())
 
-    # All is looked at on the way to the bits: a matrix of 2,000 points is 32 MB, which take a while to read.
+    # One look at each entry: the matrix of 2,000 points is 32 MB, longer read than checked.
     rows, (*survey, finite) = _native.rows_from_distances(matrix, radius, SHARE)
     if not finite:
         require_finite(matrix, "distances")

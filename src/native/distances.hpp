@@ -29,7 +29,7 @@ UNKNOT_INLINE void mirror_tile(const T* from, std::size_t n, const T* next, T* t
 #if defined(UNKNOT_SHUFFLES)
   typedef T Four __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias));
   for (int c = 0; c < 64; c += 4) {
-    for (int k = c; next && k < c + 4; ++k) ask_for(next + k * n);
+    for (int k = c; next && k < c + 4; ++k) ask_for(next + (k / 2) * n + (k % 2) * 64);
     for (int r = 0; r < 64; r += 4) {
       const T* x = from + c * n + r;
       const Four a = *reinterpret_cast<const Four*>(x), b = *reinterpret_cast<const Four*>(x + n);
@@ -83,75 +83,83 @@ template <class T>
 UNKNOT_INLINE void survey_tile(const T* x, std::size_t stride, const T* y, T limit, T share,
                                const T* next, Word* tile, DistanceSurvey& survey) {
   typedef typename Several<T>::Type V;
+  typedef decltype(V{} != V{}) Flags;
   constexpr int lanes = sizeof(V) / sizeof(T);
-  // Of all but `odd` the least counts: of x, -x, x - y, y - x.
-  V least{}, below{}, behind{}, ahead{}, odd{}, excess{};
+  // Of all but `odd` the least counts; `below` is of -x and -y.
+  V least{}, below{}, apart{}, excess{}, odd{};
+  Flags unlike{};
   for (int r = 0; r < 64; ++r) {
     const T *a = x + r * stride, *b = y + r * 64;
-    if (next) ask_for(next + r * stride);
+    if (next) ask_for(next + (r / 2) * stride + (r % 2) * 64);
     for (int c = 0; c < 64; c += lanes) {
-      const V p = *reinterpret_cast<const V*>(a + c), q = *reinterpret_cast<const V*>(b + c), d = p - q;
+      const V p = *reinterpret_cast<const V*>(a + c), q = *reinterpret_cast<const V*>(b + c);
+      unlike |= p - q != V{};  // also where both are infinite
       least = p < least ? p : least;
-      below = -p < below ? -p : below;
-      behind = d < behind ? d : behind;
-      ahead = -d < ahead ? -d : ahead;
-      odd += d - d;  // not a number where p or q is infinite or none
+      below = p > below ? p : below;
     }
     tile[r] = at_most(a, limit);
   }
-  const T apart = -lesser(least_lane<T>(behind), least_lane<T>(ahead));
-  if (apart > 0)
-    for (int r = 0; r < 64; ++r) {
-      const T *a = x + r * stride, *b = y + r * 64;
-      for (int c = 0; c < 64; c += lanes) {
-        const V p = *reinterpret_cast<const V*>(a + c), q = *reinterpret_cast<const V*>(b + c);
-        const V d = p < q ? p - q : q - p, u = p < -p ? p : -p, v = q < -q ? q : -q;
-        const V over = d - share * (u < v ? u : v);
-        excess = over < excess ? over : excess;
-        least = q < least ? q : least;
-        below = -q < below ? -q : below;
-      }
-      tile[r] |= at_most(b, limit);
+  below = -below;
+  bool same = true;
+  for (std::size_t i = 0; i < sizeof(Flags); ++i) same = same && !reinterpret_cast<const char*>(&unlike)[i];
+  for (int r = 0; r < 64 && !same; ++r) {
+    const T *a = x + r * stride, *b = y + r * 64;
+    for (int c = 0; c < 64; c += lanes) {
+      const V p = *reinterpret_cast<const V*>(a + c), q = *reinterpret_cast<const V*>(b + c);
+      const V d = p < q ? p - q : q - p, u = p < -p ? p : -p, v = q < -q ? q : -q;
+      const V over = d - share * (u < v ? u : v);
+      apart = d < apart ? d : apart;
+      excess = over < excess ? over : excess;
+      odd += (p - p) + (q - q);  // not a number where one of them is infinite or none
+      least = q < least ? q : least;
+      below = -q < below ? -q : below;
     }
+    tile[r] |= at_most(b, limit);
+  }
   for (int i = 0; i < lanes; ++i) survey.finite = survey.finite && reinterpret_cast<const T*>(&odd)[i] == 0;
   survey.least = lesser(survey.least, static_cast<double>(least_lane<T>(least)));
   survey.greatest = greater(survey.greatest, -static_cast<double>(least_lane<T>(below)));
-  survey.asymmetry = greater(survey.asymmetry, static_cast<double>(apart));
+  survey.asymmetry = greater(survey.asymmetry, -static_cast<double>(least_lane<T>(apart)));
   survey.excess = greater(survey.excess, -static_cast<double>(least_lane<T>(excess)));
 }
 
-// Tile row rb of a given n x n matrix.
+// Tile rows rb and rb + 1 of a given n x n matrix, rb even: four tiles and their mirror images at a time,
+// while the next four are asked for, two tiles wide.
 template <class T>
 void distance_tiles(const T* distances, int n, T limit, T share, Word* rows, int rb,
                     DistanceSurvey& survey) {
-  const int words = words_for(n), height = lesser(64, n - rb * 64);
+  const int words = words_for(n), whole = n / 64;
   const std::size_t stride = n;
   alignas(64) T mirror[64 * 64], edge[64 * 64];
   auto at = [&](int row, int column) { return distances + row * 64 * stride + column * 64; };
-  for (int cb = rb; cb < words; ++cb) {
-    const int width = lesser(64, n - cb * 64);
-    const T *x = at(rb, cb), *below = at(cb, rb);
-    const bool more = (cb + 2) * 64 <= n;  // whole tiles
-    Word tile[64];
-    if (height == 64 && width == 64) {
-      mirror_tile(below, stride, more ? at(cb + 1, rb) : nullptr, mirror);
-      survey_tile(x, stride, mirror, limit, share, more ? at(rb, cb + 1) : nullptr, tile, survey);
-    } else {  // filled up with zeros
-      for (int i = 0; i < 64 * 64; ++i) mirror[i] = edge[i] = 0;
-      for (int r = 0; r < height; ++r)
-        for (int c = 0; c < width; ++c) {
-          edge[r * 64 + c] = x[r * stride + c];
-          mirror[r * 64 + c] = below[c * stride + r];
-        }
-      survey_tile<T>(edge, 64, mirror, limit, share, nullptr, tile, survey);
-    }
-    if (cb == rb)
-      for (int r = 0; r < height; ++r)
-        {
+  for (int four = rb; four < words; four += 2) {
+    const bool more = rb + 2 <= whole && four + 4 <= whole;
+    for (int part = 0; part < 4; ++part) {
+      const int i = rb + part / 2, j = four + part % 2;
+      if (i > j || j >= words) continue;
+      const int height = lesser(64, n - i * 64), width = lesser(64, n - j * 64);
+      const T *x = at(i, j), *below = at(j, i);
+      Word tile[64];
+      if (height == 64 && width == 64) {
+        const std::size_t quarter = part * 32 * stride;
+        mirror_tile(below, stride, more ? at(four + 2, rb) + quarter : nullptr, mirror);
+        survey_tile(x, stride, mirror, limit, share, more ? at(rb, four + 2) + quarter : nullptr, tile,
+                    survey);
+      } else {  // filled up with zeros
+        for (int k = 0; k < 64 * 64; ++k) mirror[k] = edge[k] = 0;
+        for (int r = 0; r < height; ++r)
+          for (int c = 0; c < width; ++c) {
+            edge[r * 64 + c] = x[r * stride + c];
+            mirror[r * 64 + c] = below[c * stride + r];
+          }
+        survey_tile<T>(edge, 64, mirror, limit, share, nullptr, tile, survey);
+      }
+      for (int r = 0; i == j && r < height; ++r) {
         const double own = static_cast<double>(x[r * stride + r]);
         survey.diagonal = greater(survey.diagonal, greater(own, -own));
       }
-    store_tile(rows, n, words, rb, cb, tile);
+      store_tile(rows, n, words, i, j, tile);
+    }
   }
 }
 

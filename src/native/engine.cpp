@@ -156,9 +156,9 @@ namespace {
 // tiles(tile_row, survey) for each row of tiles; all their surveys in one.
 template <class Tiles>
 DistanceSurvey survey_tiles(int n, int threads, Control& control, Tiles tiles) {
-  std::vector<DistanceSurvey> parts(static_cast<std::size_t>((n + 63) / 64));
+  std::vector<DistanceSurvey> parts(static_cast<std::size_t>((n + 127) / 128));
   parallel(static_cast<std::int64_t>(parts.size()), threads, control,
-           [&](std::int64_t tile_row, Control&) { tiles(static_cast<int>(tile_row), parts[tile_row]); });
+           [&](std::int64_t i, Control&) { tiles(static_cast<int>(2 * i), parts[i]); });
   DistanceSurvey all;
   for (const DistanceSurvey& part : parts) {
     all.least = std::min(all.least, part.least);

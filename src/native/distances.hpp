@@ -23,14 +23,17 @@ UNKNOT_INLINE void ask_for(const T* row) {
 #endif
 }
 
-// to[r][c] = from[c][r], for a 64 x 64 tile of a matrix with rows of n.
+// to[r][c] = from[c][r], r < height and c < width, for a tile of a matrix with rows of n.
 template <class T>
-UNKNOT_INLINE void mirror_tile(const T* from, std::size_t n, const T* next, T* to) {
+UNKNOT_INLINE void mirror_tile(const T* from, std::size_t n, int height, int width, const T* next, T* to) {
+  int even_width = 0, even_height = 0;
 #if defined(UNKNOT_SHUFFLES)
   typedef T Four __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias));
-  for (int c = 0; c < 64; c += 4) {
+  even_width = width & ~3;
+  even_height = height & ~3;
+  for (int c = 0; c < even_width; c += 4) {
     for (int k = c; next && k < c + 4; ++k) ask_for(next + (k / 2) * n + (k % 2) * 64);
-    for (int r = 0; r < 64; r += 4) {
+    for (int r = 0; r < even_height; r += 4) {
       const T* x = from + c * n + r;
       const Four a = *reinterpret_cast<const Four*>(x), b = *reinterpret_cast<const Four*>(x + n);
       const Four d = *reinterpret_cast<const Four*>(x + 2 * n),
@@ -46,10 +49,9 @@ UNKNOT_INLINE void mirror_tile(const T* from, std::size_t n, const T* next, T* t
       *reinterpret_cast<Four*>(y + 192) = __builtin_shufflevector(q, t, 2, 3, 6, 7);
     }
   }
-#else
-  for (int r = 0; r < 64; ++r)
-    for (int c = 0; c < 64; ++c) to[r * 64 + c] = from[c * n + r];
 #endif
+  for (int r = 0; r < height; ++r)
+    for (int c = r < even_height ? even_width : 0; c < width; ++c) to[r * 64 + c] = from[c * n + r];
 }
 
 template <class T>
@@ -142,16 +144,14 @@ void distance_tiles(const T* distances, int n, T limit, T share, Word* rows, int
       Word tile[64];
       if (height == 64 && width == 64) {
         const std::size_t quarter = part * 32 * stride;
-        mirror_tile(below, stride, more ? at(four + 2, rb) + quarter : nullptr, mirror);
+        mirror_tile(below, stride, 64, 64, more ? at(four + 2, rb) + quarter : nullptr, mirror);
         survey_tile(x, stride, mirror, limit, share, more ? at(rb, four + 2) + quarter : nullptr, tile,
                     survey);
       } else {  // filled up with zeros
         for (int k = 0; k < 64 * 64; ++k) mirror[k] = edge[k] = 0;
         for (int r = 0; r < height; ++r)
-          for (int c = 0; c < width; ++c) {
-            edge[r * 64 + c] = x[r * stride + c];
-            mirror[r * 64 + c] = below[c * stride + r];
-          }
+          for (int c = 0; c < width; ++c) edge[r * 64 + c] = x[r * stride + c];
+        mirror_tile<T>(below, stride, height, width, nullptr, mirror);
         survey_tile<T>(edge, 64, mirror, limit, share, nullptr, tile, survey);
       }
       for (int r = 0; i == j && r < height; ++r) {

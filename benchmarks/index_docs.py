@@ -23,7 +23,11 @@ PAGES = {
         "which_activation.md",
         "",
     ),
-    "engine": ("the engine against ripser.py, RedZeD, giotto-ph and GUDHI", "engine.md", "make bench-engine"),
+    "engine": (
+        "the engine against ripser.py, RedZeD, giotto-ph and GUDHI",
+        "engine.md",
+        "make bench-engine",
+    ),
     "images": ("folds in convolution nets, three image sets", "research/cnn_folds.md", ""),
     "jmlr": ("the experiment of Naitzat, Zhitnikov and Lim, 1,050 nets", "jmlr.md", ""),
     "pruning": ("every pruning criterion, three image sets, two nets", "pruning.md", ""),

@@ -357,7 +357,7 @@ def main():
         args.out.write_text(
             json.dumps(
                 {
-                    "command": "make bench-engine",
+                    "command": f"python benchmarks/topology/engine.py --repeat {REPEAT}",
                     "date": date.today().isoformat(),
                     "engine": engine,
                     "python": platform.python_version(),

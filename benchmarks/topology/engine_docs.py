@@ -28,7 +28,8 @@ def main() -> None:
         "processor time; every answer equal to every peer's in the same run. unknot is called by its "
         "public names, all checks of the input among it. Each peer is given the distance matrix and the 0/1 "
         "matrix of the graph, with and without its edge collapse, and the fastest form counts; in "
-        "parentheses the least and the greatest ratio of a round. `make bench-engine`; "
+        "parentheses the least and the greatest ratio of a round. "
+        f"`{record['command']}`; "
         f"`benchmarks/results/engine.json`. Engine: {record['engine']['variant']}, "
         f"{record['engine']['compiler']}; "
         + ", ".join(f"{name} {version}" for name, version in record["versions"].items())

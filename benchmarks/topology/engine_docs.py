@@ -26,8 +26,8 @@ def main() -> None:
     parts = [
         f"One thread, medians of {record['repeat']} rounds in which all take turns, milliseconds of "
         "processor time; every answer equal to every peer's in the same run. unknot is called by its "
-        "public names, all checks of the input among it. Each peer is given the distance matrix and the 0/1 "
-        "matrix of the graph, with and without its edge collapse, and the fastest form counts; in "
+        "public names, all checks of the input among it. Each peer is given the distance matrix and the "
+        "0/1 matrix of the graph, with and without its edge collapse, and the fastest form counts; in "
         "parentheses the least and the greatest ratio of a round. "
         f"`{record['command']}`; "
         f"`benchmarks/results/engine.json`. Engine: {record['engine']['variant']}, "
@@ -60,7 +60,8 @@ def against_peers(groups: dict[str, Any]) -> str:
             low, high = r["times_best_peer_range"]
             rows.append([
                 r["name"], str(r["n"]), f"{ours:.2f} from {source}", peer,
-                f"**{r['times_best_peer']:.1f}** ({low:.1f} to {high:.1f})", f"{r['times_ripser_py']:.0f}",
+                f"**{r['times_best_peer']:.1f}** ({low:.1f} to {high:.1f})",
+                f"{r['times_ripser_py']:.0f}",
             ])  # fmt: skip
     return table(["workload", "n", "unknot", "best peer", "x best peer", "x ripser.py"], rows)
 

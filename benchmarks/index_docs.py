@@ -29,6 +29,7 @@ PAGES = {
         "make bench-engine",
     ),
     "images": ("folds in convolution nets, three image sets", "research/cnn_folds.md", ""),
+    "islands": ("islands of noise and of known shapes; time of islands and tangle", "meaning.md", ""),
     "jmlr": ("the experiment of Naitzat, Zhitnikov and Lim, 1,050 nets", "jmlr.md", ""),
     "pruning": ("every pruning criterion, three image sets, two nets", "pruning.md", ""),
     "pruning_digits": ("filters with a high Betti number, on digits", "results.md", ""),

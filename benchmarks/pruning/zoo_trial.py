@@ -188,7 +188,11 @@ def reloaded(net: ZooNet, slim: nn.Module, plan: Any, folder: Path, inputs: Tens
     uk.save_pruned(slim, plan, folder / "model")
     torch.manual_seed(3)
     loaded = uk.load_pruned(net.factory, folder / "model")
-    return all(map(torch.equal, outputs(loaded, inputs), outputs(slim, inputs)))
+    states = zip(slim.state_dict().items(), loaded.state_dict().items(), strict=True)
+    if not all(name == other and torch.equal(a, b) for (name, a), (other, b) in states):
+        return False
+    # Kernels may differ in the last digit with where tensors lie in memory.
+    return difference(outputs(loaded, inputs), outputs(slim, inputs)) < 1e-6
 
 
 def trained(model: nn.Module, slim: nn.Module, inputs: Tensor) -> Found:

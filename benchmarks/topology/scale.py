@@ -26,7 +26,7 @@ from unknot.core.console import print_table, track
 from unknot.core.files import write_text
 from unknot.nets.images import FOLDER_VARIABLE, load_images
 from unknot.profiles.profile import library_versions
-from unknot.topology.batch import betti_interval
+from unknot.topology import betti_interval
 from unknot.topology.calibration import calibrate, class_clouds
 from unknot.topology.graph import scale_graph
 from unknot.topology.homology import betti_numbers, betti_numbers_batch

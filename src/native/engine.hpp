@@ -35,7 +35,10 @@ struct Csr {
   std::vector<std::int64_t> indptr;
   std::vector<std::int32_t> indices;
 };
-// i and j are joined when either is among the k nearest of the other; ties by lower number.
+// The k nearest of each point, [n, k], in any order; ties by lower number. Requires 1 <= k < n.
+std::vector<std::int32_t> nearest(Points, int k, int threads, Control&);
+// i and j are joined when either is in the other's list of k. Sorts the lists of many points.
+Csr symmetric(std::vector<std::int32_t>& near, int n, int k);
 Csr knn_graph(Points, int k, int threads, Control&);
 // Pairs at most `hops` steps apart.
 Csr hop_graph(const std::int64_t* indptr, const std::int32_t* indices, int n, int hops, int threads,
@@ -44,5 +47,18 @@ void hop_rows(const std::int64_t* indptr, const std::int32_t* indices, int n, in
               Control&, std::uint64_t* rows);
 std::vector<Betti> betti_batch_knn(const std::vector<Points>&, int k, int hops, int max_dim,
                                    int threads, Control&);
+
+// See superlevel.cpp.
+struct Islands {
+  std::vector<std::int64_t> members;  // the island of each point
+  std::vector<double> prominences;    // of all peaks, falling; infinite for those that join no higher one
+  double dimension = 0;
+};
+// Requires 2 <= k < n of every cloud, and all points of a cloud to differ.
+std::vector<Islands> find_islands(const std::vector<Points>&, int k, double z, int threads, Control&);
+
+// The n - 1 edges of the Euclidean minimum spanning tree, of edges as long the one between lower numbers;
+// none where a squared distance is beyond what float64 holds. near: [n, k], as of nearest().
+std::vector<std::int32_t> spanning_tree(Points, const std::int32_t* near, int k, int threads, Control&);
 
 }  // namespace unknot

@@ -77,10 +77,8 @@ Csr symmetric_sorted(std::vector<std::int32_t>& near, int n, int k) {
 
 }  // namespace
 
-Csr knn_graph(Points points, int k, int threads, Control& control) {
+std::vector<std::int32_t> nearest(Points points, int k, int threads, Control& control) {
   const int n = static_cast<int>(points.n);
-  if (n < 2 || k < 1) return Csr{std::vector<std::int64_t>(static_cast<std::size_t>(n) + 1, 0), {}};
-  k = std::min(k, n - 1);
   const PointTable table =
       make_table(points, n > kBoxPoints && points.d <= kBoxDimensions, Use::nearest);
   const Variant& v = variant();
@@ -97,7 +95,19 @@ Csr knn_graph(Points points, int k, int threads, Control& control) {
   parallel(blocks, threads, control, [&](std::int64_t block, Control&) {
     v.nearest_of_block(table, k, static_cast<int>(block), tiles.data(), near.data());
   });
+  return near;
+}
+
+Csr symmetric(std::vector<std::int32_t>& near, int n, int k) {
   return n <= kPackedPoints ? symmetric_packed(near, n, k) : symmetric_sorted(near, n, k);
+}
+
+Csr knn_graph(Points points, int k, int threads, Control& control) {
+  const int n = static_cast<int>(points.n);
+  if (n < 2 || k < 1) return Csr{std::vector<std::int64_t>(static_cast<std::size_t>(n) + 1, 0), {}};
+  k = std::min(k, n - 1);
+  std::vector<std::int32_t> near = nearest(points, k, threads, control);
+  return symmetric(near, n, k);
 }
 
 Csr hop_graph(const std::int64_t* indptr, const std::int32_t* indices, int n, int hops, int threads,

@@ -23,6 +23,7 @@ using unknot::Betti;
 using unknot::Control;
 using Array = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using Rows = nb::ndarray<const std::uint64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Lists = nb::ndarray<const std::int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Indptr = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Indices = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
@@ -236,6 +237,43 @@ nb::tuple knn_edges(const Array& points, int k, int threads, double time_budget_
   return to_csr(std::move(g));
 }
 
+// n lists of k; k below n, as nearest() wants it.
+nb::object nearest(const Array& points, int k, int threads) {
+  const unknot::Points p = as_points(points);
+  if (k < 1 || k >= p.n) bad("k=" + std::to_string(k) + ": expected at least 1 and fewer than the points");
+  std::vector<std::int32_t> near;
+  guarded(0, 0, [&](Control& control) { near = unknot::nearest(p, k, threads, control); });
+  return own(std::move(near)).attr("reshape")(p.n, k);
+}
+
+nb::list find_islands(const std::vector<Array>& clouds, int k, double z, int threads) {
+  const std::vector<unknot::Points> batch = as_batch(clouds);
+  for (const unknot::Points& p : batch)
+    if (k < 2 || k >= p.n) bad("k=" + std::to_string(k) + ": expected at least 2 and fewer than the points");
+  std::vector<unknot::Islands> found;
+  guarded(0, 0, [&](Control& control) { found = unknot::find_islands(batch, k, z, threads, control); });
+  nb::list out;
+  for (unknot::Islands& one : found)
+    out.append(nb::make_tuple(own(std::move(one.members)), own(std::move(one.prominences)), one.dimension));
+  return out;
+}
+
+nb::object spanning_tree(const Array& points, const Lists& near, int threads) {
+  const unknot::Points p = as_points(points);
+  const int k = check_size(near.shape(1));
+  if (static_cast<std::int64_t>(near.shape(0)) != p.n || k < 1)
+    bad("near has " + std::to_string(near.shape(0)) + " lists: expected one a point, of at least one number");
+  for (std::size_t i = 0; i < near.size(); ++i)
+    if (near.data()[i] < 0 || near.data()[i] >= p.n)
+      bad("near holds " + std::to_string(near.data()[i]) + ": expected numbers in [0, n)");
+  std::vector<std::int32_t> edges;
+  guarded(0, 0, [&](Control& control) {
+    edges = unknot::spanning_tree(p, near.data(), k, threads, control);
+  });
+  const std::size_t count = edges.size() / 2;
+  return own(std::move(edges)).attr("reshape")(count, 2);
+}
+
 void check_hops(int hops) {
   if (hops < 0) bad("hops=" + std::to_string(hops) + ": expected at least 0");
 }
@@ -297,6 +335,9 @@ NB_MODULE(_native, m) {
         nb::kw_only(), "threads"_a = 0, "time_budget_s"_a = 0.0, "memory_limit"_a = 0);
   m.def("knn_edges", &knn_edges, "points"_a, "k"_a, nb::kw_only(), "threads"_a = 1,
         "time_budget_s"_a = 0.0);
+  m.def("nearest", &nearest, "points"_a, "k"_a, nb::kw_only(), "threads"_a = 1);
+  m.def("find_islands", &find_islands, "clouds"_a, "k"_a, "z"_a, nb::kw_only(), "threads"_a = 0);
+  m.def("spanning_tree", &spanning_tree, "points"_a, "near"_a, nb::kw_only(), "threads"_a = 1);
   m.def("hop_rows", &hop_rows, "indptr"_a, "indices"_a, "hops"_a, nb::kw_only(), "threads"_a = 1,
         "time_budget_s"_a = 0.0, "memory_limit"_a = 0);
   m.def("hop_csr", &hop_csr, "indptr"_a, "indices"_a, "hops"_a, nb::kw_only(), "threads"_a = 1,

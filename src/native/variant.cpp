@@ -4,6 +4,7 @@
 #include "betti.hpp"
 #include "distances.hpp"
 #include "folds.hpp"
+#include "foreign.hpp"
 #include "knn.hpp"
 #include "tiles.hpp"
 
@@ -33,6 +34,7 @@ extern const Variant UNKNOT_JOIN(UNKNOT_VARIANT, _variant) = {
     UNKNOT_VARIANT::distance_tiles<float>,
     UNKNOT_VARIANT::nearest_of_block,
     UNKNOT_VARIANT::inner_tiles,
+    UNKNOT_VARIANT::nearest_foreign,
     UNKNOT_VARIANT::or_rows,
     UNKNOT_VARIANT::zfold,
     UNKNOT_VARIANT::zfold_backward,

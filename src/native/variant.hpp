@@ -17,6 +17,16 @@ struct DistanceSurvey {
   bool finite = true;              // no NaN or infinity; else the other numbers are void
 };
 
+// Which points look for the nearest point of another component, and what they found.
+struct ForeignSearch {
+  const std::int32_t* component;  // of each point, by original number
+  const double* bound;            // of each component: squared, nothing farther is looked for
+  const char* open;               // of each point: not 0 where it looks
+  const std::int32_t* whole;      // of each block of 64 places: its one component, or -1
+  double* reach;                  // of each point that looks: squared, no foreign point is nearer
+  std::int32_t* partner;          // the foreign point that is so near; -1: there is none
+};
+
 struct Variant {
   const char* name;
   // Betti numbers 0..max_dim of a packed graph. spare: rows itself where it may be overwritten, else
@@ -37,6 +47,7 @@ struct Variant {
   // inner products, [blocks, blocks, 64, 64], made by inner_tiles for every row of tiles.
   void (*nearest_of_block)(const PointTable&, int k, int block, const float* tiles, std::int32_t* out);
   void (*inner_tiles)(const PointTable&, int tile_row, float* tiles);
+  void (*nearest_foreign)(const PointTable&, const ForeignSearch&, int block);
   // Row v of the graph of pairs at most two steps apart: out |= the rows of v's neighbours.
   void (*or_rows)(const std::uint64_t* rows, const std::int32_t* which, int count, int words,
                   std::uint64_t* out);

@@ -26,9 +26,11 @@ from .topology import Scale as Scale
 from .topology import betti_numbers as betti_numbers
 from .topology import betti_numbers_batch as betti_numbers_batch
 from .topology import calibrate as calibrate
+from .topology import islands as islands
 from .topology import knn_graph as knn_graph
 from .topology import make_shape as make_shape
 from .topology import persistence as persistence
 from .topology import rips_graph as rips_graph
+from .topology import tangle as tangle
 
 __version__: str

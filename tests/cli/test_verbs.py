@@ -242,7 +242,22 @@ DIGITS = ("--model", "cnn", "--data", "digits", "--out", "p")
             ("study", "--data", "labelled.npz", "--activations", "elu", "--gains", "0", "--out", "s.db"),
             "all > 0",
         ),
-        (("prune", "--model", "mlp", "--data", "digits", "--ratio", "0.5", "--out", "p"), "convolutions"),
+        (
+            (
+                "prune",
+                "--model",
+                "mlp",
+                "--data",
+                "digits",
+                "--linear",
+                "",
+                "--ratio",
+                "0.5",
+                "--out",
+                "p",
+            ),
+            "convolutions",
+        ),
         (
             ("prune", "--model", "cnn", "--data", "digits", "--out", "p"),
             "exactly one budget; pass one of ratio=0.5, macs=0.5, parameters=0.5, latency_ms=1.0 and "

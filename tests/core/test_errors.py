@@ -35,7 +35,6 @@ def test_the_first_module_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch
     ("module", "extra", "says"),
     [
         ("pyarrow.parquet", "data", lacks("pyarrow", "'unknot[data]'")),
-        ("torch_pruning", None, lacks("torch-pruning", "torch-pruning")),
         ("sklearn.datasets", None, lacks("scikit-learn", "scikit-learn")),
     ],
 )

@@ -20,11 +20,13 @@ from helpers.kinds_of_attention import (
     Multihead,
     OverMaps,
     Recurrent,
+    RelativePlaces,
     Separate,
     Shifted,
     TokenMixer,
     Tokens,
     Vision,
+    ZeroKeyBias,
 )
 from helpers.kinds_of_convolutions import (
     Around,
@@ -51,11 +53,12 @@ from helpers.kinds_of_convolutions import (
     Standardised,
     Star,
     StochasticDepth,
+    ToDepth,
     Upscale,
     normed,
     weight_normed,
 )
-from helpers.kinds_of_ends import Auxiliary, Detector, Flattened, Line, Siamese, Tied, Words
+from helpers.kinds_of_ends import Auxiliary, Detector, Flattened, Generator, Line, Siamese, Tied, Words
 from torch import Tensor, nn
 
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
@@ -225,6 +228,7 @@ KINDS: dict[str, Kind] = {
     "many branches": _conv(
         lambda: Branches(4, 3), "stem.0 block.blocks.0.1.0 block.blocks.1.2.0 block.blocks.2.4.0"
     ),
+    "places to depth": _conv(ToDepth, "stem.0 block.a block.b"),
     "pixel shuffle": _conv(Upscale, "stem.0 block.a", wide=8),
     "padding shortcut": _conv(PaddingShortcut, "block.a.0", wide=24),
     "attention over maps": _conv(lambda: OverMaps(False),
@@ -238,11 +242,16 @@ KINDS: dict[str, Kind] = {
     },
     # The width of a head is that of the input over their number: both can only go in step, or stay.
     "fused attention, channels": _tokens(lambda: Fused("channels"), "", macs=0.0),
+    "fused attention, bias of zeros": _tokens(ZeroKeyBias, ATTENTION),
+    "relative places": _tokens(lambda: RelativePlaces(False), ATTENTION),
+    "relative places by einsum": _tokens(lambda: RelativePlaces(True), ATTENTION),
     "separate attention": _tokens(Separate, "inp block.query block.key block.value block.dense"),
     "separate attention, sdpa": _tokens(lambda: Separate(True),
                                         "inp block.query block.key block.value block.dense"),
-    "multihead attention": _tokens(Multihead, "inp block.att.out_proj"),
-    "multihead attention with weights": _tokens(lambda: Multihead(True), "inp block.att.out_proj"),
+    "multihead attention": _tokens(Multihead, "inp block.att block.att.out_proj"),
+    "multihead attention with weights": _tokens(  # whose mean over the heads is computed
+        lambda: Multihead(True), "inp block.att block.att.out_proj", normalises=True
+    ),
     "einsum attention": _tokens(Einsum, "inp block.to_q block.to_kv block.to_out"),
     "grouped queries": _tokens(
         GroupedQueries, "inp block.q_proj block.k_proj block.v_proj block.o_proj"
@@ -250,7 +259,7 @@ KINDS: dict[str, Kind] = {
     **{
         f"encoder layer, norm {'first' if first else 'last'}": _tokens(
             lambda first=first: nn.TransformerEncoderLayer(32, 4, 48, batch_first=True, norm_first=first),
-            "inp block.linear1 block.linear2", normalises=True, residual=False,
+            "inp block.self_attn block.linear1 block.linear2", normalises=True, residual=False,
         )
         for first in (True, False)
     },
@@ -272,10 +281,11 @@ KINDS: dict[str, Kind] = {
         ("stem", "first.qkv", "first.proj", "merge.reduction", "second.qkv", "second.proj", "fc1", "fc2"),
         {"out": OUTPUT}, linear=("*",), normalises=True,
     ),
+    # Most of the MACs are between the states of the recurrent layer, which stay.
     "lstm after linear": Kind(lambda: Recurrent(nn.LSTM, False), TOKENS, ("first", "second"),
-                              {"out": OUTPUT}, linear=("*",)),
+                              {"out": OUTPUT}, linear=("*",), macs=0.3),
     "gru after linear": Kind(lambda: Recurrent(nn.GRU, False), TOKENS, ("first", "second"),
-                             {"out": OUTPUT}, linear=("*",)),
+                             {"out": OUTPUT}, linear=("*",), macs=0.3),
     "lstm after convolutions": Kind(lambda: Recurrent(nn.LSTM, True), IMAGES, ("first", "second")),
     "gru after convolutions": Kind(lambda: Recurrent(nn.GRU, True), IMAGES, ("first", "second")),
     "two inputs": Kind(Siamese, IMAGES, ("both", "left", "right"), names=("", "")),
@@ -286,5 +296,6 @@ KINDS: dict[str, Kind] = {
     "detector that finds nothing": Kind(Detector, IMAGES, ("a", "b"), {"box": OUTPUT, "score": OUTPUT}),
     **{f"logits in a {form}": Kind(lambda form=form: Line(form), IMAGES, ("a", "b"))
        for form in ("vector", "tuple", "dict")},
+    "maps of a vector": Kind(Generator, (8,), ("first", "a"), {"b": OUTPUT}, linear=("*",)),
     "flattened maps": Kind(Flattened, IMAGES, ("a", "b", "fc"), {"out": OUTPUT}, linear=("*",)),
 }  # fmt: skip

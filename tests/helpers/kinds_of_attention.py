@@ -40,6 +40,42 @@ class Fused(nn.Module):
         return self.proj(a.transpose(1, 2).reshape(b, n, -1))
 
 
+class ZeroKeyBias(Fused):
+    """BEiT, Swin v2: the bias of queries and values is learnt, that of keys a buffer of zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(32, 96, bias=False)
+        self.q_bias, self.v_bias = (nn.Parameter(torch.randn(32)) for _ in range(2))
+        self.register_buffer("k_bias", torch.zeros(32), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        y = F.linear(x, self.qkv.weight, torch.cat([self.q_bias, self.k_bias, self.v_bias]))
+        q, k, v = y.reshape(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        a = (q @ k.transpose(-2, -1) * self.scale).softmax(-1) @ v
+        return self.proj(a.transpose(1, 2).reshape(b, n, -1))
+
+
+class RelativePlaces(Fused):
+    """BoTNet, SAM: scores gain a product of queries and a table of places; heads merge with the batch."""
+
+    def __init__(self, einsum: bool) -> None:
+        super().__init__()
+        self.table, self.einsum = nn.Parameter(torch.randn(6, self.head_dim)), einsum
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        y = self.qkv(x).reshape(b, n, 3, self.num_heads, -1)
+        q, k, v = y.permute(2, 0, 3, 1, 4).reshape(3, b * self.num_heads, n, -1).unbind(0)
+        if self.einsum:
+            places = torch.einsum("bnc,nkc->bnk", q, self.table[None].repeat(n, 1, 1))
+        else:
+            places = (q.reshape(-1, self.head_dim) @ self.table.T).view(-1, n, n)
+        a = (q @ k.transpose(-2, -1) * self.scale + places).softmax(-1) @ v
+        return self.proj(a.view(b, self.num_heads, n, -1).transpose(1, 2).reshape(b, n, -1))
+
+
 class Separate(nn.Module):
     """Hugging Face: three layers, views with all sizes from attributes."""
 

@@ -335,6 +335,18 @@ class Branches(nn.Module):
         return x
 
 
+class ToDepth(nn.Module):
+    """Places go to channels, and windows of places to a last axis that is averaged over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(64, 16, 1), nn.Conv2d(16, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(F.pixel_unshuffle(x, 2)).relu()
+        return self.b(x.unfold(2, 2, 1).unfold(3, 2, 1).amax((-2, -1)))
+
+
 class Upscale(nn.Module):
     """Sub-pixel upsampling: four channels become one of twice the size."""
 

@@ -112,3 +112,15 @@ class Flattened(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = F.max_pool2d(self.b(self.a(x).relu()).relu(), 2).flatten(1)
         return self.out(self.dropout(self.fc(y).relu()))
+
+
+class Generator(nn.Module):
+    """A vector becomes maps, which are made larger: a decoder, the generator of a GAN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.maps = nn.Linear(8, 16 * 9), nn.Unflatten(1, (16, 3, 3))
+        self.a, self.b = nn.ConvTranspose2d(16, 12, 2, 2), nn.ConvTranspose2d(12, 3, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(F.max_pool2d(self.maps(self.first(x)), 2, 1)).relu())

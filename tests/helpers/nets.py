@@ -118,7 +118,8 @@ class Net(nn.Module):
 
     def _gone(self, name: str, channels: int) -> Tensor:
         gone = torch.zeros(channels, dtype=torch.bool)
-        gone[list(self.removed.get(f"layers.{name}", ()))] = True
+        if self.removed:  # else it is a plain net, which writes to no place by number
+            gone[list(self.removed.get(f"layers.{name}", ()))] = True
         return gone
 
     def _both(self, a: Map, b: Map, values: Tensor) -> Map:

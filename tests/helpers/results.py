@@ -18,7 +18,7 @@ from unknot.pruning.refitting.reconstruction import LayerRefit, RefitReport
 from unknot.pruning.scoring.scores import FilterScore, FilterScores
 from unknot.pruning.scoring.thresholds import ThresholdRow
 from unknot.study.results import StudyRow
-from unknot.topology.sweep import Sensitivity, SensitivityRow
+from unknot.topology.multiscale.sweep import Sensitivity, SensitivityRow
 
 HOSTILE = "</script><script>document.title = 'hacked'</script><img src=x onerror=document.title='hacked'>"
 KNN = uk.Scale(k=14, hops=2)

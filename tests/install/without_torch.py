@@ -11,7 +11,7 @@ import sys
 from importlib.abc import MetaPathFinder
 
 ENOUGH = {"numpy", "scipy", "lazy_loader", "unknot"}
-TORCH = {"torch", "torch_pruning", "safetensors", "lightning", "transformers", "accelerate"}
+TORCH = {"torch", "safetensors", "lightning", "transformers", "accelerate"}
 
 
 class Blocked(MetaPathFinder):

@@ -96,6 +96,24 @@ def test_counting_takes_any_precision_and_needs_no_preparation() -> None:
         count_macs(model, torch.randn(3, 11))
 
 
+class Token(nn.Module):
+    """A parameter, spread over the samples, enters a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.fc = nn.Parameter(torch.randn(1, 1, 6)), nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.fc(self.token.expand(len(x), -1, -1))
+
+
+def test_counting_takes_parameters_that_enter_a_module() -> None:
+    model = Token()
+    model.fc.bias.requires_grad_(False)
+    assert count_macs(model, torch.randn(2, 3, 4)) == 6 * 4
+    assert [p.requires_grad for p in model.parameters()] == [True, True, False]
+
+
 def test_activation_memory_is_the_same_every_time_and_halves_with_the_batch() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), ZFold(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.LazyLinear(3))
     x = torch.randn(8, 1, 9, 9)

@@ -131,3 +131,14 @@ def test_a_loader_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_float64_arrays_keep_their_type() -> None:
     assert labelled_data((np.zeros((3, 2)), np.arange(3))).inputs.dtype == torch.float64
+
+
+@pytest.mark.parametrize("where", [0, 1])
+def test_labels_with_nan_are_refused_in_either_part(where: int) -> None:
+    x, labels = torch.randn(6, 3), torch.tensor([0.0, 1, 2, 0, 1, 2])
+    bad = labels.clone()
+    bad[2] = torch.nan
+    parts = [(x, labels), (x, labels)]
+    parts[where] = (x, bad)
+    with pytest.raises(InputError, match="labels with NaN or infinity: expected whole numbers"):
+        labelled_data((parts[0], parts[1]))

@@ -279,7 +279,7 @@ def test_models_that_squeeze_are_judged_and_trained_whatever_is_left_for_the_las
 
 def test_of_one_sample_only_scores_are_taken_for_its_scores() -> None:
     model = Squeezed(1)
-    z = float(model.linear(X[:1]))
+    z = float(model.linear(X[:1]).detach())
 
     class Holding(nn.Module):
         def __init__(self, name: str) -> None:

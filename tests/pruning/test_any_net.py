@@ -19,6 +19,7 @@ from unknot.pruning.onnx_export import export_onnx
 from unknot.pruning.planning.plan import PruningPlan
 from unknot.pruning.refitting.reconstruction import refit
 from unknot.pruning.scoring.scores import score_filters
+from unknot.pruning.structure.layers import prunable_layers
 
 pytestmark = pytest.mark.numeric
 N = 60
@@ -286,3 +287,40 @@ def test_what_is_no_model_plan_or_path_is_refused_in_one_line(tmp_path: Path) ->
             door()
         assert "\n" not in str(refused.value)
     assert not (tmp_path / "new").exists() and not (tmp_path / "net.onnx").exists()
+
+
+class Head(nn.Linear):
+    """A subclass counts as what it is."""
+
+
+def test_all_linear_layers_but_the_last_are_pruned_by_default() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), Head(144, 10), nn.ReLU(), nn.Linear(10, 8),
+        nn.ReLU(), nn.Linear(8, 3),
+    )  # fmt: skip
+    assert list(prunable_layers(model)) == ["0", "3", "5"]
+    assert list(prunable_layers(model, ())) == ["0"]
+    assert list(prunable_layers(model, ["3", "7"])) == ["0", "3", "7"]
+    assert list(prunable_layers(model[3:])) == ["3", "5"]
+    assert list(prunable_layers(nn.Sequential(nn.Linear(2, 4), nn.Conv1d(4, 3, 1)))) == ["0", "1"]
+    for alone in (nn.Linear(4, 2), nn.Sequential(nn.ReLU(), nn.Linear(4, 2)), nn.LSTM(2, 3)):
+        with pytest.raises(uk.InputError, match="without convolutions or inner linear layers"):
+            prunable_layers(alone)
+    encoder = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16)
+    assert list(prunable_layers(encoder)) == ["self_attn", "self_attn.out_proj", "linear1"]
+
+
+def test_a_multilayer_perceptron_shrinks_like_any_net() -> None:
+    """Half of each hidden layer is another half times two: it goes, and nothing is lost."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3))
+    with torch.no_grad():
+        for layer in (model[0], model[2]):
+            layer.weight[8:], layer.bias[8:] = 2 * layer.weight[:8], 2 * layer.bias[:8]
+    x = torch.randn(300, 4)
+    labels = model(x).argmax(1)
+    shrunk = uk.shrink(model, (x, labels), ratio=0.5, repeats=1)
+    assert [layer.out_features for layer in shrunk.model if isinstance(layer, nn.Linear)] == [8, 8, 3]
+    torch.testing.assert_close(shrunk.model(x), model(x), rtol=1e-2, atol=1e-3)
+    assert shrunk.outcome.cost_after.macs == 4 * 8 + 8 * 8 + 8 * 3

@@ -16,7 +16,8 @@ from unknot.pruning.planning.plan import PruningPlan
 from unknot.pruning.refitting.reconstruction import refit
 from unknot.pruning.removal import prune
 from unknot.pruning.scoring.scores import score_filters
-from unknot.pruning.structure.linear_maps import LinearMap, Rows, by_sample
+from unknot.pruning.structure.attention import narrow_all
+from unknot.pruning.structure.linear_maps import LinearMap, Rows, by_sample, matrix
 from unknot.pruning.structure.map_calls import set_weight, watching_maps
 
 pytestmark = pytest.mark.numeric
@@ -266,3 +267,58 @@ def test_scores_are_of_the_weights_that_a_layer_weighs_by() -> None:
     np.testing.assert_allclose(found, effective.abs().sum(1).numpy(), rtol=1e-5)
     medians = [row.score for row in score_filters(model, x, criterion="fpgm", linear=()).rows]
     np.testing.assert_allclose(medians, torch.cdist(effective, effective).sum(1).numpy(), rtol=1e-5)
+
+
+class Attending(nn.Module):
+    """Residual sums around an attention, and a sum behind it into which a layer goes alone."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.wide, self.narrow = nn.Linear(8, width), nn.Linear(width, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.inner, self.back, self.out = nn.Linear(8, width), nn.Linear(width, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.narrow(F.relu(self.wide(x)))
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        return self.out(x + self.back(F.relu(self.inner(x))))
+
+
+def test_a_refit_is_the_same_whatever_an_attention_calls() -> None:
+    torch.manual_seed(0)
+    model = Attending(32).eval()
+    halves = [Attending(16).eval(), narrow_all(Attending(16).eval())]
+    removed = {layer: list(range(16, 32)) for layer in ("wide", "inner")}
+    plan = PruningPlan(removed, {}, {}, {}, "mine", ())
+    x = torch.randn(120, 5, 8)
+    reports = []
+    for slim in halves:
+        with torch.no_grad():
+            for whole, part in zip(model.parameters(), slim.parameters(), strict=True):
+                part.copy_(whole[tuple(map(slice, part.shape))])
+        reports.append(refit(model, slim, plan, x))
+    rows = {row.layer: row for row in reports[0].rows}
+    assert rows["attention.out_proj"].after < rows["attention.out_proj"].before
+    assert reports[0].output_after < 0.5 * reports[0].output_before
+    for one, other in zip(*(slim.parameters() for slim in halves), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_filters_of_a_transposed_convolution_are_its_outputs(groups: int) -> None:
+    """Their L1 norms are the answers to one unit in each input channel, added up."""
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(6, 4, 3, groups=groups, bias=False)
+    with torch.no_grad():
+        answers = layer(torch.eye(6)[:, :, None, None])
+    call, _ = map_of(layer, torch.randn(2, 6, 5, 5))
+    for weights in (matrix(layer), call.filters.flatten(1)):
+        torch.testing.assert_close(weights.abs().sum(1), answers.abs().sum((0, 2, 3)))
+
+
+def test_a_transposed_convolution_stays_and_is_named() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.ConvTranspose2d(6, 4, 2, groups=2)).eval()
+    plan = PruningPlan({}, {}, {}, {"0": 6}, "mine", (2, 6, 6))
+    report = refit(model, prune(model, plan), plan, torch.randn(20, 2, 6, 6))
+    assert report.notes == ("2 is a transposed convolution",)

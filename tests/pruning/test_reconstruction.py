@@ -264,7 +264,10 @@ def nan_inside(model: nn.Module) -> nn.Module:
         (lambda m, s, p, x: refit(m, s, p, x[:4]), "4 samples to refit on"),
         (lambda m, s, p, x: refit(m, s, p, x, max_points=3), "max_points = 3"),
         (lambda m, s, p, x: refit(m, m, p, x), "layer conv1 of the pruned model"),
-        (lambda m, s, p, x: refit(cnn(2, 3, widths=(9, 9)), s, p, x), "layer conv1 of the pruned model"),
+        (
+            lambda m, s, p, x: refit(cnn(2, 3, widths=(9, 9)), s, p, x),
+            "^layer conv1 of the model with 9 filters: expected 6 by the plan; pass the one that",
+        ),
         (lambda m, s, p, x: refit(nan_inside(m), s, p, x), "layer conv2 with NaN"),
         (lambda m, s, p, x: refit(m, s, p, x[:, :1]), "batch of shape"),
         (lambda m, s, p, x: prune(m, p, refit=[]), "a loader without samples"),

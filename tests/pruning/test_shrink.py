@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 
 import unknot as uk
@@ -26,6 +25,7 @@ from unknot.pruning.planning.budget import Budget
 from unknot.pruning.planning.plan import PlanOptions
 from unknot.pruning.recipe import Recipe
 from unknot.pruning.scoring.betti import Betti
+from unknot.pruning.structure import channels, pools
 from unknot.pruning.structure.pools import find_structure
 
 
@@ -168,7 +168,7 @@ def test_every_option_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch, model:
     options: dict[str, Any] = {
         "criterion": "fpgm", "linear": ("*fc",), "max_points": 33, "allocation": "macs",
         "ignored": ("conv1",), "min_filters": 2, "round_to": 4, "rounds": 2, "refit": False,
-        "finetune": 1, "learning_rate": 0.5, "patience": None, "seed": 7,
+        "finetune": 1, "learning_rate": 0.5, "patience": None, "seed": 7, "seconds": 55.0,
     }  # fmt: skip
     assert set(options) == {f.name for f in fields(Recipe)} - {"budget"}
     recipes: list[Recipe] = []
@@ -218,13 +218,14 @@ def test_the_channels_are_traced_once_a_round(
     monkeypatch: pytest.MonkeyPatch, model: nn.Module, criterion: str, rounds: int, baselines: bool
 ) -> None:
     traced: list[object] = []
-    build = tp.DependencyGraph.build_dependency
+    trace = channels.trace_facts
 
-    def counted(self: object, *args: Any, **kwargs: Any) -> Any:
-        traced.append(self)
-        return build(self, *args, **kwargs)
+    def counted(*args: Any) -> Any:
+        traced.append(args)
+        return trace(*args)
 
-    monkeypatch.setattr(tp.DependencyGraph, "build_dependency", counted)
+    for module in (channels, pools):
+        monkeypatch.setattr(module, "trace_facts", counted)
     shrunk = uk.shrink(model, (TRAIN, TEST), macs=0.5, criterion=criterion, rounds=rounds, repeats=1)
     assert len(traced) == rounds
     if baselines:  # one more for all criteria and budgets

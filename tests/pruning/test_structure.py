@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from helpers.masked import difference, masked_run
 from helpers.nets import Net, lived_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -96,22 +97,17 @@ class LastLayerNorm(nn.LayerNorm):
 @pytest.mark.parametrize(
     ("between", "why"),
     [
-        (nn.ChannelShuffle(2), "something else than without them"),
-        (lambda x: x.flip(1), "something else than without them"),
+        (lambda x: x.flip(1), "its channels change their order, in Odd"),
         (lambda x: x.unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2), "does not run"),
-        (lambda x: x.softmax(1), "something else than without them"),
+        (lambda x: x.softmax(1), "softmax is taken over its channels, in Odd"),
         (lambda x: x.flatten(1).reshape(-1, 8, 6, 6), "does not run"),
-        (nn.LocalResponseNorm(3), "something else than without them"),
-        (nn.GroupNorm(1, 8), "only go together"),
-        (LastLayerNorm(8), "normalised together by between"),
-        (nn.ConvTranspose2d(8, 8, 3, padding=1, groups=2), "grouped transposed convolution between"),
-        (nn.Conv2d(8, 4, 3, padding=1, groups=4), "several channels to one filter"),
+        (nn.LocalResponseNorm(3), "its channels lie along a map, in between"),
+        (lambda x: x * (1.0 if x.shape[1] == 8 else 2.0), "something else than without them"),
     ],
 )
 def test_what_is_not_safe_is_refused_by_name(between: object, why: str) -> None:
     torch.manual_seed(0)
-    channels = getattr(between, "out_channels", 8)
-    model = lived_in(Odd(between, channels))  # type: ignore[arg-type]
+    model = lived_in(Odd(between))  # type: ignore[arg-type]
     structure = find_structure(model, INPUTS)
     assert why in structure.kept["a"]
     assert [p.layers for p in structure.pools if "b" in p.layers] == [("b",)]
@@ -122,8 +118,30 @@ def test_what_is_not_safe_is_refused_by_name(between: object, why: str) -> None:
     assert torch.allclose(found, masked_outputs(model, plan.removed, INPUTS)[0], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("between", "normalised"),
+    [
+        (nn.ChannelShuffle(2), []),
+        (nn.GroupNorm(1, 8), ["between"]),
+        (LastLayerNorm(8), ["between"]),
+        (nn.ConvTranspose2d(8, 8, 3, padding=1, groups=2), []),
+        (nn.Conv2d(8, 4, 3, padding=1, groups=4), []),
+    ],
+)
+def test_what_lies_between_layers_goes_with_them(between: nn.Module, normalised: list[str]) -> None:
+    torch.manual_seed(0)
+    channels = getattr(between, "out_channels", 8)
+    model = lived_in(Odd(between, channels))  # type: ignore[arg-type]
+    plan = plan_pruning(model, score_filters(model, criterion="l1"), INPUTS, ratio=0.5)
+    assert len(plan.removed["a"]) == 4 and len(plan.removed["b"]) == 3 and not plan.kept_layers
+    assert plan.normalised == normalised
+    expected, _ = masked_run(model, plan.removed, INPUTS)
+    with torch.no_grad():
+        assert difference([prune(model, plan)(INPUTS)], expected) < 1e-5
+
+
 def test_a_fault_that_zero_weights_hide_is_found() -> None:
-    model = lived_in(Odd(nn.ChannelShuffle(2)))
+    model = lived_in(Odd(lambda x: x * (1.0 if x.shape[1] == 8 else 2.0)))
     nn.init.zeros_(model.b.weight)  # type: ignore[union-attr, arg-type]
     assert "a" in find_structure(model, INPUTS).kept
 
@@ -143,7 +161,7 @@ def test_ignored_layers_stay_with_all_that_share_their_channels() -> None:
     net = lived_in(Net(["residual", "conv"]))
     structure = find_structure(net, INPUTS, ["*stem"])
     assert set(structure.kept) == {"layers.stem", "layers.0_residual_b"}
-    with pytest.raises(InputError, match="a glob that matches a convolution"):
+    with pytest.raises(InputError, match="a glob that matches a layer"):
         find_structure(net, INPUTS, ["head*"])
 
 
@@ -168,7 +186,9 @@ def test_the_model_is_untouched_and_frozen_parameters_stay_frozen() -> None:
 
 def test_a_model_that_does_not_take_the_example_is_told() -> None:
     net = Net(["conv"])
-    with pytest.raises(InputError, match="example of shape"):
+    with pytest.raises(
+        InputError, match=r"a batch of shape \(2, 5, 6, 6\) .* expected samples that the model takes"
+    ):
         find_structure(net, torch.randn(2, 5, 6, 6))
 
 

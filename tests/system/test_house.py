@@ -61,7 +61,7 @@ def test_imports_are_absolute() -> None:
 
 
 def test_points_load_no_torch() -> None:
-    files = [path for room in ("core", "topology") for path in (PACKAGE / room).glob("*.py")]
+    files = [path for room in ("core", "topology") for path in (PACKAGE / room).rglob("*.py")]
     modules = ", ".join(".".join(p.relative_to(SOURCE).with_suffix("").parts) for p in files)
     code = f"import sys, {modules.replace('.__init__', '')}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

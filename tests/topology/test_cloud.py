@@ -30,7 +30,7 @@ def test_other_numbers_become_float64() -> None:
 def test_every_form_of_an_array_is_the_same_cloud() -> None:
     points = np.random.default_rng(0).normal(size=(9, 3))
     frozen = points.copy()
-    frozen.flags.writeable = False
+    frozen.setflags(write=False)
     forms = (
         points.tolist(), tuple(map(tuple, points)), frozen, np.asfortranarray(points), points[::-1][::-1],
         np.repeat(points, 2, axis=1)[:, ::2], points.astype(">f8"), points.astype(np.longdouble),

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.superlevel import plain_islands
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.spatial.distance import cdist
 
 from unknot import _native
@@ -354,6 +355,70 @@ def test_knn_batch_equals_the_steps(variant):
     assert _native.betti_batch_knn(clouds, 6, 2, 1) == steps
 
 
+def blobs(seed, n, d, parts, dtype):
+    rng = np.random.default_rng(seed)
+    centres = 12 * rng.normal(size=(parts, d)) / np.sqrt(d)
+    return (rng.normal(size=(n, d)) + centres[np.arange(n) % parts]).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("n", "d", "parts"), [(66, 1, 2), (200, 2, 5), (150, 24, 3), (120, 200, 1)])
+def test_islands_are_those_of_the_definition(variant, n, d, parts, dtype):
+    clouds = [blobs(seed, n, d, parts, dtype) for seed in range(3)]
+    for k, z in ((2, 1.0), (6, 2.0), (15, 3.0)):
+        found = _native.find_islands(clouds, k, z, threads=2)
+        for cloud, (members, prominences, dimension) in zip(clouds, found, strict=True):
+            expected = plain_islands(cloud, k, z)
+            assert dimension == pytest.approx(expected[2], rel=1e-9)
+            assert prominences == pytest.approx(expected[1], rel=1e-6, abs=1e-6)
+            assert members.tolist() == expected[0]
+            alone = _native.find_islands([cloud], k, z, threads=1)[0]
+            assert (alone[0] == members).all() and (alone[1] == prominences).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("n", "d", "parts"),
+    [(2, 2, 1), (65, 1, 3), (300, 2, 4), (1100, 3, 9), (300, 33, 6), (200, 130, 3), (700, 40, 1)],
+)
+def test_spanning_trees_are_those_of_scipy(variant, n, d, parts, dtype):
+    points = blobs(n + d, n, d, parts, dtype)
+    distances = cdist(points.astype(np.float64), points.astype(np.float64))
+    expected = minimum_spanning_tree(distances).tocoo()
+    pairs = {tuple(sorted(pair)) for pair in zip(expected.row, expected.col, strict=True)}
+    for k in (1, min(10, n - 1)):  # with lists of one neighbour almost all is searched
+        near = _native.nearest(points, k)
+        for threads in (1, 3):
+            edges = _native.spanning_tree(points, near, threads=threads)
+            assert {tuple(sorted(edge)) for edge in edges.tolist()} == pairs
+
+
+def test_spanning_trees_with_ties_are_by_number(variant):
+    """By Kruskal, over all pairs in the order of the rule."""
+    rng = np.random.default_rng(0)
+    for d in (1, 3, 40):
+        points = np.unique(rng.integers(0, 4 if d > 1 else 99, (250, d)), axis=0).astype(float)
+        points = rng.permutation(points)
+        squared = fuzz.rips(points, 1)[2]
+        i, j = np.triu_indices(len(points), 1)
+        part = np.arange(len(points))
+        pairs = set()
+        for at in np.lexsort((j, i, squared[i, j])):
+            a, b = part[i[at]], part[j[at]]
+            if a != b:
+                part[part == b] = a
+                pairs.add((i[at], j[at]))
+        edges = _native.spanning_tree(points, _native.nearest(points, 4))
+        assert {tuple(sorted(edge)) for edge in edges.tolist()} == pairs
+
+
+def test_no_tree_where_squares_leave_float64():
+    points = np.random.default_rng(0).normal(size=(20, 3))
+    near = _native.nearest(points, 5)
+    for unit in (1e-200, 1e200):
+        assert _native.spanning_tree(points * unit, near).shape == (0, 2)
+
+
 def random_adjacency(seed, n, p):
     return fuzz.symmetric(np.random.default_rng(seed).random((n, n)) < p)
 
@@ -486,6 +551,13 @@ def test_memory_limit_is_refused_before_it_is_taken():
         lambda: _native.betti_csr(np.array([0, 1]), np.array([5], np.int32), 1),
         lambda: _native.betti_csr(np.array([0, 2]), np.array([5], np.int32), 1),
         lambda: _native.knn_edges(np.zeros((3, 2)), 0),
+        lambda: _native.nearest(np.zeros((3, 2)), 3),
+        lambda: _native.nearest(np.zeros((3, 2)), 0),
+        lambda: _native.find_islands([np.zeros((3, 2))], 3, 1.0),
+        lambda: _native.find_islands([np.zeros((3, 2))], 1, 1.0),
+        lambda: _native.spanning_tree(np.zeros((3, 2)), np.zeros((2, 1), np.int32)),
+        lambda: _native.spanning_tree(np.zeros((3, 2)), np.zeros((3, 0), np.int32)),
+        lambda: _native.spanning_tree(np.zeros((3, 2)), np.full((3, 1), 3, np.int32)),
         lambda: _native.use_variant("abacus"),
     ],
 )

@@ -17,8 +17,8 @@ from unknot.topology.batch import CountSettings, betti_interval, count_clouds
 from unknot.topology.calibration import RankedNeighbours, calibrate
 from unknot.topology.graph import NeighborGraph, knn_graph, rips_graph
 from unknot.topology.homology import betti_numbers, betti_numbers_batch, persistence
+from unknot.topology.multiscale.sweep import sensitivity
 from unknot.topology.scale import Scale
-from unknot.topology.sweep import sensitivity
 
 Points = NDArray[np.floating[Any]]
 UNITS = (1e-320, 1e-300, 1e-200, 1e-162, 1e-150, 1e-40, 1.0, 1e40, 1e150, 1e154, 1e200, 1e300, 1e307)

@@ -14,7 +14,7 @@ from unknot.topology.graph import NeighborGraph, rips_graph
 from unknot.topology.homology import betti_numbers, persistence
 
 PARITY_CLOUDS = 20
-PACKAGES = ("unknot", "numpy", "scipy", "ripser", "torch", "torch-pruning", "safetensors", "plotly")
+PACKAGES = ("unknot", "numpy", "scipy", "ripser", "torch", "safetensors", "plotly")
 
 
 @dataclass(frozen=True)

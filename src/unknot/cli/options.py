@@ -65,7 +65,8 @@ MaxBetti = Annotated[
     float | None, typer.Option("--max-betti", help="Remove filters whose b0 + b1 is above this.")
 ]
 Ratio = Annotated[
-    float | None, typer.Option("--ratio", help="Remove this share of each layer's filters, in [0, 1).")
+    float | None,
+    typer.Option("--ratio", help="Remove this share of filters, in [0, 1); see --allocation."),
 ]
 Macs = Annotated[
     float | None, typer.Option("--macs", help="Remove this share of the multiply-accumulates, in [0, 1).")

@@ -169,7 +169,9 @@ def _written(
         outcome = replace(outcome, baselines=baselines)
     if (limit := recipe.budget.max_betti) is not None:
         sizes = [max(2, recipe.max_points // part) for part in (4, 2, 1)]
-        rows = threshold_sensitivity(net, data.inputs, limit, sizes=sizes, seed=seed, progress=True)
+        rows = threshold_sensitivity(
+            net, data.inputs, limit, linear=recipe.linear, sizes=sizes, seed=seed, progress=True
+        )
         outcome = replace(outcome, thresholds=rows)
     _report(out, shrunk, outcome, title)
     if onnx:  # last: where it is refused, the rest is there
@@ -195,6 +197,8 @@ def _print_details(shrunk: Shrunk, outcome: PruningOutcome) -> None:
     """What the table of costs does not say."""
     if shrunk.plan.budget:
         print(f"removed: {shrunk.plan.budget}")
+    if shrunk.plan.n_removed:
+        print(f"as pruned it computes {shrunk.plan.judged_by}")
     for number, done in enumerate(outcome.rounds, start=1):
         _print_round(f"round {number}: " if len(outcome.rounds) > 1 else "", done)
     if outcome.baselines:

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 # Modules that pip knows by another name.
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "torch_pruning": "torch-pruning"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
 
 class InputError(ValueError):

@@ -130,7 +130,7 @@ def _samples(part: Any) -> tuple[Tensor, Tensor]:
         raise InputError(
             f"samples of {1 + len(others)} tensors",
             "one tensor of inputs a sample",
-            "wrap the model so that it takes one",
+            "wrap the model so that it takes one, or go by score_filters, plan_pruning and prune",
         )
     _require_labels(inputs, probe.labels)
     return inputs, probe.labels
@@ -143,6 +143,8 @@ def _require_labels(inputs: Tensor, labels: Tensor) -> None:
             "[n, ...] and [n]",
             "pass one label a sample",
         )
+    if labels.is_floating_point() and not bool(labels.isfinite().all()):
+        raise InputError("labels with NaN or infinity", "whole numbers", "leave such samples out")
     if len(labels) and int(labels.min()) < 0:
         raise InputError(f"label {int(labels.min())}", "labels 0, 1, 2, ...", "leave such samples out")
 

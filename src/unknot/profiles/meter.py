@@ -33,8 +33,8 @@ from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile, 
 from unknot.profiles.projection import CloudView, project
 from unknot.topology.batch import CloudCount, CountSettings, count_clouds
 from unknot.topology.calibration import calibrate
+from unknot.topology.multiscale.sweep import sensitivity as scan_scales
 from unknot.topology.scale import Scale
-from unknot.topology.sweep import sensitivity as scan_scales
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

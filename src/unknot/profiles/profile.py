@@ -11,8 +11,8 @@ import torch
 
 from unknot.core.files import Saved
 from unknot.profiles.projection import CloudView
+from unknot.topology.multiscale.sweep import Sensitivity
 from unknot.topology.scale import Scale
-from unknot.topology.sweep import Sensitivity
 
 
 @dataclass(frozen=True)

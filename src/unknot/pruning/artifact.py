@@ -199,6 +199,8 @@ def _readme(model: nn.Module, plan: PruningPlan, outcome: PruningOutcome | None)
         "",
         "## What was removed",
         "",
+        f"As pruned, before any refit or training, it computes {plan.judged_by}.",
+        "",
         "| layer | filters before | left | note |",
         "|---|---:|---:|---|",
     ]

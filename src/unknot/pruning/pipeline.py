@@ -15,8 +15,8 @@ from unknot.nets.probe import tensors_of
 from unknot.nets.running import as_it_was, placed, unwrapped
 from unknot.nets.training import fine_tune
 from unknot.pruning.outcome import PruningOutcome, Round
-from unknot.pruning.planning.budget import Budget
-from unknot.pruning.planning.plan import REMEDY, Allocation, PruningPlan, plan_by
+from unknot.pruning.planning.budget import REMEDY, Budget
+from unknot.pruning.planning.plan import Allocation, PruningPlan, plan_by
 from unknot.pruning.planning.rounds import RoundBudgets, combine_plans
 from unknot.pruning.recipe import AnyCriterion, Recipe, default_criterion
 from unknot.pruning.refitting.reconstruction import refit as refit_model
@@ -65,6 +65,7 @@ def shrink(
     ignored: Sequence[str] = Recipe.ignored,
     min_filters: int = Recipe.min_filters,
     round_to: int = Recipe.round_to,
+    seconds: float = Recipe.seconds,
     rounds: int = Recipe.rounds,
     refit: bool = Recipe.refit,
     finetune: int = Recipe.finetune,
@@ -91,7 +92,8 @@ def shrink(
         parameters: the share of parameters to remove, likewise.
         latency_ms: remove until a forward pass of one sample takes at most so many milliseconds.
         max_betti: remove filters whose Betti number is above it, by the criterion "betti".
-        ratio: the share of each layer's filters to remove, in [0, 1).
+        ratio: the share of filters to remove, in [0, 1): from each layer, or with the allocation "macs",
+            which the default criterion takes, of all layers together.
         criterion: what goes first, by name or a callable; see `score_filters`. None: "betti" with
             ``max_betti``, else "elder-surgeon".
         linear: globs of the linear layers to prune beside the convolutions, e.g. ``["*pwconv1"]``; None:
@@ -102,6 +104,7 @@ def shrink(
         ignored: globs of layers to leave alone.
         min_filters: left in each layer, the best ones by score.
         round_to: keep a multiple of so many filters in each layer, or all.
+        seconds: after which planning a round is given up, with the layer that it was at.
         rounds: of pruning, refitting and fine-tuning, each for an equal part of the budget.
         refit: mend the layers that lost inputs in closed form, without labels; see `refit`.
         finetune: epochs of fine-tuning with Adam, at most, in each round.
@@ -123,8 +126,8 @@ def shrink(
     budget = Budget(max_betti, ratio, macs, parameters, latency_ms)
     criterion = default_criterion(budget) if criterion is None else criterion
     recipe = Recipe(
-        budget, allocation, ignored, min_filters, round_to, criterion, linear, max_points, rounds, refit,
-        finetune, learning_rate, patience, seed,
+        budget, allocation, ignored, min_filters, round_to, seconds, criterion, linear, max_points,
+        rounds, refit, finetune, learning_rate, patience, seed,
     )  # fmt: skip
     return follow_recipe(model, labelled_data(data), recipe, repeats=repeats, progress=progress)
 
@@ -155,10 +158,13 @@ def follow_recipe(
     calibration = [(fit.inputs, fit.labels)]
     example = fit.inputs[: 1 if recipe.budget.latency_ms is not None else 2]
     budgets = RoundBudgets(recipe.budget, recipe.rounds, model, example)
-    slim, plan, first_scores = model, None, None
+    slim, plan, first_scores, choices = model, None, None, None
     rounds: list[Round] = []
     for number in range(1, recipe.rounds + 1):
-        structure = find_structure(slim, example, recipe.ignored, linear_layers(slim, recipe.linear))
+        structure = find_structure(
+            slim, example, recipe.ignored, linear_layers(slim, recipe.linear), recipe.seconds, choices
+        )
+        choices = structure.choices
         scores = score_filters(
             slim,
             calibration,

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError, require_instance
-from unknot.core.memory import memory_limit
-from unknot.nets.probe import tensors_of
-from unknot.nets.running import placed, unwrapped
+from unknot.nets.running import unwrapped
+from unknot.pruning.planning.example import make
 from unknot.pruning.planning.plan import PruningPlan, plan_pruning
 from unknot.pruning.refitting.reconstruction import refit as refit_weights
-from unknot.pruning.structure.channels import ChannelGraph, trace_channels
 from unknot.pruning.structure.layers import linear_among, prunable_layers, width_of
-from unknot.pruning.structure.pools import Structure, require_structure_of
+from unknot.pruning.structure.pools import (
+    Choices,
+    Structure,
+    find_structure,
+    follow_again,
+    require_structure_of,
+)
 
 __all__ = ["PruningPlan", "plan_pruning", "prune"]
 
@@ -55,7 +57,13 @@ def prune(
     linear = linear_among(model, plan.filters)
     if structure is not None:
         require_structure_of(prunable_layers(model, linear), structure)
-    graph = _trace(model, plan.input_shape, linear) if structure is None else structure.graph
+        graph = structure.graph
+    elif plan.inputs:
+        _require_same_samples(plan)
+        graph = follow_again(model, make(plan.inputs), linear, _choices(plan))
+    else:  # of an earlier version
+        kind = [{"name": None, "shape": list(plan.input_shape), "dtype": "float32"}]
+        graph = find_structure(model, make(kind), linear=linear).graph
     for unit in graph.units:
         staying = [(layer, c) for layer, c in unit if c not in plan.removed.get(layer, ())]
         if 0 < len(staying) < len(unit):
@@ -71,15 +79,24 @@ def prune(
     return slim
 
 
-def _trace(model: nn.Module, shape: tuple[int, ...], linear: list[str]) -> ChannelGraph:
-    if min(shape, default=0) < 1 or 8 * math.prod(shape) > memory_limit():
+def _require_same_samples(plan: PruningPlan) -> None:
+    first = plan.inputs[0].get("shape") if isinstance(plan.inputs[0], dict) else None
+    if first != list(plan.input_shape):
         raise InputError(
-            f"plan for samples of shape {shape}",
-            "the shape of one sample, which fits into memory",
+            f"plan for samples of shape {tuple(plan.input_shape)} with inputs {plan.inputs}",
+            "one shape",
             "plan again with this model",
         )
-    (example,) = tensors_of(placed(torch.zeros(2, *shape), model))
-    return trace_channels(model, example, linear)
+
+
+def _choices(plan: PruningPlan) -> Choices:
+    try:
+        banned = tuple((int(i), int(axis)) for i, axis in plan.choices.get("banned", ()))
+        return Choices(banned, tuple(map(str, plan.choices.get("tied", ()))))
+    except (TypeError, ValueError):
+        raise InputError(
+            f"plan with choices {plan.choices}", "those of a plan", "plan again with this model"
+        ) from None
 
 
 def _require_plan_of(model: nn.Module, plan: PruningPlan) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 
 from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile
 from unknot.profiles.projection import CloudView
+from unknot.topology.multiscale.sweep import Sensitivity, SensitivityGrid
 from unknot.topology.rules import KnnRule, RipsRule
-from unknot.topology.sweep import Sensitivity, SensitivityGrid
 
 View: TypeAlias = dict[str, Any]
 # Past this many names a sentence is no longer read.

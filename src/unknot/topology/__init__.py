@@ -2,7 +2,7 @@
 
 Points (`cloud`, `point_files`, `shapes`) or `distances` become a neighbour graph (`graph`) at a scale
 (`scale`, which holds one of two `rules`); the graph becomes Betti numbers (`homology`; many clouds, and
-the subsamples of one, in `batch`). Which scale: `calibration`. How much depends on it: `sweep`.
+the subsamples of one, in `batch`). Which scale: `calibration`. What hangs on no scale: `multiscale`.
 """
 
 from unknot.core.doors import open_door

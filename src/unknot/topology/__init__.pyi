@@ -11,6 +11,14 @@ from .homology import PersistenceDiagram as PersistenceDiagram
 from .homology import betti_numbers as betti_numbers
 from .homology import betti_numbers_batch as betti_numbers_batch
 from .homology import persistence as persistence
+from .multiscale.density import Islands as Islands
+from .multiscale.density import islands as islands
+from .multiscale.density import islands_batch as islands_batch
+from .multiscale.spanning_tree import Tangle as Tangle
+from .multiscale.spanning_tree import tangle as tangle
+from .multiscale.sweep import Sensitivity as Sensitivity
+from .multiscale.sweep import SensitivityRow as SensitivityRow
+from .multiscale.sweep import sensitivity as sensitivity
 from .point_files import load_points as load_points
 from .rules import KnnRule as KnnRule
 from .rules import RipsRule as RipsRule
@@ -18,6 +26,3 @@ from .rules import estimate_memory as estimate_memory
 from .scale import Scale as Scale
 from .shapes import Shape as Shape
 from .shapes import make_shape as make_shape
-from .sweep import Sensitivity as Sensitivity
-from .sweep import SensitivityRow as SensitivityRow
-from .sweep import sensitivity as sensitivity

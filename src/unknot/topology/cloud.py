@@ -159,7 +159,7 @@ def make_cloud(
     seed = require_count("seed", seed, minimum=0)
     if array.shape[0] == 0:
         raise InputError("points with 0 rows", "at least one point", "check what was loaded")
-    label_array = None if labels is None else _check_labels(labels, array.shape[0])
+    label_array = None if labels is None else check_labels(labels, array.shape[0])
     keep = _first_of_equal_rows(array, label_array)
     if max_points is not None and keep.size > require_count("max_points", max_points):
         keep = _stratified(keep, label_array, max_points, np.random.default_rng(seed))
@@ -172,7 +172,8 @@ def make_cloud(
     )
 
 
-def _check_labels(labels: ArrayLike, n: int) -> NDArray[np.int64]:
+def check_labels(labels: ArrayLike, n: int) -> NDArray[np.int64]:
+    """``labels`` as int64 ``[n]``, or an InputError unless they are one whole number a point."""
     array = as_array(labels, "labels")
     if array.shape != (n,):
         raise InputError(f"labels of shape {array.shape}", f"shape ({n},)", "pass one label a point")
@@ -193,6 +194,20 @@ def _check_labels(labels: ArrayLike, n: int) -> NDArray[np.int64]:
 
 
 def _first_of_equal_rows(points: FloatArray, labels: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    first, number = group_equal_rows(points)
+    if labels is None or len(first) == len(points):
+        return first
+    _, first = np.unique(np.stack([number, labels]), axis=1, return_index=True)
+    return np.sort(first).astype(np.int64)
+
+
+def group_equal_rows(points: FloatArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct rows of ``points`` ``[n, d]``, and which of them each row equals.
+
+    Returns:
+        first: int64 ``[m]``, where each occurs first, ascending.
+        number: int64 ``[n]`` in [0, m).
+    """
     # Adding zero turns -0.0 into 0.0, which equals it but has other bytes.
     rows = np.ascontiguousarray(points + points.dtype.type(0))
     if rows.shape[1] == 0:
@@ -202,12 +217,13 @@ def _first_of_equal_rows(points: FloatArray, labels: NDArray[np.int64] | None) -
     sums = rows.view(f"u{rows.dtype.itemsize}").sum(axis=1, dtype=np.uint64)
     sums.sort()
     if (sums[1:] != sums[:-1]).all():
-        return np.arange(len(sums))
+        return np.arange(len(sums)), np.arange(len(sums))
     keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
     _, first, number = np.unique(keys, return_index=True, return_inverse=True)
-    if labels is not None:
-        _, first = np.unique(np.stack([number, labels]), axis=1, return_index=True)
-    return np.sort(first).astype(np.int64)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order].astype(np.int64), rank[number].astype(np.int64)
 
 
 def _stratified(

@@ -145,7 +145,7 @@ def betti_numbers_batch(
         )
     scale = spelled if scale is None else scale
     rule = require_rule(scale)
-    arrays = list(_check_clouds(clouds))
+    arrays = list(check_clouds(clouds))
     limits = _limits(max_dim, time_budget)
     threads = min(require_count("threads", threads, minimum=0), MOST_THREADS)
     with _as_input_error(max(map(len, arrays), default=0)):
@@ -153,7 +153,7 @@ def betti_numbers_batch(
     return [BettiNumbers(values, len(a), scale) for values, a in zip(counts, arrays, strict=True)]
 
 
-def _check_clouds(clouds: object) -> Iterator[FloatArray]:
+def check_clouds(clouds: object) -> Iterator[FloatArray]:
     """Each cloud as `check_points` gives it; one cloud alone is refused, rows being no clouds."""
     remedy = "of one cloud pass [points]"
     if not isinstance(clouds, Iterable) or isinstance(clouds, (str, bytes, Mapping)):

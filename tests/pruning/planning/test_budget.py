@@ -12,6 +12,8 @@ from torch import nn
 from unknot.core.errors import InputError
 from unknot.nets.cost import Cost
 from unknot.pruning.planning.budget import Budget, Met, meet_latency, meet_share
+from unknot.pruning.planning.plan import plan_pruning
+from unknot.pruning.scoring.scores import score_filters
 
 ONE_OF = (
     "expected exactly one budget; pass one of ratio=0.5, macs=0.5, parameters=0.5, latency_ms=1.0 "
@@ -52,12 +54,8 @@ def test_the_ends_of_the_ranges_are_budgets(given: dict[str, float]) -> None:
     assert Budget(**given).given == given
 
 
-def slimmer(step: int) -> nn.Module:
-    """16 outputs, two fewer a step: of 64 MACs and 80 parameters, an eighth a step."""
-    return nn.Linear(4, 16 - 2 * step)
-
-
-EXAMPLE = torch.zeros(1, 4)
+def eighths(step: int) -> float:
+    return step / 8
 
 
 @pytest.mark.parametrize(
@@ -75,16 +73,16 @@ EXAMPLE = torch.zeros(1, 4)
         (0.765, 6),  # a little more than all that may go
     ],
 )
-@pytest.mark.parametrize(("what", "whole"), [("macs", "64 MACs"), ("parameters", "80 parameters")])
-def test_the_step_nearest_to_the_share(what: str, whole: str, share: float, step: int) -> None:
-    told = f"{step / 8:.1%} of {whole}, {share:.1%} asked"
-    assert meet_share(what, share, slimmer, 6, EXAMPLE) == Met(step, told)
+@pytest.mark.parametrize(("what", "unit"), [("macs", "MACs"), ("parameters", "parameters")])
+def test_the_step_nearest_to_the_share(what: str, unit: str, share: float, step: int) -> None:
+    told = f"{step / 8:.1%} of the {unit}, {share:.1%} asked"
+    assert meet_share(what, share, eighths, 6) == Met(step, told)
 
 
 @pytest.mark.parametrize("what", ["macs", "parameters"])
 def test_a_share_beyond_all_that_may_go_is_refused(what: str) -> None:
     with pytest.raises(InputError) as caught:
-        meet_share(what, 0.8, slimmer, 6, EXAMPLE)
+        meet_share(what, 0.8, eighths, 6)
     assert str(caught.value) == (
         f"{what} = 0.8: expected at most 0.75, all that may go; "
         "lower it; a plan by ratio tells in kept_layers what may not"
@@ -92,35 +90,34 @@ def test_a_share_beyond_all_that_may_go_is_refused(what: str) -> None:
 
 
 def test_two_points_short_is_still_met() -> None:
-    """Of 1,000 in steps of ten: 0.98 of 1 is met where 0.98 is all that may go, 0.97 is not."""
+    """Of 1 in steps of a hundredth: 0.995 is met where 0.98 is all that may go, where 0.97 is not."""
 
-    def tenth(step: int) -> nn.Module:
-        return nn.Linear(1, 1000 - 10 * step, bias=False)
+    def hundredths(step: int) -> float:
+        return step / 100
 
-    example = torch.zeros(1, 1)
-    assert meet_share("macs", 0.995, tenth, 98, example).steps == 98
+    assert meet_share("macs", 0.995, hundredths, 98).steps == 98
     with pytest.raises(InputError, match="at most 0.97, all"):
-        meet_share("macs", 0.995, tenth, 97, example)
+        meet_share("macs", 0.995, hundredths, 97)
 
 
 def test_a_gap_of_the_rounding_is_no_reason_to_refuse() -> None:
     """From none to half in one step: a third is nearer to half, a fifth to none."""
 
-    def halved(step: int) -> nn.Module:
-        return nn.Linear(4, 16 if step < 3 else 8)
+    def halved(step: int) -> float:
+        return 0.0 if step < 3 else 0.5
 
-    assert [meet_share("macs", s, halved, 4, EXAMPLE).steps for s in (0.2, 0.35)] == [2, 3]
+    assert [meet_share("macs", s, halved, 4).steps for s in (0.2, 0.35)] == [2, 3]
 
 
-def test_no_model_is_built_twice() -> None:
-    built: list[int] = []
+def test_no_share_is_counted_twice_and_few_are() -> None:
+    counted: list[int] = []
 
-    def counted(step: int) -> nn.Module:
-        built.append(step)
-        return slimmer(step)
+    def count(step: int) -> float:
+        counted.append(step)
+        return step / 1000
 
-    meet_share("parameters", 0.4, counted, 6, EXAMPLE)
-    assert built[0] == 0 and len(built) == len(set(built)) < 6
+    assert meet_share("parameters", 0.4, count, 800).steps == 400
+    assert len(counted) == len(set(counted)) <= 12
 
 
 @pytest.fixture
@@ -185,3 +182,14 @@ def test_a_latency_that_is_not_reached_is_refused(clock: Clock) -> None:
         "latency_ms = 25: expected at least 33.7, with all gone that may go; "
         "raise it, or pass a smaller example"
     )
+
+
+def test_where_nothing_can_be_compared_the_reason_is_told() -> None:
+    """All weights are zero, so the smaller model returns what any would."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    scores = score_filters(model, criterion="l1")
+    with pytest.raises(InputError, match="no filter of 0 may go .nothing that the model computes tells"):
+        plan_pruning(model, scores, torch.randn(2, 4), macs=0.5)

@@ -154,11 +154,13 @@ def test_the_threshold_of_shared_channels_names_them() -> None:
 
 
 def candidates(*units: Unit) -> list[Candidate]:
-    """In this order; each of a pool of the layers of its unit."""
-    return [
-        Candidate(Pool(tuple(dict.fromkeys(x for x, _ in unit)), (unit,)), unit, 0.0, 0.5, None, "")
-        for unit in units
-    ]
+    """In this order; units of the same layers are of one pool, of which another unit stays."""
+    pools: dict[tuple[str, ...], list[Unit]] = {}
+    for unit in units:
+        layers = tuple(dict.fromkeys(x for x, _ in unit))
+        pools.setdefault(layers, [((layers[0], 99),)]).append(unit)
+    made = {layers: Pool(layers, tuple(of_pool)) for layers, of_pool in pools.items()}
+    return [Candidate(made[tuple(dict.fromkeys(x for x, _ in u))], u, 0.0, 0.5, None, "") for u in units]
 
 
 def single(layer: str, n: int) -> list[Unit]:
@@ -174,6 +176,15 @@ def removed(
 @pytest.mark.parametrize("at_least", [0, 1, 2, 5])
 def test_a_layer_keeps_its_minimum(at_least: int) -> None:
     assert removed(single("a", 5), {"a": 5}, at_least) == single("a", 5 - at_least)
+
+
+def test_each_pool_of_a_layer_keeps_a_unit() -> None:
+    """Layer a has two pools, e.g. halves that other layers take in: neither may vanish."""
+    first, second = (
+        Pool(("a",), tuple((("a", i),) for i in numbers)) for numbers in (range(3), range(3, 6))
+    )
+    order = [Candidate(p, u, 0.0, 0.5, None, "") for p in (first, second) for u in p.units]
+    assert [c.unit[0][1] for c in remove_first(order, {"a": 6}, 1, 1)] == [0, 1, 3, 4]
 
 
 def test_units_that_a_layer_cannot_spare_are_passed_over() -> None:

@@ -62,12 +62,13 @@ class TimeFirst(nn.Module):
 
 
 class Folded(nn.Module):
-    """Frames of a clip go through the convolutions one by one; one parameter for all of a PReLU."""
+    """Frames of a clip go through the convolutions one by one, a grouped transposed one among them; one
+    parameter for all of a PReLU."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.act, self.conv2 = nn.Conv2d(2, 6, 3), nn.PReLU(), nn.Conv2d(6, 5, 3)
-        self.up, self.out = nn.ConvTranspose2d(5, 6, 2, groups=1), nn.Linear(6, 3)
+        self.conv1, self.act, self.conv2 = nn.Conv2d(2, 6, 3), nn.PReLU(), nn.Conv2d(6, 6, 3)
+        self.up, self.out = nn.ConvTranspose2d(6, 6, 2, groups=2), nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.up(F.relu(self.conv2(self.act(self.conv1(x.flatten(0, 1))))))
@@ -93,7 +94,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "named": (Siamese, {"conv1": 6, "conv2": 6}),
     "tokens": (Tokens, {"inner": 12, "back": 8}),
     "time first": (TimeFirst, {"inner": 8, "back": 5}),
-    "frames": (Folded, {"conv1": 6, "conv2": 5, "up": 6}),
+    "frames": (Folded, {"conv1": 6, "conv2": 6, "up": 6}),
 }
 
 
@@ -199,7 +200,7 @@ def test_the_layers_of_an_encoder_are_seen_although_torch_has_a_faster_way() -> 
     assert {name: len(rows) for name, rows in scores.items()} == {
         f"0.layers.{i}.{name}": width
         for i in range(2)
-        for name, width in (("self_attn.out_proj", 8), ("linear1", 16), ("linear2", 8))
+        for name, width in (("self_attn", 8), ("self_attn.out_proj", 8), ("linear1", 16), ("linear2", 8))
     }
 
 

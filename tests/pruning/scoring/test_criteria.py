@@ -19,7 +19,7 @@ from unknot.nets.recording import capture
 from unknot.pruning.scoring.elder import elder_scores, filter_distances, merge_heights, nearest_elder
 from unknot.pruning.scoring.observations import observe
 from unknot.pruning.scoring.scores import score_filters
-from unknot.pruning.structure.layers import all_convolutions
+from unknot.pruning.structure.layers import prunable_layers
 
 pytestmark = pytest.mark.numeric
 
@@ -82,7 +82,7 @@ def test_elder_of_a_net_is_computed_on_what_follows_the_convolution(criterion: s
     maps = capture(model, inputs, layers=["act1"])[1].values  # 40 x 4 x 4 rows: all are taken
     correlation = np.nan_to_num(np.corrcoef(maps.transpose(0, 1).flatten(1).double().numpy()))
     if "taylor" in criterion:
-        observed = observe(model, Probe(inputs), all_convolutions(model), labels=labels)
+        observed = observe(model, Probe(inputs), prunable_layers(model, ()), labels=labels)
         importance = observed["conv1"].taylor
     else:
         importance = model.conv1.weight.abs().sum((1, 2, 3)).detach().double().numpy()  # type: ignore
@@ -183,7 +183,7 @@ def test_a_convolution_that_runs_twice_is_gated_in_both_calls() -> None:
 def test_l1_and_fpgm_by_brute_force(name: str) -> None:
     model, *_ = built(name)
     l1, fpgm = (score_filters(model, criterion=c) for c in ("l1", "fpgm"))
-    for layer, conv in all_convolutions(model).items():
+    for layer, conv in prunable_layers(model, ()).items():
         filters = []
         for i in range(conv.out_channels):
             if conv.transposed:

@@ -171,3 +171,28 @@ def test_the_table_names_layers_that_exist() -> None:
         layers = [n for n, _ in kind.built().named_modules()]
         assert {*kind.loses, *kind.keeps} <= set(layers), name
         assert not kind.linear or any(fnmatchcase(n, g) for g in kind.linear for n in layers)
+
+
+class Standardised(nn.Conv2d):
+    """A 1 x 1 convolution whose weights are standardised over the channels that it takes in."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.weight.reshape(1, self.out_channels, -1)
+        rows = nn.functional.batch_norm(rows, None, None, training=True)
+        return nn.functional.conv2d(x, rows.reshape_as(self.weight), self.bias)
+
+
+def test_standardised_weights_are_said_to_be_normalised_over_what_is_left() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), Standardised(8, 6, 1), nn.Conv2d(6, 3, 1))
+    x = torch.randn(2, 2, 6, 6)
+    plan = plan_pruning(model, score_filters(model, criterion="l1"), x, ratio=0.5)
+    assert len(plan.removed["0"]) == 4
+    assert plan.normalised == ["2"] and "1 normalisation" in plan.judged_by
+    slim = prune(model, plan)
+    left = [c for c in range(8) if c not in plan.removed["0"]]
+    rows = model[2].weight[:, left, 0, 0]
+    rows = (rows - rows.mean(1, keepdim=True)) / (rows.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+    y = torch.einsum("oc,nchw->nohw", rows, model[0](x).relu()[:, left]) + model[2].bias[:, None, None]
+    y[:, plan.removed["2"]] = 0.0
+    torch.testing.assert_close(slim(x), model[3](y), rtol=1e-4, atol=1e-5)

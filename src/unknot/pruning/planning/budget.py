@@ -9,12 +9,19 @@ from dataclasses import dataclass, fields
 from functools import cache
 from numbers import Real
 
-from torch import Tensor, nn
+from torch import nn
 
 from unknot.core.errors import InputError
 from unknot.nets.cost import count_macs, measure_cost
+from unknot.nets.probe import Inputs, map_tensors
+from unknot.nets.running import n_samples
 
 REPEATS = 20  # timed passes a try
+# Where no filter may go.
+REMEDY = (
+    "the reason tells what stands in the way; ignore fewer layers, or name others, e.g. "
+    "linear=['*pwconv1'] or --linear '*pwconv1'"
+)
 UNITS = {"macs": "MACs", "parameters": "parameters"}
 
 
@@ -59,10 +66,10 @@ class Budget:
         return {name: value for name, value in values.items() if value is not None}
 
 
-def size_of(what: str, model: nn.Module, example: Tensor) -> float:
+def size_of(what: str, model: nn.Module, example: Inputs) -> float:
     """What a budget is about: "macs" of one sample, "parameters", or "latency_ms" of the example."""
     if what == "macs":
-        return count_macs(model, example[:1])
+        return count_macs(model, map_tensors(example, lambda t: t[:1]))
     if what == "parameters":
         return sum(p.numel() for p in model.parameters())
     return measure_cost(model, example, repeats=REPEATS, batch_sizes=()).latency_ms
@@ -77,31 +84,29 @@ class Met:
 
 
 def meet_share(
-    what: str, share: float, pruned: Callable[[int], nn.Module], steps: int, example: Tensor
+    what: str, share: float, removed: Callable[[int], float], steps: int, limits: str = ""
 ) -> Met:
-    """The step whose removed share of "macs" or "parameters" is nearest to ``share``.
+    """The step at which the share of "macs" or "parameters" that is gone is nearest to ``share``.
 
-    ``pruned`` gives the model after so many of ``steps`` steps.
+    ``removed`` gives that share after so many of ``steps`` steps; ``limits`` names the options that keep
+    back what else might go.
     """
-    whole = size_of(what, pruned(0), example)
-
-    @cache
-    def removed(step: int) -> float:
-        return 1 - size_of(what, pruned(step), example) / whole if step else 0.0
-
+    removed = cache(removed)
     first = _first_step(steps, lambda step: removed(step) >= share)
     near = [step for step in (first - 1, first) if step >= 0]
     best = min(near, key=lambda step: abs(removed(step) - share))
     if removed(best) < share - 0.02 and removed(steps) < share:  # else rounding is what forbids it
         raise InputError(
             f"{what} = {share}",
-            f"at most {removed(steps):.3g}, all that may go",
-            "lower it; a plan by ratio tells in kept_layers what may not",
+            f"at most {removed(steps):.3g}, all that may go{limits and f' with {limits}'}",
+            f"lower it or {limits}"
+            if limits
+            else "lower it; a plan by ratio tells in kept_layers what may not",
         )
-    return Met(best, f"{removed(best):.1%} of {whole:,} {UNITS[what]}, {share:.1%} asked")
+    return Met(best, f"{removed(best):.1%} of the {UNITS[what]}, {share:.1%} asked")
 
 
-def meet_latency(limit: float, pruned: Callable[[int], nn.Module], steps: int, example: Tensor) -> Met:
+def meet_latency(limit: float, pruned: Callable[[int], nn.Module], steps: int, example: Inputs) -> Met:
     """The first step found whose median forward pass of ``example`` takes at most ``limit`` ms."""
 
     def latency(step: int) -> float:
@@ -117,8 +122,8 @@ def meet_latency(limit: float, pruned: Callable[[int], nn.Module], steps: int, e
                 "raise it, or pass a smaller example",
             )
         first = min(steps, first + max(1, steps // 50))
-    samples = "sample" if len(example) == 1 else "samples"
-    return Met(first, f"{taken:.3g} ms for {len(example)} {samples}, at most {limit:g} asked")
+    n = n_samples(example)
+    return Met(first, f"{taken:.3g} ms for {n} sample{'s' * (n != 1)}, at most {limit:g} asked")
 
 
 def _first_step(steps: int, reached: Callable[[int], bool]) -> int:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import cached_property, partial
+from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from unknot.core.errors import InputError, require_count, require_instance
 from unknot.core.files import Saved
-from unknot.nets.cost import count_macs
-from unknot.nets.probe import tensors_of
-from unknot.nets.running import placed, unwrapped
-from unknot.pruning.planning.budget import Budget, meet_latency, meet_share
+from unknot.nets.probe import Inputs, map_tensors, tensors_of
+from unknot.nets.running import as_example, placed, unwrapped
+from unknot.pruning.planning.budget import REMEDY, UNITS, Budget, Met, meet_latency, meet_share, size_of
+from unknot.pruning.planning.example import describe
 from unknot.pruning.planning.ranking import Candidate, rank_units, remove_first
 from unknot.pruning.scoring.scores import FilterScores
+from unknot.pruning.structure.channels import OUTPUT, SECONDS
 from unknot.pruning.structure.layers import linear_among, prunable_layers, width_of
 from unknot.pruning.structure.pools import (
     Pool,
@@ -25,9 +27,11 @@ from unknot.pruning.structure.pools import (
     find_structure,
     require_structure_of,
 )
+from unknot.pruning.structure.trials import Deadline, Fault, in_single_precision
 
 Allocation = Literal["auto", "uniform", "macs"]
-REMEDY = "name linear layers to prune, e.g. linear=['*pwconv1'] or --linear '*pwconv1', if it has some"
+NEAR = 0.02  # of a share of MACs or parameters: near enough
+PASSED_OVER = 8  # units at most
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,14 @@ class PruningPlan(Saved):
         kept_layers: {layer: why none of its filters may go}.
         filters: {layer: filters before}.
         criterion: what scored them.
-        input_shape: of one sample, to trace the model's structure.
+        input_shape: of one sample, of the first tensor where there are several.
         shared: {layer: the layers with which it shares channels, itself among them}.
         budget: what was asked for and what came of it, in words.
+        inputs: keyword (None: positional), shape and dtype of each tensor of one sample, to follow the
+            model's channels again; empty in the files of earlier versions.
+        normalised: the modules that normalise removed channels together with others. There the smaller
+            model is compared with one that normalises over the channels that are left.
+        choices: of `Structure`, as a dict.
     """
 
     file_kind = "plan"
@@ -55,6 +64,9 @@ class PruningPlan(Saved):
     input_shape: tuple[int, ...]
     shared: dict[str, list[str]] = field(default_factory=dict)
     budget: str = ""
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    normalised: list[str] = field(default_factory=list)
+    choices: dict[str, list[Any]] = field(default_factory=dict)
 
     @property
     def n_removed(self) -> int:
@@ -65,6 +77,15 @@ class PruningPlan(Saved):
     def n_filters(self) -> int:
         """Filters before pruning, of all layers that the plan speaks of."""
         return sum(self.filters.values())
+
+    @property
+    def judged_by(self) -> str:
+        """What the smaller model was found to compute, in words."""
+        masked = "the original with the removed channels set to zero where they are taken in"
+        n = len(self.normalised)
+        if not n:
+            return masked
+        return f"{masked}, {n} normalisation{'s' * (n > 1)} over the channels that are left"
 
     @property
     def refusal(self) -> str:
@@ -85,6 +106,7 @@ class PlanOptions:
     ignored: Sequence[str] = ()
     min_filters: int = 1
     round_to: int = 1
+    seconds: float = SECONDS
 
     def __post_init__(self) -> None:
         if self.allocation not in ("auto", "uniform", "macs"):
@@ -93,6 +115,8 @@ class PlanOptions:
             )
         require_count("min_filters", self.min_filters, minimum=0)
         require_count("round_to", self.round_to)
+        if not self.seconds > 0:
+            raise InputError(f"seconds = {self.seconds}", "a number > 0", "pass e.g. 120")
 
     def require_threshold_of(self, criterion: str, *, gives_betti: bool) -> None:
         """Refuse a Betti threshold for scores that are no Betti numbers."""
@@ -108,7 +132,7 @@ class PlanOptions:
 def plan_pruning(
     model: nn.Module,
     scores: FilterScores,
-    example: Tensor,
+    example: Any,
     *,
     max_betti: float | None = None,
     ratio: float | None = None,
@@ -119,6 +143,7 @@ def plan_pruning(
     ignored: Sequence[str] = PlanOptions.ignored,
     min_filters: int = PlanOptions.min_filters,
     round_to: int = PlanOptions.round_to,
+    seconds: float = PlanOptions.seconds,
     structure: Structure | None = None,
 ) -> PruningPlan:
     """Decide which filters go, under exactly one budget.
@@ -131,9 +156,10 @@ def plan_pruning(
     Args:
         model: not changed.
         scores: of the filters of this model, see `score_filters`.
-        example: a batch ``[n, ...]`` that the model takes.
+        example: a batch ``[n, ...]`` that the model takes, or a tuple or dict of its inputs.
         max_betti: remove filters whose Betti number is above it (criterion "betti"), and redundant ones.
-        ratio: the share of filters to remove from each layer, in [0, 1), worst first.
+        ratio: the share of filters to remove, in [0, 1), worst first: from each layer, or with the
+            allocation "macs" of all layers together.
         macs: the share of multiply-accumulates to remove, met within two points where no rounding
             forbids it.
         parameters: the share of parameters to remove, likewise.
@@ -144,14 +170,16 @@ def plan_pruning(
         ignored: globs of layers to leave alone.
         min_filters: left in each layer, the best ones by score.
         round_to: keep a multiple of so many filters in each layer, or all.
+        seconds: after which planning is given up, with the layer that it was at.
         structure: what `find_structure` found in this model for these ``ignored`` and the scored linear
             layers; found anew where None.
 
     Raises:
-        InputError: not one budget, or one that cannot be met; scores or a structure of another model.
+        InputError: not one budget, or one that cannot be met; scores or a structure of another model; an
+            example that the model does not take; the time is over.
     """
     budget = Budget(max_betti, ratio, macs, parameters, latency_ms)
-    options = PlanOptions(budget, allocation, ignored, min_filters, round_to)
+    options = PlanOptions(budget, allocation, ignored, min_filters, round_to, seconds)
     return plan_by(options, model, scores, example, structure)
 
 
@@ -159,39 +187,54 @@ def plan_by(
     options: PlanOptions,
     model: nn.Module,
     scores: FilterScores,
-    example: Tensor,
+    example: Any,
     structure: Structure | None = None,
 ) -> PruningPlan:
     """`plan_pruning` with its options in one object."""
     require_instance("scores", scores, FilterScores, "pass what score_filters gave")
     options.require_threshold_of(scores.criterion, gives_betti=scores.gives_betti)
     model = unwrapped(model)
-    (example,) = tensors_of(placed(example, model))
+    example = placed(as_example(example), model)
     linear = linear_among(model, scores.by_layer())
     layers = prunable_layers(model, linear)
     filters = {name: width_of(layer) or 0 for name, layer in layers.items()}
     _require_scores_of(filters, scores)
-    structure = structure or find_structure(model, example, options.ignored, linear)
+    deadline = Deadline(options.seconds)
+    structure = structure or find_structure(model, example, options.ignored, linear, options.seconds)
     require_structure_of(layers, structure)
-    chooser = _Chooser(model, scores, example, structure, options, filters)
+    # Linear layers are scored before it is known which of them give the model's outputs.
+    heads = [x for x in linear if structure.kept.get(x) == OUTPUT]
+    filters = {name: size for name, size in filters.items() if name not in heads}
+    chooser = _Chooser(model, scores, example, structure, options, filters, deadline)
     chosen, summary, kept = chooser.settle()
+    kept = {layer: why for layer, why in kept.items() if layer in filters}
     reasons = {(layer, i): c.reason for c in chosen for layer, i in c.unit}
     removed = channels_of(c.unit for c in chosen)
+    # Embeddings have no scores of their own, and go with what they share channels with.
+    filters |= {layer: structure.graph.layers[layer] for layer in removed if layer not in filters}
     plan = PruningPlan(
         removed=removed,
         reasons={layer: [reasons[layer, i] for i in channels] for layer, channels in removed.items()},
         kept_layers=kept,
         filters=filters,
         criterion=scores.criterion,
-        input_shape=tuple(example.shape[1:]),
+        input_shape=tuple(tensors_of(example)[0].shape[1:]),
         shared=_shared(structure.pools),
         budget=summary,
+        inputs=describe(example),
+        normalised=structure.graph.normalisations(removed),
+        choices={
+            "banned": [list(pair) for pair in structure.choices.banned],
+            "tied": list(structure.choices.tied),
+        },
     )
     return replace(plan, budget=f"{summary}; {plan.refusal}") if plan.refusal else plan
 
 
 def why_nothing_goes(kept: dict[str, str], filters: dict[str, int]) -> str:
     """One line where every layer of ``filters`` is ``kept``; empty where one is not."""
+    if not filters:
+        return "no layer has channels that others take in"
     if set(filters) - set(kept):
         return ""
     layer = next(iter(filters))
@@ -205,32 +248,39 @@ class _Chooser:
 
     model: nn.Module
     scores: FilterScores
-    example: Tensor
+    example: Inputs
     structure: Structure
     options: PlanOptions
     filters: dict[str, int]
+    deadline: Deadline
 
     def settle(self) -> tuple[list[Candidate], str, dict[str, str]]:
         """What goes and does no harm, the budget in words, and {layer: why it keeps everything}."""
         pools, kept = list(self.structure.pools), dict(self.structure.kept)
         while True:
-            chosen, summary = self._choose(pools)
-            why = self._fault(chosen)
-            if not why:
+            chosen, summary = self._choose(pools, kept)
+            fault = self._fault(chosen)
+            if fault is None:
                 return chosen, summary, kept
             # `find_structure` tried other channels of these pools, on other parameters.
             faulty = [pool for pool in pools if self._fault([c for c in chosen if c.pool is pool])]
             for pool in faulty or list(pools):
-                kept |= dict.fromkeys(pool.layers, why)
+                kept |= dict.fromkeys(pool.layers, fault.why)
                 pools.remove(pool)
 
-    def _fault(self, chosen: list[Candidate]) -> str:
+    def _fault(self, chosen: list[Candidate]) -> Fault | None:
         removed = channels_of(c.unit for c in chosen)
         if not removed:
-            return ""
-        return disagreement(self.structure.graph, self.model, removed, self.example[:2])
+            return None
+        self.deadline.check(f"layer {next(iter(removed))}")
+        model, example = self._compared
+        return disagreement(self.structure.graph, model, removed, example)
 
-    def _choose(self, pools: list[Pool]) -> tuple[list[Candidate], str]:
+    @cached_property
+    def _compared(self) -> tuple[nn.Module, Inputs]:
+        return in_single_precision(self.model, map_tensors(self.example, lambda t: t[:2]))
+
+    def _choose(self, pools: list[Pool], kept: dict[str, str]) -> tuple[list[Candidate], str]:
         ranked = rank_units(pools, self.scores)
         ((name, amount),) = self.options.budget.given.items()
         if name == "max_betti":
@@ -248,36 +298,85 @@ class _Chooser:
             else:
                 chosen = self._first([c for p in ranked for c in p[: int(len(p) * amount)]], len(order))
             n, whole = sum(len(c.unit) for c in chosen), sum(self.filters.values())
-            return chosen, f"{n / whole:.1%} of {whole:,} filters, {amount:.1%} asked"
-
-        def pruned(steps: int) -> nn.Module:
-            removed = channels_of(c.unit for c in self._first(order, steps))
-            return self.structure.graph.without(self.model, removed)
-
+            return chosen, f"{n / max(whole, 1):.1%} of {whole:,} filters, {amount:.1%} asked"
         if name == "latency_ms":
-            met = meet_latency(amount, pruned, len(order), self.example)
+            met = meet_latency(amount, partial(self._pruned, order), len(order), self.example)
         elif amount > 0 and not pools:
             raise InputError(
-                f"{name} = {amount}: {why_nothing_goes(self.structure.kept, self.filters)}",
+                f"{name} = {amount}: {why_nothing_goes(kept, self.filters)}",
                 "a model with filters that may go",
                 REMEDY,
             )
         else:
-            met = meet_share(name, amount, pruned, len(order), self.example)
+            order, met = self._nearest(name, amount, order)
+            met = replace(met, summary=self._summary(name, amount, order, met.steps))
         return self._first(order, met.steps), met.summary
+
+    def _nearest(self, name: str, amount: float, order: list[Candidate]) -> tuple[list[Candidate], Met]:
+        """The order and the step that meet a share; units too large for its rest are passed over."""
+        whole = size_of(name, self.model, self.example)
+        share = self._sizes(name, order, whole)
+        best = order, meet_share(name, amount, share, len(order), self._limits(order))
+        error = abs(share(best[1].steps) - amount)
+        steps = best[1].steps
+        for _ in range(PASSED_OVER):
+            if error <= NEAR:
+                break
+            steps -= share(steps) > amount
+            order = [*order[:steps], *order[steps + 1 :]]
+            share = self._sizes(name, order, whole)
+            if share(len(order)) < amount:
+                break
+            met = meet_share(name, amount, share, len(order))
+            steps = met.steps
+            if abs(share(steps) - amount) < error:
+                best, error = (order, met), abs(share(steps) - amount)
+        return best
+
+    def _sizes(self, name: str, order: list[Candidate], whole: float) -> Callable[[int], float]:
+        """The share of "macs" or "parameters" that goes with so many steps of ``order``."""
+        graph = self.structure.graph
+        size = graph.macs_without if name == "macs" else graph.parameters_without
+        nothing = size({})
+
+        def share(steps: int) -> float:
+            removed = channels_of(c.unit for c in self._first(order, steps))
+            return (nothing - size(removed)) / whole
+
+        return share
+
+    def _summary(self, name: str, amount: float, order: list[Candidate], steps: int) -> str:
+        """The budget in words, of the models themselves."""
+        whole, rest = (
+            size_of(name, model, self.example) for model in (self.model, self._pruned(order, steps))
+        )
+        return f"{1 - rest / whole:.1%} of {whole:,} {UNITS[name]}, {amount:.1%} asked"
+
+    def _pruned(self, order: list[Candidate], steps: int) -> nn.Module:
+        removed = channels_of(c.unit for c in self._first(order, steps))
+        return self.structure.graph.without(self.model, removed)
 
     def _first(self, order: list[Candidate], steps: int) -> list[Candidate]:
         at_least = max(1, self.options.min_filters)
-        return remove_first(order[:steps], self.filters, at_least, self.options.round_to)
+        return remove_first(order[:steps], self.structure.graph.layers, at_least, self.options.round_to)
+
+    def _limits(self, order: list[Candidate]) -> str:
+        """The options that keep back some of ``order``, in words; empty where none does."""
+        given = {"min_filters": self.options.min_filters, "round_to": self.options.round_to}
+        every = remove_first(order, self.structure.graph.layers, 1, 1)
+        if len(self._first(order, len(order))) == len(every):
+            return ""
+        return " and ".join(f"{name} = {value}" for name, value in given.items() if value > 1)
 
     def _by_score_per_mac(self, ranked: list[list[Candidate]]) -> list[Candidate]:
         """Over all pools, the least importance for the MACs that go with it first."""
-        whole = count_macs(self.model, self.example[:1])
+        graph = self.structure.graph
+        whole = graph.macs_without({})
         price = {}
         for pool in ranked:
             half = pool[: max(1, len(pool) // 2)]
-            slim = self.structure.graph.without(self.model, channels_of(c.unit for c in half))
-            price[id(pool[0].pool)] = max(1.0, whole - count_macs(slim, self.example[:1])) / len(half)
+            rest = graph.macs_without(channels_of(c.unit for c in half))
+            price[id(pool[0].pool)] = max(1.0, whole - rest) / len(half)
         every = [c for pool in ranked for c in pool]
         return sorted(every, key=lambda c: (c.importance / price[id(c.pool)], c.place))
 

@@ -75,16 +75,20 @@ def rank_units(pools: Sequence[Pool], scores: FilterScores) -> list[list[Candida
 def remove_first(
     order: Iterable[Candidate], filters: Mapping[str, int], at_least: int, multiple: int
 ) -> list[Candidate]:
-    """Those of ``order`` that may go, first come: each of the layers {layer: filters} keeps ``at_least``.
+    """Those of ``order`` that may go, first come: each of the layers {layer: filters} keeps ``at_least``,
+    and each pool a unit.
 
     Layers keep a ``multiple`` of so many filters, or all; the last ones to go come back.
     """
     remaining = Counter(filters)
+    units: Counter[int] = Counter()  # taken from each pool
     removed: list[Candidate] = []
     for candidate in order:
         taken = Counter(layer for layer, _ in candidate.unit)
-        if all(remaining[layer] - n >= at_least for layer, n in taken.items()):
+        of_pool = len(candidate.pool.units) - units[id(candidate.pool)]
+        if of_pool > 1 and all(remaining[layer] - n >= at_least for layer, n in taken.items()):
             remaining -= taken
+            units[id(candidate.pool)] += 1
             removed.append(candidate)
     while odd := next(
         (x for x in filters if remaining[x] < filters[x] and remaining[x] % multiple), None

@@ -65,7 +65,11 @@ def combine_plans(first: PruningPlan, then: PruningPlan, number: int) -> Pruning
     kept = {
         layer: w for layer, w in (first.kept_layers | then.kept_layers).items() if layer not in removed
     }
-    return replace(first, removed=removed, reasons=reasons, kept_layers=kept, budget=then.budget)
+    normalised = list(dict.fromkeys([*first.normalised, *then.normalised]))
+    return replace(
+        first, removed=removed, reasons=reasons, kept_layers=kept, budget=then.budget,
+        filters=then.filters | first.filters, normalised=normalised, choices=then.choices,
+    )  # fmt: skip
 
 
 def _ratio_left(plan: PruningPlan, part: float) -> float:

@@ -1,7 +1,8 @@
 """What consumes a layer's output: a normalisation alone, a sum alone; seen in one forward pass.
 
-Calls of torch functions are numbered in the order in which the model makes them. A pruned model makes the
-same ones, so a number found here finds the same tensor there.
+Calls of torch functions are known by the module that makes them, their function, and how many of these
+there were before. A pruned model makes the same ones, but for modules that do otherwise with fewer heads,
+so what is found here finds the same tensor there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -18,11 +19,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from unknot.nets.probe import Inputs
-from unknot.nets.running import as_it_was, call_model, hooked
+from unknot.nets.running import as_it_was, call_model, hooked, hooked_before
 from unknot.pruning.structure.layers import all_layers
 from unknot.pruning.structure.linear_maps import LinearMap
 from unknot.pruning.structure.map_calls import watching_maps
 
+# The innermost running module, the function, how many calls of it by this module came before.
+Call: TypeAlias = tuple[str, str, int]
 _ADDS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
 
 
@@ -30,8 +33,8 @@ _ADDS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
 class Sum:
     """A sum that alone consumes a layer's output, or the normalisation of it."""
 
-    call: int  # number of the call that adds
-    other: int  # number of the call that returned what is added to it, before the layer runs
+    call: Call  # that adds
+    other: Call  # that returned what is added to it, before the layer runs
 
 
 @dataclass(frozen=True)
@@ -48,22 +51,39 @@ class Consumers:
 
 
 class Calls(TorchFunctionMode):
-    """Numbers the calls that return a tensor, each handed to ``see(number, name, args, result)``.
+    """Sees the calls of ``model`` that return a tensor, each handed to ``see(call, args, result)``.
 
-    What runs under `paused` is not numbered.
+    What runs under `paused` is not seen.
     """
 
-    def __init__(self, see: Callable[[int, str, tuple[Any, ...], Tensor], None]) -> None:
+    def __init__(self, model: nn.Module, see: Callable[[Call, tuple[Any, ...], Tensor], None]) -> None:
         super().__init__()
-        self.see, self.number, self.off = see, 0, False
+        self.model, self.see, self.off = model, see, False
+        self.before: Counter[tuple[str, str]] = Counter()
+        self.running: list[str] = []
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """While the model runs."""
+        modules = dict(self.model.named_modules())
+
+        def enter(name: str, *_: object) -> None:
+            self.running.append(name)
+
+        def leave(*_: object) -> None:
+            self.running.pop()
+
+        with hooked_before(modules, enter), hooked(modules, leave), self:
+            yield
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         if isinstance(result, Tensor) and not self.off:
             self.off = True  # the calls of ``see`` are none of the model's
-            name = getattr(function, "__name__", "")
-            self.see(self.number, name, (*args, *(kwargs or {}).values()), result)
-            self.off, self.number = False, self.number + 1
+            key = (self.running[-1] if self.running else "", getattr(function, "__name__", ""))
+            self.see((*key, self.before[key]), (*args, *(kwargs or {}).values()), result)
+            self.before[key] += 1
+            self.off = False
         return result
 
     @contextmanager
@@ -82,15 +102,17 @@ def find_consumers(model: nn.Module, inputs: Inputs) -> Consumers:
         for name, module in model.named_modules()
         if isinstance(module, _BatchNorm) and isinstance(module.running_mean, Tensor)
     }
-    with hooked(norms, seen.norm), as_it_was(model), Calls(seen.call), watching_maps(layers, seen.layer):
+    calls = Calls(model, seen.call)
+    with hooked(norms, seen.norm), as_it_was(model), calls.watching(), watching_maps(layers, seen.layer):
         call_model(model, inputs)
     return seen.consumers()
 
 
 @dataclass
 class _Seen:
-    """Versions of tensors are known by the number of the call that made them."""
+    """Versions of tensors are known by the number, in ``calls``, of the call that made them."""
 
+    calls: list[Call] = field(default_factory=list)
     # {id of a tensor: call that made or changed it}
     origins: dict[int, int] = field(default_factory=dict)
     held: list[Any] = field(default_factory=list)  # so that no other tensor gets its id
@@ -99,7 +121,9 @@ class _Seen:
     layers: dict[str, list[int]] = field(default_factory=dict)  # calls that a layer's results come from
     norms: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # what is consumed and returned
 
-    def call(self, number: int, name: str, args: tuple[Any, ...], result: Tensor) -> None:
+    def call(self, call: Call, args: tuple[Any, ...], result: Tensor) -> None:
+        number, (_, name, _) = len(self.calls), call
+        self.calls.append(call)
         tensors = [a for a in tree_leaves(list(args)) if isinstance(a, Tensor)]
         sources = [self.origins.get(id(t), -1) for t in tensors]
         self.uses.update(sources)
@@ -131,7 +155,7 @@ class _Seen:
             for call, a, b in self.adds:
                 other = b if a == end else a
                 if end in (a, b) and a != b and 0 <= other < result and self.uses[end] == 1:
-                    sums[layer] = Sum(call, other)
+                    sums[layer] = Sum(self.calls[call], self.calls[other])
         return Consumers(norms, sums)
 
 

@@ -8,6 +8,7 @@ has, group by group where it is grouped or depthwise. No labels, no gradients. I
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from unknot.nets.probe import Inputs, map_tensors, probe_samples, tensors_of
 from unknot.nets.running import (
     as_it_was,
     call_model,
+    copied,
     float_tensors,
     hooked,
     is_leaf,
@@ -30,9 +32,10 @@ from unknot.nets.running import (
     unwrapped,
 )
 from unknot.pruning.planning.plan import PruningPlan
-from unknot.pruning.refitting.consumers import Calls, Consumers, affine_of, find_consumers
+from unknot.pruning.refitting.consumers import Call, Calls, Consumers, affine_of, find_consumers
 from unknot.pruning.refitting.ridge import best_fit, relative_error
-from unknot.pruning.structure.layers import all_layers, width_of
+from unknot.pruning.structure.attention import narrow_all
+from unknot.pruning.structure.layers import all_layers, is_attention, weight_and_bias, width_of
 from unknot.pruning.structure.linear_maps import LinearMap, Rows
 from unknot.pruning.structure.map_calls import set_weight, watching_maps
 
@@ -88,7 +91,7 @@ def refit(
 
     A layer without bias that batch normalisation follows gets its new constant in the running mean
     there. Transposed convolutions, layers called several times, and layers whose error does not fall on
-    held-out samples stay as they are.
+    held-out samples stay as they are; so do all where the error of what the model returns does not fall.
 
     Args:
         model: the original; not changed.
@@ -110,19 +113,30 @@ def refit(
     inputs = _fitting(model, placed(probe.inputs, model))
     if any(t.is_floating_point() and not bool(t.isfinite().all()) for t in tensors_of(inputs)):
         raise InputError("samples with NaN or infinity", "finite samples", "clean the data")
+    _require_widths("the model", model, plan.filters, "pass the one that was planned for")
     require_what_is_left(slim, plan)
+    attentions = {name for name, module in slim.named_modules() if is_attention(module)}
+    if attentions:  # so that both make the same calls, which are seen
+        model, slim = (
+            narrow_all(copied(model), attentions),
+            narrow_all(_sharing_tensors(slim), attentions),
+        )
     fitting = _Fitting(model, slim, plan, seed)
     wanted = fitting.record_original(inputs)
     wanted = wanted[::HELD_OUT]
     before = relative_error(_outputs(slim, map_tensors(inputs, lambda t: t[::HELD_OUT])), wanted)
+    held = [(t, t.detach().clone()) for t in (*slim.parameters(), *slim.buffers())]
     output = fitting.refit_front_to_back(inputs)
-    return RefitReport(
-        rows=tuple(fitting.report),
-        output_before=before,
-        output_after=relative_error(output[::HELD_OUT], wanted),
-        n_points=len(output),
-        notes=fitting.notes,
-    )
+    after = relative_error(output[::HELD_OUT], wanted)
+    report = RefitReport(tuple(fitting.report), before, after, len(output), fitting.notes)
+    if after <= before:
+        return report
+    with torch.no_grad():
+        for tensor, values in held:
+            tensor.copy_(values)
+    rows = tuple(replace(row, after=row.before) for row in report.rows)
+    why = "what the model returns came no nearer, so all layers were left as they were"
+    return replace(report, rows=rows, output_after=before, notes=(*report.notes, why))
 
 
 class _Fitting:
@@ -135,7 +149,7 @@ class _Fitting:
         self.targets: dict[str, Tensor] = {}  # [r, out] of the original, channels that are left
         self.consumers = Consumers({}, {})
         self.sums: dict[str, Tensor] = {}  # [r, out] of the original, after the sum that a layer enters
-        self.others: dict[int, Tensor] = {}  # {call: what it returned in the pruned model}
+        self.others: dict[Call, Tensor] = {}  # {call: what it returned in the pruned model}
         self.notes: tuple[str, ...] = ()
         self.report: list[LayerRefit] = []
         self.shifts: dict[str, Tensor] = {}
@@ -152,16 +166,21 @@ class _Fitting:
 
         def remaining(name: str, values: Tensor) -> Tensor:
             gone = set(self.plan.removed.get(name, ()))
+            if is_attention(modules[name]):  # heads, of queries, keys and values
+                width = width_of(modules[name]) or 0
+                gone = {part * width + channel for channel in gone for part in range(3)}
             return values[:, [i for i in range(values.shape[1]) if i not in gone]]
 
         def see_layer(name: str, layer: LinearMap, output: Tensor) -> None:
-            if layer.transposed or name in maps:
+            if name in maps:
+                return
+            maps[name] = replace(layer, inputs=layer.inputs.new_empty(0))
+            if layer.transposed:
                 return
             with calls.paused():
                 most = at_most
                 if layer.groups > 1:
                     most = min(most, max(512, ENTRIES // (layer.groups * layer.filters[0].numel())))
-                maps[name] = replace(layer, inputs=layer.inputs.new_empty(0))
                 rows = self.rows[name] = Rows.draw(layer, output, most, n, self.generator)
                 values = rows.of_output(layer, output)
                 if not bool(values.isfinite().all()):
@@ -170,12 +189,12 @@ class _Fitting:
                     )
                 self.targets[name] = remaining(name, values)
 
-        def see_sum(number: int, _name: str, _args: Any, result: Tensor) -> None:
-            if layer := adding.get(number):
+        def see_sum(call: Call, _args: Any, result: Tensor) -> None:
+            if (layer := adding.get(call)) and layer in self.rows:
                 self.sums[layer] = remaining(layer, self.rows[layer].of_output(maps[layer], result))
 
-        calls = Calls(see_sum)
-        with as_it_was(self.model), calls, watching_maps(modules, see_layer) as seen:
+        calls = Calls(self.model, see_sum)
+        with as_it_was(self.model), calls.watching(), watching_maps(modules, see_layer) as seen:
             wanted = _one_row_each(call_model(self.model, inputs), n)
         shared = _sharing(self.model)
         for name in modules:
@@ -183,6 +202,8 @@ class _Fitting:
                 self._leave(name, "is called several times")
             elif seen.runs[name] and not seen.times[name]:
                 self._leave(name, "makes no convolution or matrix product by itself")
+            elif name in maps and maps[name].transposed:
+                self._leave(name, "is a transposed convolution")
             elif name in self.targets and name in shared:
                 self._leave(name, f"shares its weights with {shared[name]}")
             elif name in self.targets and len(self.targets[name]) < 2 * HELD_OUT:
@@ -197,11 +218,11 @@ class _Fitting:
         modules = {n: m for n, m in all_layers(self.slim).items() if n in self.targets}
         needed = {sum_.other for sum_ in self.consumers.sums.values()}
 
-        def keep(number: int, _name: str, _args: Any, result: Tensor) -> None:
-            if number in needed:
-                self.others[number] = result
+        def keep(call: Call, _args: Any, result: Tensor) -> None:
+            if call in needed:
+                self.others[call] = result
 
-        calls = Calls(keep)
+        calls = Calls(self.slim, keep)
 
         def refit_layer(name: str, layer: LinearMap) -> tuple[Tensor, Tensor | None] | None:
             with calls.paused():
@@ -209,7 +230,7 @@ class _Fitting:
 
         def see(_name: str, _layer: LinearMap, _output: Tensor) -> None: ...
 
-        with as_it_was(self.slim), calls, watching_maps(modules, see, refit_layer):
+        with as_it_was(self.slim), calls.watching(), watching_maps(modules, see, refit_layer):
             output = _one_row_each(call_model(self.slim, inputs), n_samples(inputs))
         buffers = dict(self.slim.named_buffers())
         for name, shift in self.shifts.items():  # running the model leaves no trace in its buffers
@@ -227,7 +248,7 @@ class _Fitting:
         norm = self.consumers.norms.get(name)
         wanted, weights = self._wanted(name, rows, layer)
         bias: Any = layer.bias
-        own = bias is not None and bias is module.bias
+        own = bias is not None and bias is weight_and_bias(module)[1]
         shifting = bias is None and norm is not None
         if bias is not None and not own:  # it stays
             wanted, bias = wanted - bias.detach(), None
@@ -248,8 +269,7 @@ class _Fitting:
             shift = fit.bias.to(self.slim.get_buffer(mean))
             self.slim.get_buffer(mean).sub_(shift)
             self.shifts[mean] = shift
-        weight: Any = module.weight
-        return weight, layer.bias
+        return weight_and_bias(module)[0], layer.bias
 
     def _wanted(self, name: str, rows: Rows, layer: LinearMap) -> tuple[Tensor, Tensor | None]:
         """What the layer should return, and by how much an error in each channel counts.
@@ -307,6 +327,11 @@ def _one_row_each(output: Any, n: int) -> Tensor:
     return torch.cat(rows, dim=1)
 
 
+def _sharing_tensors(model: nn.Module) -> nn.Module:
+    """A copy with the same parameters and buffers."""
+    return copy.deepcopy(model, {id(t): t for t in (*model.parameters(), *model.buffers())})
+
+
 def _sharing(model: nn.Module) -> dict[str, str]:
     """{module whose weight another one has too: its name}."""
     owners: defaultdict[int, list[str]] = defaultdict(list)
@@ -319,12 +344,15 @@ def _sharing(model: nn.Module) -> dict[str, str]:
 
 def require_what_is_left(slim: nn.Module, plan: PruningPlan) -> None:
     """Refuse a model whose layers are not what is left by ``plan``."""
-    modules = dict(slim.named_modules())
-    for layer, filters in plan.filters.items():
-        remaining, width = filters - len(plan.removed.get(layer, ())), width_of(modules.get(layer))
-        if width != remaining:
+    left = {layer: n - len(plan.removed.get(layer, ())) for layer, n in plan.filters.items()}
+    _require_widths("the pruned model", slim, left, "pass what prune(model, plan) gave")
+
+
+def _require_widths(what: str, model: nn.Module, widths: dict[str, int], remedy: str) -> None:
+    modules = dict(model.named_modules())
+    for layer, expected in widths.items():
+        width = width_of(modules.get(layer))
+        if width != expected:
             raise InputError(
-                f"layer {layer} of the pruned model with {width or 'no'} filters",
-                f"{remaining} by the plan",
-                "pass what prune(model, plan) gave",
+                f"layer {layer} of {what} with {width or 'no'} filters", f"{expected} by the plan", remedy
             )

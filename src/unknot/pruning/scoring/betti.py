@@ -17,6 +17,7 @@ from unknot.nets.probe import Probe, map_tensors
 from unknot.nets.recording import LayerOutput, Recording
 from unknot.profiles.clouds import layer_clouds, require_finite
 from unknot.pruning.scoring.criteria import Criterion, Evidence, FilterBetti, LayerScores, register
+from unknot.pruning.structure.layers import is_attention
 from unknot.pruning.structure.linear_maps import by_sample
 from unknot.topology.batch import CountSettings, count_clouds
 from unknot.topology.calibration import calibrate
@@ -63,7 +64,7 @@ class Betti(Criterion):
             )
 
     def score(self, evidence: Evidence) -> dict[str, LayerScores]:
-        """Layer by layer, in the order in which they ran.
+        """Layer by layer, in the order in which they ran; attention has none.
 
         Raises:
             InputError: NaN (the layer is named), labels missing, a class without samples.
@@ -72,7 +73,8 @@ class Betti(Criterion):
         probe, groups = self._groups(evidence.probe)
         rng = np.random.default_rng(evidence.seed)
         scores = {}
-        outputs = conv_outputs(evidence.model, list(evidence.layers), probe, progress=evidence.progress)
+        layers = [name for name, layer in evidence.layers.items() if not is_attention(layer)]
+        outputs = conv_outputs(evidence.model, layers, probe, progress=evidence.progress)
         with Workforce(cluster=evidence.cluster) as workforce:
             for output in outputs:
                 scale = self._scale(output, probe, rng, evidence.seed)

@@ -20,8 +20,10 @@ from unknot.nets.accuracy import class_loss, class_scores, ends_in_sigmoid, fit_
 from unknot.nets.follower import Follower, Key, Step
 from unknot.nets.probe import Inputs, Probe
 from unknot.nets.recording import PASS_BYTES, LayerOutput
-from unknot.nets.running import as_it_was, call_model, hooked, n_samples, placed
+from unknot.nets.running import as_it_was, call_model, copied, hooked, hooked_before, n_samples, placed
 from unknot.profiles.clouds import require_finite
+from unknot.pruning.structure.attention import narrow_all
+from unknot.pruning.structure.layers import is_attention, is_linear
 from unknot.pruning.structure.linear_maps import LinearMap, by_sample
 from unknot.pruning.structure.map_calls import watching_maps
 
@@ -52,7 +54,8 @@ class Responses:
     """Runs a model in eval mode on a probe; it comes back as it was.
 
     Args:
-        convolutions: by name; linear layers among them are watched as 1 x 1 convolutions.
+        convolutions: by name; linear layers among them are watched as 1 x 1 convolutions, attention by
+            what enters its projection out.
         labels: int64 ``[n]`` for gradients of the cross entropy, or None.
     """
 
@@ -63,7 +66,11 @@ class Responses:
         convolutions: Mapping[str, nn.Module],
         labels: Tensor | None = None,
     ) -> None:
+        if any(map(is_attention, convolutions.values())):  # one that calls its projection out
+            model = narrow_all(copied(model))
+            convolutions = {name: model.get_submodule(name) for name in convolutions}
         self.model, self.probe, self.convolutions, self.labels = model, probe, convolutions, labels
+        self.attention = {name: m for name, m in convolutions.items() if is_attention(m)}
         # By the name of the convolution, once a batch has run: what is behind it, what it weighs by.
         self.norms: dict[str, _BatchNorm] = {}
         self.weights: dict[str, Tensor] = {}
@@ -90,19 +97,25 @@ class Responses:
         chain = _Chain(self.convolutions, n, gradients=labels is not None)
         calls: Counter[str] = Counter()
 
-        def start(name: str, output: Tensor) -> None:
-            chain.start((name, calls[name]), output)
+        def start(name: str, output: Tensor, layer: LinearMap | None = None) -> None:
+            chain.start((name, calls[name]), output, layer)
             calls[name] += 1
 
         def hook(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor):
                 start(name, output)
 
+        def project(name: str, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            chain.hold((name, calls[name]), inputs[0])
+            calls[name] += 1
+
         def see(name: str, layer: LinearMap, output: Tensor) -> None:
+            if name in self.attention:
+                return
             if name not in self.weights:
                 self.weights[name] = layer.filters.flatten(1)
             if name not in maps.running:  # another module uses its weights
-                start(name, output)
+                start(name, output, layer)
 
         differentiable = nullcontext() if labels is None else _differentiable(self.model)
         watching = chain.follower.watching(self.model)
@@ -110,6 +123,7 @@ class Responses:
             as_it_was(self.model),
             differentiable,
             hooked(self.convolutions, hook),
+            hooked_before({n: m.get_submodule("out_proj") for n, m in self.attention.items()}, project),
             watching,
             watching_maps(self.convolutions, see) as maps,
         ):
@@ -143,11 +157,14 @@ class _Chain:
         self._with_gradients = gradients
         self._gates: dict[Key, tuple[Any, Tensor]] = {}  # gradient edge, values
         self._head: dict[Key, tuple[Any, ...]] = {}  # the latest tensor of the chain
+        self._folded: dict[Key, LinearMap] = {}
         self._activated: set[Key] = set()
 
-    def start(self, key: Key, output: Tensor) -> None:
+    def start(self, key: Key, output: Tensor, layer: LinearMap | None) -> None:
+        if layer and layer.folded:
+            self._folded[key] = layer
         self.follower.follow(key, output)
-        self._advance(key, output)
+        self.hold(key, output)
 
     def gradients(self, loss: Tensor) -> dict[Key, Tensor]:
         """``[b, c]`` for every gate: sum over positions of gradient x value; 0 where unused."""
@@ -163,9 +180,10 @@ class _Chain:
         }
 
     def _by_sample(self, key: Key, values: Tensor) -> Tensor:
-        return by_sample(self.layers[key[0]], values, self.n)
+        folded = self._folded.get(key)
+        return by_sample(self.layers[key[0]], folded.entries(values) if folded else values, self.n)
 
-    def _advance(self, key: Key, output: Tensor) -> None:
+    def hold(self, key: Key, output: Tensor) -> None:
         self._head[key] = _layout(output)
         values = output.detach().clone()
         self.values[key] = self._by_sample(key, values)
@@ -179,14 +197,14 @@ class _Chain:
             return False
         if isinstance(step.module, _BatchNorm):
             self.norms.setdefault(key, step.module)
-        pooled = step.kind == "pooling" and not isinstance(self.layers[key[0]], nn.Linear)
+        pooled = step.kind == "pooling" and not is_linear(self.layers[key[0]])
         ends = key in self._activated and not pooled
         if ends or step.after.ndim != step.before.ndim:
             return False
         shapes = [self._by_sample(key, t).shape[:2] for t in (step.before, step.after)]
         if shapes[0] != shapes[1]:  # e.g. a gated linear unit, which takes two channels for one
             return False
-        self._advance(key, step.after)
+        self.hold(key, step.after)
         if step.kind == "activation":
             self._activated.add(key)
         return True

@@ -30,7 +30,7 @@ from unknot.nets.probe import Inputs, Probe, map_tensors
 from unknot.nets.running import as_it_was, call_model, n_samples, placed
 from unknot.pruning.scoring.criteria import Criterion, Evidence, register
 from unknot.pruning.structure.channels import Channel, ChannelGraph, Unit, trace_channels
-from unknot.pruning.structure.layers import all_layers, linear_among, width_of
+from unknot.pruning.structure.layers import all_layers, width_of
 from unknot.pruning.structure.linear_maps import LinearMap, Rows
 from unknot.pruning.structure.map_calls import watching_maps
 
@@ -42,7 +42,7 @@ EVERYTHING = 1.0  # the cost of what no consumer's error tells of: the model's o
 
 
 def removal_costs(evidence: Evidence) -> dict[Channel, float]:
-    """The cost of each output channel of each convolution, when its turn to go has come.
+    """The cost of each output channel of the evidence's layers, when its turn to go has come.
 
     Costs of different layers can be compared: each is a share of the output variance of what takes it
     in, summed over these consumers. Channels that go together have one cost. Transposed and grouped
@@ -57,7 +57,7 @@ def removal_costs(evidence: Evidence) -> dict[Channel, float]:
     losses = _lost_inputs(graph)
     layers = {name: m for name, m in all_layers(evidence.model).items() if name in losses}
     seen = _watch(evidence.model, probe, layers, evidence.seed)
-    pools = list(graph.units_of_layers().values())
+    pools = [pool.units for pool in graph.pools()]
     costs: dict[Channel, float] = {}
     for units in track(pools, "weighing channels", show=evidence.progress):
         consumers = []
@@ -87,17 +87,21 @@ class Surgeon(Criterion):
 
 def _lost_inputs(graph: ChannelGraph) -> dict[str, dict[Channel, list[int]]]:
     """{consumer: {channel: the consumer's inputs that go with it}}."""
-    losses: defaultdict[str, dict[Channel, list[int]]] = defaultdict(dict)
-    for dependency in graph.dependencies:
-        if dependency.shrink.__name__ in ("prune_in_channels", "prune_in_features"):
-            losses[dependency.target].update(dependency.losses)
+    losses: dict[str, dict[Channel, list[int]]] = {}
+    for consumer, units in graph.inputs.items():
+        of_unit: defaultdict[int, list[int]] = defaultdict(list)
+        for i, unit in enumerate(units.tolist()):
+            if unit >= 0:
+                of_unit[unit].append(i)
+        if of_unit:
+            losses[consumer] = {c: i for unit, i in of_unit.items() for c in graph.units[unit]}
     return losses
 
 
 def _followed(evidence: Evidence, inputs: Inputs) -> ChannelGraph:
     example = map_tensors(inputs, lambda t: t[:2])
     try:
-        return trace_channels(evidence.model, example, linear_among(evidence.model, evidence.layers))
+        return trace_channels(evidence.model, example, list(evidence.layers))
     except InputError as error:
         reason = (str(error.__cause__ or error).splitlines() or [""])[0][:120]
         raise InputError(

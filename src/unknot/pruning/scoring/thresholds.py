@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from unknot.core.errors import InputError, require_count
 from unknot.nets.probe import probe_samples
 from unknot.nets.running import unwrapped
 from unknot.pruning.scoring.betti import Betti, Number, conv_outputs, filter_clouds, layer_scales
-from unknot.pruning.structure.layers import all_convolutions
+from unknot.pruning.structure.layers import prunable_layers
 from unknot.topology.batch import CountSettings, count_clouds
 from unknot.topology.scale import Scale, require_rule
 
@@ -47,6 +48,7 @@ def threshold_sensitivity(
     loader: Iterable[Any] | Tensor,
     threshold: float = 300,
     *,
+    linear: Sequence[str] | None = None,
     sizes: Sequence[int] = (100, 200, 400, 800),
     quantiles: Sequence[float] = QUANTILES,
     scales: Sequence[Scale] = (),
@@ -60,9 +62,10 @@ def threshold_sensitivity(
     all of them. The smaller samples are parts of the larger ones.
 
     Args:
-        model: any with convolutions; not changed.
+        model: any with convolutions or inner linear layers; not changed.
         loader: samples, see `probe_samples`; one cloud a filter, of all classes.
         threshold: a Betti number, >= 0.
+        linear: globs of linear layers, as of `score_filters`.
         sizes: numbers of samples; those beyond what the loader has are measured as what it has.
         quantiles: of the layer's distances at the largest size; each gives a Rips radius.
         scales: further scales, e.g. ``(uk.Scale(k=14, hops=2),)``.
@@ -71,10 +74,10 @@ def threshold_sensitivity(
         progress: show a bar where stderr is a terminal.
 
     Raises:
-        InputError: no convolution, sizes below 2, quantiles outside [0, 1], NaN (the layer is named).
+        InputError: no layer to prune, sizes below 2, quantiles outside [0, 1], NaN (the layer is named).
     """
-    if not threshold >= 0:
-        raise InputError(f"threshold = {threshold}", "a number >= 0", "pass e.g. threshold=300")
+    if not isinstance(threshold, Real) or not threshold >= 0:
+        raise InputError(f"threshold = {threshold!r}", "a number >= 0", "pass e.g. threshold=300")
     for size in sizes:
         require_count("sizes", size, minimum=2)
     for share in quantiles:
@@ -86,7 +89,7 @@ def threshold_sensitivity(
     if not sizes or not (len(quantiles) or len(scales)):
         raise InputError("an empty grid", "a size, and a quantile or a scale", "pass sizes=(100, 400)")
     model = unwrapped(model)
-    layers = list(all_convolutions(model))
+    layers = list(prunable_layers(model, linear))
     probe = probe_samples(loader, max_points=max(sizes), seed=seed)
     rng = np.random.default_rng(seed)
     order = torch.from_numpy(rng.permutation(len(probe)))

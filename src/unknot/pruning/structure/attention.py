@@ -7,6 +7,7 @@ to run, and its fast path reads the tensors by themselves. Names of parameters s
 from __future__ import annotations
 
 import copy
+from collections.abc import Container
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,7 @@ class NarrowAttention(nn.MultiheadAttention):
         Raises:
             InputError: a hint ``is_causal`` without a mask, or a mask for each head of another number.
         """
+        alike = query is key and key is value
         if query.is_nested:
             return self._of_sequences(query, key, value), None
         if is_causal and attn_mask is None:
@@ -55,7 +57,8 @@ class NarrowAttention(nn.MultiheadAttention):
             query, key, value = (t.transpose(0, 1) for t in (query, key, value))
         causal = is_causal and key_padding_mask is None and not need_weights
         mask = None if causal else self._mask(attn_mask, key_padding_mask, len(query), query.dtype)
-        y, weights = self._attend(*self._heads(query, key, value), mask, need_weights, causal)
+        q, k, v = self._heads(query, key, value, alike=alike)
+        y, weights = self._attend(q, k, v, mask, need_weights, causal)
         y = self.out_proj(y.transpose(1, 2).flatten(2))
         if weights is not None and average_attn_weights:
             weights = weights.mean(1)
@@ -63,19 +66,16 @@ class NarrowAttention(nn.MultiheadAttention):
             return y.squeeze(0), None if weights is None else weights.squeeze(0)
         return (y if self.batch_first else y.transpose(0, 1)), weights
 
-    def _heads(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(
+        self, query: Tensor, key: Tensor, value: Tensor, *, alike: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values ``[n, heads, places, width]``, with what stands after the sequence."""
         rows = self.num_heads * self.head_dim
-        if self.in_proj_weight is None:
-            weights = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
+        if alike and self.in_proj_weight is not None:
+            sizes = [rows, rows, len(self.in_proj_weight) - 2 * rows]
+            q, k, v = torch.split(F.linear(query, self.in_proj_weight, self.in_proj_bias), sizes, -1)
         else:
-            weights = list(
-                torch.split(self.in_proj_weight, [rows, rows, len(self.in_proj_weight) - 2 * rows])
-            )
-        biases: list[Tensor | None] = [None] * 3
-        if self.in_proj_bias is not None:
-            biases = list(torch.split(self.in_proj_bias, [len(w) for w in weights]))
-        q, k, v = (F.linear(*of) for of in zip((query, key, value), weights, biases, strict=True))
+            q, k, v = self._projected(query, key, value, rows)
         if self.bias_k is not None and self.bias_v is not None:
             k, v = (
                 torch.cat([t, b.expand(len(t), 1, -1)], 1)
@@ -85,6 +85,18 @@ class NarrowAttention(nn.MultiheadAttention):
             k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
         q, k, v = (t.view(*t.shape[:2], self.num_heads, -1).transpose(1, 2) for t in (q, k, v))
         return q, k, v
+
+    def _projected(self, query: Tensor, key: Tensor, value: Tensor, rows: int) -> tuple[Tensor, ...]:
+        if self.in_proj_weight is None:
+            weights = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
+        else:
+            weights = list(
+                torch.split(self.in_proj_weight, [rows, rows, len(self.in_proj_weight) - 2 * rows])
+            )
+        biases: list[Tensor | None] = [None] * 3
+        if self.in_proj_bias is not None:
+            biases = list(torch.split(self.in_proj_bias, [len(w) for w in weights]))
+        return tuple(F.linear(*of) for of in zip((query, key, value), weights, biases, strict=True))
 
     def _mask(
         self, mask: Tensor | None, padding: Tensor | None, n: int, dtype: torch.dtype
@@ -155,3 +167,14 @@ def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
     if mask.is_floating_point():
         return mask
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(mask, -torch.inf)
+
+
+def narrow_all(model: nn.Module, names: Container[str] | None = None) -> nn.Module:
+    """``model``, in place, with its `nn.MultiheadAttention` (those of these dotted ``names``) narrow."""
+    made: dict[nn.Module, NarrowAttention] = {}
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if type(module) is nn.MultiheadAttention and name and (names is None or name in names):
+            owner, _, key = name.rpartition(".")
+            made[module] = made.get(module) or narrow(module)
+            setattr(model.get_submodule(owner), key, made[module])
+    return model

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from unknot.pruning.structure.layers import is_attention, is_linear, value_rows, weighs_by_columns
+
 
 @dataclass(frozen=True, eq=False)
 class LinearMap:
@@ -24,6 +26,8 @@ class LinearMap:
         padding: by the call itself, two numbers a dimension, the last dimension first.
         groups: into how many parts that do not meet the channels fall.
         transposed: whether it is a transposed convolution.
+        folded: ``(t, n)`` where the rows of a linear layer are those of ``[t, n, ...]``, one after the
+            other: so `nn.MultiheadAttention` has them.
     """
 
     inputs: Tensor
@@ -34,6 +38,7 @@ class LinearMap:
     dilation: tuple[int, ...] = ()
     groups: int = 1
     transposed: bool = False
+    folded: tuple[int, int] | None = None
 
     @property
     def regular(self) -> bool:
@@ -46,7 +51,9 @@ class LinearMap:
         return _filters(self.weight, self.groups, self.transposed)
 
     def entries(self, tensor: Tensor) -> Tensor:
-        """``[..., c]`` of what went in or came out, one row a place."""
+        """``[n, ..., c]`` of what went in or came out, one row a place."""
+        if self.folded:
+            return tensor.reshape(*self.folded, -1).transpose(0, 1)
         if not self.stride:
             return tensor if tensor.ndim > 1 else tensor[None]
         batched = tensor if tensor.ndim > len(self.stride) + 1 else tensor[None]
@@ -60,10 +67,12 @@ class Rows:
     Attributes:
         samples: int64 ``[r]``: of which sample each row is; its own number where that cannot be told.
         places: one int64 ``[r]`` for each dimension of the output but the channels.
+        sizes: of these dimensions.
     """
 
     samples: Tensor
     places: tuple[Tensor, ...]
+    sizes: tuple[int, ...]
 
     @classmethod
     def draw(
@@ -78,10 +87,16 @@ class Rows:
         places = torch.unravel_index(chosen.flatten(), sizes) if sizes else ()
         index = (torch.arange(first).repeat_interleave(each), *places)
         if first != n and n in sizes and not layer.stride:
-            return cls(places[sizes.index(n)], index)
+            return cls(places[sizes.index(n)], index, (first, *sizes))
         if first % n == 0:  # also where each sample has several rows, one after the other
-            return cls(index[0] // (first // n), index)
-        return cls(torch.arange(len(index[0])), index)
+            return cls(index[0] // (first // n), index, (first, *sizes))
+        return cls(torch.arange(len(index[0])), index, (first, *sizes))
+
+    def match(self, layer: LinearMap) -> bool:
+        """Whether ``layer`` is called with inputs for such outputs."""
+        sizes = layer.entries(layer.inputs).shape[:-1]
+        known = 1 if layer.stride else len(sizes)  # a window makes others of the rest
+        return len(sizes) == len(self.sizes) and tuple(sizes[:known]) == self.sizes[:known]
 
     def of_output(self, layer: LinearMap, output: Tensor) -> Tensor:
         """``[r, out]``."""
@@ -104,10 +119,15 @@ class Rows:
 
 
 def matrix(module: nn.Module) -> Tensor:
-    """The weights that a layer has, ``[out, d]``, d being what one group weighs."""
+    """The weights of a layer's filters, ``[out, d]``, d being what one group weighs."""
+    if is_attention(module):
+        rows, first = value_rows(module)
+        return rows.detach()[first:]
     weight: Any = module.weight
     if isinstance(module, _ConvNd):
         return _filters(weight, module.groups, module.transposed).flatten(1)
+    if weighs_by_columns(module):
+        weight = weight.T
     return weight.detach()  # type: ignore[no-any-return]
 
 
@@ -128,7 +148,7 @@ def by_sample(module: nn.Module, values: Tensor, n: int) -> Tensor:
     values = values if values.ndim >= whole else values[None]
     values = values.movedim(1, -1) if isinstance(module, _ConvNd) else values
     first, *others, width = values.shape
-    if first != n and n in others and isinstance(module, nn.Linear):
+    if first != n and n in others and is_linear(module):
         return values.movedim(1 + others.index(n), 0).movedim(-1, 1)
     if first == n and others:
         return values.movedim(-1, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, TypeAlias
 
@@ -19,6 +20,7 @@ from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from unknot.nets.running import hooked, hooked_before
+from unknot.pruning.structure.layers import is_attention, weighs_by_columns, weight_and_bias
 from unknot.pruning.structure.linear_maps import LinearMap
 
 # Gets a layer's name, its map, and what came of it.
@@ -69,9 +71,12 @@ class MapCalls(TorchFunctionMode):
         self.times: Counter[str] = Counter()
         self.runs: Counter[str] = Counter()
         self.running: list[str] = []
+        self._attended: tuple[int, int] | None = None
         self._owners: defaultdict[int, list[str]] = defaultdict(list)
         for name, module in layers.items():
-            self._owners[id(module._parameters.get("weight"))].append(name)
+            weight = module._parameters.get("in_proj_weight" if is_attention(module) else "weight")
+            self._owners[id(weight)].append(name)
+        self._by_columns = {n for n, m in layers.items() if weighs_by_columns(m)}
 
     def enter(self, name: str, _module: nn.Module, _inputs: Any) -> None:
         """Before a layer is called."""
@@ -84,19 +89,41 @@ class MapCalls(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is _attention:
+            query = args[0] if args else (kwargs or {})["query"]
+            self._attended = (len(query), query.shape[1] if query.ndim == 3 else 1)
             with self:
-                return _open_attention(*args, **(kwargs or {}))
+                result = _open_attention(*args, **(kwargs or {}))
+            self._attended = None
+            return result
+        if function is torch.addmm and len(args) == 3 and not kwargs:
+            return self._see_by_columns(*args)
         names = _ARGUMENTS.get(function) if isinstance(function, BuiltinFunctionType) else None
         given = dict(zip(names or (), args, strict=False)) | (kwargs or {})
         name = self._layer_of(given["weight"]) if names else None
         if name is None or given["weight"].ndim < 2:
             return function(*args, **(kwargs or {}))
         self.times[name] += 1
-        layer = _linear_map(given, transposed=names is _TRANSPOSED)
+        with torch._C.DisableTorchFunction():  # other modes are not to take it for a call of the model
+            layer = _linear_map(given, transposed=names is _TRANSPOSED)
+        if self._attended and given["input"].ndim == 2:
+            layer = replace(layer, folded=self._attended)
         new = self.before(name, layer) if self.before else None
         if new is not None:
             given["weight"], given["bias"] = new
         output = function(given.pop("input"), **given)
+        self.see(name, layer, output)
+        return output
+
+    def _see_by_columns(self, bias: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
+        name = next((n for n in self._owners.get(id(weight), []) if n in self._by_columns), None)
+        if name is None:
+            return torch.addmm(bias, inputs, weight)
+        self.times[name] += 1
+        layer = LinearMap(inputs.detach(), weight.T, bias)
+        new = self.before(name, layer) if self.before else None
+        if new is not None:
+            weight, bias = new[0], bias if new[1] is None else new[1]
+        output = torch.addmm(bias, inputs, weight)
         self.see(name, layer, output)
         return output
 
@@ -140,7 +167,10 @@ def set_weight(module: nn.Module, layer: LinearMap, weight: Tensor) -> bool:
 
     False, and nothing changed, where it is derived from its parameters in another way.
     """
-    own: Any = module.weight
+    own, _ = weight_and_bias(module)
+    if weighs_by_columns(module):
+        own.data.copy_(weight.T)
+        return True
     new = weight.reshape(layer.weight.shape).to(layer.weight)
     if isinstance(own, nn.Parameter):
         if own is layer.weight:

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-import random
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from unknot.core.errors import InputError
-from unknot.nets.probe import tensors_of
-from unknot.nets.running import as_it_was, copied, float_tensors, placed
-from unknot.pruning.structure.channels import ChannelGraph, Unit, trace_channels
+from unknot.nets.probe import Inputs, map_tensors
+from unknot.nets.running import as_it_was, call_model, copied, float_tensors, placed
+from unknot.pruning.structure.channels import (
+    SECONDS,
+    ChannelGraph,
+    Pool,
+    Removed,
+    Units,
+    channels_of,
+    resolve,
+    trace_facts,
+)
 from unknot.pruning.structure.layers import Layer, match_globs, width_of
-from unknot.pruning.structure.masking import masked_outputs
+from unknot.pruning.structure.tracing.facts import Facts
+from unknot.pruning.structure.trials import (
+    Deadline,
+    Fault,
+    Trial,
+    disagreement,
+    in_single_precision,
+)
 
-Removed: TypeAlias = dict[str, list[int]]  # {layer: output channels, ascending}
+__all__ = ["Pool", "Removed", "Structure", "channels_of", "disagreement", "find_structure"]
+
+MOST_TIED = 8  # layers of a module whose widths may be tied
 
 
-@dataclass(frozen=True, eq=False)
-class Pool:
-    """Channels of the same layers, in units that go or stay as one.
+@dataclass(frozen=True)
+class Choices:
+    """Between ways to cut a model whose code has shapes of its own.
 
     Attributes:
-        layers: convolutions and linear layers, in the model's order; more than one where they share
-            their channels.
-        units: e.g. ``(("stem", 3), ("block.conv2", 3))`` for channel 3 of a residual sum.
+        banned: (number of a split, axis): along which whole slices do not go.
+        tied: dotted names of modules whose inner width is that of their input.
     """
 
-    layers: tuple[str, ...]
-    units: tuple[Unit, ...]
+    banned: tuple[tuple[int, int], ...] = ()
+    tied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,147 +58,183 @@ class Structure:
         pools: of two units or more each, every one tried out.
         kept: {layer: why none of its channels may go}.
         graph: what goes with a channel.
+        choices: made where shapes in the model's code left one way only to cut it.
     """
 
     pools: tuple[Pool, ...]
     kept: dict[str, str]
     graph: ChannelGraph
-
-
-def channels_of(units: Iterable[Unit]) -> Removed:
-    """The channels of some units by layer."""
-    removed: defaultdict[str, list[int]] = defaultdict(list)
-    for unit in units:
-        for layer, channel in unit:
-            removed[layer].append(channel)
-    return {layer: sorted(channels) for layer, channels in removed.items()}
+    choices: Choices
 
 
 def find_structure(
-    model: nn.Module, example: Tensor, ignored: Sequence[str] = (), linear: Sequence[str] = ()
+    model: nn.Module,
+    example: Inputs,
+    ignored: Sequence[str] = (),
+    linear: Sequence[str] = (),
+    seconds: float = SECONDS,
+    choices: Choices | None = None,
 ) -> Structure:
     """Find and try out what may go.
 
     Half of every pool is removed from a copy with jittered parameters, which is then compared with the
-    copy whose channels are masked (`masked_outputs`). Where the two differ, or the smaller one does not
-    run, the pools are halved until those to blame are alone; their layers are refused.
+    copy whose channels are masked (`masked_outputs`): what it returns, and what its layers do on the way.
+    Where the two differ, or the smaller one does not run, the pools to blame are refused.
 
     Args:
         model: unwrapped; not changed.
-        example: a batch ``[n, ...]`` that the model takes; two samples are used.
+        example: a batch that the model takes; two samples are used.
         ignored: globs of layers that keep all of their channels.
-        linear: names of the linear layers that may lose channels, beside all convolutions.
+        linear: names of the linear layers that may lose channels, beside all convolutions. Embeddings
+            lose those that they share with these.
+        seconds: for all of it.
+        choices: those of an earlier round of pruning, which are kept.
 
     Raises:
-        InputError: the model does not take the example, or a glob matches no layer.
+        InputError: the model does not take the example, a glob matches no layer, or the time is over.
     """
-    (example,) = tensors_of(placed(example[:2], model))
-    graph = trace_channels(model, example, linear)
+    deadline = Deadline(seconds)
+    example = map_tensors(placed(example, model), lambda t: t[:2])
+    layers = _followed(model, linear)
+    globs = match_globs("ignored", ignored, layers, "layer")
+    facts = trace_facts(model, example, layers, seconds)
     with as_it_was(model):
-        finite = all(bool(t.isfinite().all()) for t in float_tensors(model(example)))
+        finite = all(bool(t.isfinite().all()) for t in float_tensors(call_model(model, example)))
     if not finite:
         raise InputError(
             "a model that returns NaN or infinity for the example", "finite outputs", "check both"
         )
-    globs = match_globs("ignored", ignored, graph.layers, "convolution")
-    kept = graph.refused | {layer: f"ignored by {glob!r}" for layer, glob in globs.items()}
-    pools = []
-    for layers, units in graph.units_of_layers().items():
-        why = next((kept[layer] for layer in layers if layer in kept), "")
-        why = why or ("" if len(units) > 1 else "its channels can only go together")
+    ignoring = {layer: f"ignored by {glob!r}" for layer, glob in globs.items()}
+    tried, example = in_single_precision(jittered(model), example)
+    chooser = _Chooser(model, facts, choices or Choices())
+    while True:
+        graph = resolve(model, facts, layers, chooser.banned, _width_ties(facts, chooser.tied))
+        pools, kept = _pools(graph, graph.refused | ignoring)
+        trial = Trial(tried, graph, example, deadline)
+        # Shapes in a model's code may forbid one way to cut it, and allow another.
+        refused: dict[Pool, Fault] = {}
+        free, fault = pools, trial.fault(pools)
+        while fault is not None and not chooser.others_after(fault, graph):
+            refused |= trial.to_blame(free, fault)
+            free = [pool for pool in free if pool not in refused]
+            fault = trial.fault(free)
+        if fault is None and not chooser.others_than(graph, refused):
+            break
+    for pool, fault in refused.items():
+        kept |= {layer: fault.why for layer in pool.layers if layer not in kept}
+    return Structure(tuple(free), kept, graph, chooser.choices(graph))
+
+
+def follow_again(
+    model: nn.Module, example: Inputs, linear: Sequence[str], choices: Choices, seconds: float = SECONDS
+) -> ChannelGraph:
+    """The graph of a structure that was found before, with nothing tried out; arguments as there."""
+    layers = _followed(model, linear)
+    facts = trace_facts(model, placed(example, model), layers, seconds)
+    return resolve(model, facts, layers, choices.banned, _width_ties(facts, choices.tied))
+
+
+def _followed(model: nn.Module, linear: Sequence[str]) -> list[str]:
+    """Names of the layers whose channels are followed."""
+    chosen = set(linear)
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (_ConvNd, nn.Embedding)) or name in chosen
+    ]
+
+
+class _Chooser:
+    """What is tried otherwise where a model does not run without some channels."""
+
+    def __init__(self, model: nn.Module, facts: Facts, first: Choices) -> None:
+        self.classes = {name: type(module) for name, module in model.named_modules()}
+        self.facts = facts
+        self.banned = set(first.banned)
+        self.tied = list(first.tied)
+        self.tried: set[type] = set()  # classes whose modules have their widths tied, if that tied any
+
+    def others_after(self, fault: Fault, graph: ChannelGraph) -> bool:
+        """Whether something is left to try for the module in which a smaller model stopped."""
+        if not fault.crashed:
+            return False
+        for name in (fault.where, fault.where.rpartition(".")[0]):
+            kind = self.classes.get(name) if name else None
+            if kind is None:
+                continue
+            alike = [n for n, c in self.classes.items() if c is kind]  # their code is the same
+            further = {(i, axis) for i, axis, _ in graph.splits if self.facts.splits[i].module in alike}
+            if further - self.banned:
+                self.banned |= further
+                return True
+            if kind not in self.tried:
+                self.tried.add(kind)
+                if _width_ties(self.facts, alike):
+                    self.tied += alike
+                    return True
+        return False
+
+    def choices(self, graph: ChannelGraph) -> Choices:
+        """What was chosen, so that it is chosen again whatever is left of the model."""
+        others = {(i, a) for i, axis, _ in graph.splits for a in self.facts.splits[i].axes if a != axis}
+        return Choices(tuple(sorted(self.banned | others)), tuple(self.tied))
+
+    def others_than(self, graph: ChannelGraph, refused: Mapping[Pool, Fault]) -> bool:
+        """Whether something is left to try for the pools that may not lose any channel."""
+        further = graph.splits_of(u for pool in refused for u in pool.units) - self.banned
+        self.banned |= further
+        return bool(further)
+
+
+def _width_ties(facts: Facts, modules: Iterable[str]) -> list[tuple[Units, Units]]:
+    """For modules that take their inner width from that of their input: they go one with one."""
+    ties = []
+    for module in modules:
+        inside = [calls[0] for name, calls in facts.inputs.items() if name.startswith(f"{module}.")]
+        by_width: dict[int, list[Units]] = {}
+        for atoms in inside if len(inside) <= MOST_TIED else []:
+            if (atoms > 0).all():
+                by_width.setdefault(len(atoms), []).append(atoms)
+        for first, *others in by_width.values():
+            ties += [(first, other) for other in others if (first != other).any()]
+    return ties
+
+
+def _pools(graph: ChannelGraph, kept: dict[str, str]) -> tuple[list[Pool], dict[str, str]]:
+    """The pools that may lose channels, and {layer: why none of its channels may go}."""
+    pools: list[Pool] = []
+    others: dict[str, str] = {}
+    for pool in graph.pools():
+        why = next((kept[layer] for layer in pool.layers if layer in kept), "")
+        why = why or ("" if len(pool.units) > 1 else "its channels can only go together")
         if why:
-            kept |= {layer: why for layer in layers if layer not in kept}
+            others |= {layer: why for layer in pool.layers if layer not in others}
         else:
-            pools.append(Pool(layers, tuple(units)))
-    trial = _Trial(model, graph, example)
-    for pool, why in trial.refusals(pools).items():
-        kept |= {layer: why for layer in pool.layers if layer not in kept}
-    free = [p for p in pools if not kept.keys() & set(p.layers)]
-    return Structure(tuple(free), kept, graph)
+            pools.append(pool)
+    free = {layer for pool in pools for layer in pool.layers}
+    return pools, {layer: why for layer, why in (others | kept).items() if layer not in free}
 
 
 def require_structure_of(layers: Mapping[str, Layer], structure: Structure) -> None:
     """Refuse a structure of another model than the one with these ``layers``."""
-    widths = Counter(layer for unit in structure.graph.units for layer, _ in unit)
+    widths = structure.graph.layers
     for name, layer in layers.items():
-        # A layer that takes no part in the output has no units.
-        if name not in structure.graph.layers or widths[name] not in (0, width_of(layer)):
+        if widths.get(name) != width_of(layer):
             raise InputError(
-                f"a structure with {widths[name]} channels of layer {name}",
+                f"a structure with {widths.get(name, 0)} channels of layer {name}",
                 f"{width_of(layer)} as in the model",
                 "find the structure of this model, with the linear layers that are scored",
             )
 
 
-def disagreement(
-    graph: ChannelGraph, model: nn.Module, removed: Removed, example: Tensor, tolerance: float = 1e-4
-) -> str:
-    """Why ``model`` pruned is not ``model`` masked; empty where they agree.
-
-    They do to ``tolerance`` of the largest absolute output.
-    """
-    expected = masked_outputs(model, removed, example)
-    if any(bool(t.isnan().any()) for t in expected):
-        return "its channels reach the output, or an operation that mixes channels"
-    try:
-        slim = graph.without(model, removed)
-        with as_it_was(slim):
-            outputs = list(float_tensors(slim(example)))
-    except Exception as error:  # whatever the user's code or torch-pruning raises
-        text = (str(error).splitlines() or [""])[0][:100]
-        return f"the model does not run without them ({type(error).__name__}: {text})"
-    widths = [[width_of(m.get_submodule(n)) or 0 for n in graph.layers] for m in (model, slim)]
-    losses = [len(removed.get(layer, ())) for layer in graph.layers]
-    if any(a - n != b for a, b, n in zip(*widths, losses, strict=True)):
-        return "other channels would go with them"
-    if [t.shape for t in outputs] != [t.shape for t in expected]:
-        return "its channels are the model's output"
-    for a, b in zip(outputs, expected, strict=True):
-        if b.numel() and not float((a - b).abs().max()) <= tolerance * float(b.abs().max()) + 1e-7:
-            return "the model would compute something else than without them"
-    return ""
-
-
-class _Trial:
-    """Tries removals on a copy whose parameters are jittered, lest zeros hide a fault."""
-
-    def __init__(self, model: nn.Module, graph: ChannelGraph, example: Tensor) -> None:
-        self.model, self.graph, self.example = jittered(model), graph, example
-        self.rng = random.Random(0)
-
-    def refusals(self, pools: list[Pool]) -> dict[Pool, str]:
-        refused = self._blame(pools)
-        accepted: list[Pool] = []
-        if self._fault([p for p in pools if p not in refused]):  # fine alone, not together
-            for pool in pools:
-                if pool not in refused:
-                    why = self._fault([*accepted, pool])
-                    if why:
-                        refused[pool] = why
-                    else:
-                        accepted.append(pool)
-        return refused
-
-    def _blame(self, pools: list[Pool]) -> dict[Pool, str]:
-        why = self._fault(pools)
-        if not why or len(pools) == 1:
-            return {pools[0]: why} if why else {}
-        half = len(pools) // 2
-        return self._blame(pools[:half]) | self._blame(pools[half:])
-
-    def _fault(self, pools: list[Pool]) -> str:
-        units = [u for p in pools for u in self.rng.sample(p.units, len(p.units) // 2)]
-        return disagreement(self.graph, self.model, channels_of(units), self.example) if units else ""
-
-
 def jittered(model: nn.Module) -> nn.Module:
     """A copy whose floating-point parameters differ a little from the model's, nowhere constant."""
-    jittery = copied(model)
+    shaken = copied(model)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        for parameter in jittery.parameters():
+        for parameter in shaken.parameters():
             if parameter.is_floating_point() and parameter.numel():
                 size = float(parameter.float().square().mean().sqrt())
                 noise = torch.randn(parameter.shape).to(parameter)
                 parameter.add_(noise, alpha=0.1 * (size if size > 1e-3 else 1.0))
-    return jittery
+    return shaken

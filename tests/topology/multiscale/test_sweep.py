@@ -13,9 +13,9 @@ from unknot.topology.batch import CountSettings, betti_interval, count_clouds
 from unknot.topology.calibration import K_LADDER, calibrate
 from unknot.topology.graph import knn_graph, rips_graph, scale_graph
 from unknot.topology.homology import betti_numbers, betti_numbers_batch
+from unknot.topology.multiscale.sweep import Sensitivity, sensitivity
 from unknot.topology.scale import Scale
 from unknot.topology.shapes import make_shape
-from unknot.topology.sweep import Sensitivity, sensitivity
 
 RINGS = make_shape("rings", pairs=2, n=600, seed=0)
 FIRST = RINGS.points[RINGS.labels == 0]

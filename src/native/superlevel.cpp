@@ -1,0 +1,173 @@
+// Islands: the peaks of density that stand out of the noise, over all levels at once.
+//
+// The density is that of the k-th nearest neighbour, its logarithm m times the negative logarithm of the
+// distance, for m the intrinsic dimension (Levina and Bickel 2004, averaged as by MacKay and Ghahramani).
+// Points enter by falling density; a component of the entered part of the kNN graph is born with a peak,
+// and where two meet the lower peak dies (H0 of superlevel sets; Chazal, Guibas, Oudot and Skraba 2013).
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "engine.hpp"
+
+namespace unknot {
+
+namespace {
+
+constexpr double kInfinite = HUGE_VAL;
+// A mean of log(r / d) below this is rounding: all k neighbours of every point are equally far.
+constexpr double kLeastLog = 1e-12;
+
+// The logarithm of the distance of two points that differ, whatever their unit; squared: what float64
+// gives for its square.
+template <class T>
+double log_distance(const T* x, const T* y, int d, double squared) {
+  if (squared > 0x1p-900 && squared < 0x1p1000) return 0.5 * std::log(squared);
+  double share = 1, greatest = 0;
+  auto survey = [&] {
+    greatest = 0;
+    for (int f = 0; f < d; ++f) greatest = std::max(greatest, std::abs(x[f] * share - y[f] * share));
+  };
+  survey();
+  if (std::isinf(greatest)) {
+    share = 0.25;
+    survey();
+  }
+  const int unit = std::ilogb(greatest);
+  double sum = 0;
+  for (int f = 0; f < d; ++f) {
+    const double step = std::ldexp(x[f] * share - y[f] * share, -unit);
+    sum += step * step;
+  }
+  return 0.5 * std::log(sum) + unit * std::log(2.0) - std::log(share);
+}
+
+struct Density {
+  std::vector<double> log_radius, spread;  // of each point: log r, and the mean of log(r / d)
+};
+
+template <class T>
+void add_density(Points p, const std::int32_t* near, int k, int i, double* logs, Density& density) {
+  const T* source = static_cast<const T*>(p.data);
+  const T* x = source + static_cast<std::size_t>(i) * p.d;
+  for (int first = 0; first < k; first += 8) {  // the additions of one sum wait for each other
+    const T* y[8];
+    double sum[8] = {};
+    for (int c = 0; c < 8; ++c)
+      y[c] = source + static_cast<std::size_t>(near[std::min(first + c, k - 1)]) * p.d;
+    for (int f = 0; f < p.d; ++f)
+      for (int c = 0; c < 8; ++c) {
+        const double step = static_cast<double>(x[f]) - static_cast<double>(y[c][f]);
+        sum[c] += step * step;
+      }
+    for (int c = 0; c < 8 && first + c < k; ++c) logs[first + c] = log_distance(x, y[c], p.d, sum[c]);
+  }
+  const double far = *std::max_element(logs, logs + k);
+  double spread = 0;
+  for (int t = 0; t < k; ++t) spread += far - logs[t];
+  density.log_radius[i] = far;
+  density.spread[i] = spread / (k - 1);
+}
+
+Density knn_density(Points p, const std::vector<std::int32_t>& near, int k, int threads, Control& control) {
+  constexpr int kChunk = 256;
+  const int n = static_cast<int>(p.n);
+  Density density{std::vector<double>(n), std::vector<double>(n)};
+  parallel((n + kChunk - 1) / kChunk, threads, control, [&](std::int64_t chunk, Control&) {
+    std::vector<double> logs(k);
+    for (int i = static_cast<int>(chunk * kChunk); i < std::min<std::int64_t>(n, (chunk + 1) * kChunk); ++i) {
+      const std::int32_t* list = near.data() + static_cast<std::size_t>(i) * k;
+      p.is_double ? add_density<double>(p, list, k, i, logs.data(), density)
+                  : add_density<float>(p, list, k, i, logs.data(), density);
+    }
+  });
+  return density;
+}
+
+// Components, each known by its highest peak.
+class Forest {
+ public:
+  explicit Forest(int n) : parent_(n) { std::iota(parent_.begin(), parent_.end(), 0); }
+  int find(int v) {
+    while (parent_[v] != v) v = parent_[v] = parent_[parent_[v]];
+    return v;
+  }
+  void put(int v, int under) { parent_[v] = under; }
+
+ private:
+  std::vector<int> parent_;
+};
+
+Islands rise(const Csr& graph, const std::vector<double>& log_radius, double dimension, int k, double z,
+             Control& control) {
+  const int n = static_cast<int>(log_radius.size());
+  std::vector<int> order(n), rank(n), entered;
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [&](int a, int b) {
+    return log_radius[a] < log_radius[b] || (log_radius[a] == log_radius[b] && a < b);
+  });
+  for (int at = 0; at < n; ++at) rank[order[at]] = at;
+  auto higher = [&](int a, int b) { return rank[a] < rank[b]; };
+  const double unit = dimension / std::sqrt(2.0 / k);
+  // `pieces` joins all that meets, `islands` only what is lower than z: where several that are not meet,
+  // what is lower goes to the one whose point is the denser.
+  Forest pieces(n), islands(n);
+  std::vector<double> prominence(n, -1);  // of peaks
+  for (int v : order) {
+    control.check();
+    entered.clear();
+    for (std::int64_t t = graph.indptr[v]; t < graph.indptr[v + 1]; ++t)
+      if (higher(graph.indices[t], v)) entered.push_back(graph.indices[t]);
+    if (entered.empty()) {
+      prominence[v] = kInfinite;
+      continue;
+    }
+    std::sort(entered.begin(), entered.end(), higher);
+    pieces.put(v, pieces.find(entered[0]));
+    islands.put(v, islands.find(entered[0]));
+    for (int u : entered) {
+      const int a = pieces.find(u), b = pieces.find(v);
+      if (a != b) {
+        const int low = higher(a, b) ? b : a;
+        prominence[low] = (log_radius[v] - log_radius[low]) * unit;
+        pieces.put(low, low == a ? b : a);
+      }
+      const int c = islands.find(u), e = islands.find(v);
+      const int low = higher(c, e) ? e : c;
+      if (c != e && (log_radius[v] - log_radius[low]) * unit < z) islands.put(low, low == c ? e : c);
+    }
+  }
+  std::vector<int> peaks;
+  for (int v : order)
+    if (prominence[v] >= 0) peaks.push_back(v);
+  std::stable_sort(peaks.begin(), peaks.end(), [&](int a, int b) { return prominence[a] > prominence[b]; });
+  Islands out;
+  out.dimension = dimension;
+  std::vector<std::int64_t> number(n, -1);
+  for (std::size_t i = 0; i < peaks.size(); ++i) {
+    number[peaks[i]] = static_cast<std::int64_t>(i);
+    out.prominences.push_back(prominence[peaks[i]]);
+  }
+  for (int v = 0; v < n; ++v) out.members.push_back(number[islands.find(v)]);
+  return out;
+}
+
+}  // namespace
+
+std::vector<Islands> find_islands(const std::vector<Points>& clouds, int k, double z, int threads,
+                                  Control& control) {
+  std::vector<Islands> out(clouds.size());
+  const int inner = clouds.size() == 1 ? threads : 1;
+  parallel(static_cast<std::int64_t>(clouds.size()), clouds.size() == 1 ? 1 : threads, control,
+           [&](std::int64_t i, Control& own) {
+             const int n = static_cast<int>(clouds[i].n);
+             std::vector<std::int32_t> near = nearest(clouds[i], k, inner, own);
+             const Density density = knn_density(clouds[i], near, k, inner, own);
+             const double sum = std::accumulate(density.spread.begin(), density.spread.end(), 0.0);
+             const double dimension = 1 / std::max(sum / n, kLeastLog);
+             out[i] = rise(symmetric(near, n, k), density.log_radius, dimension, k, z, own);
+           });
+  return out;
+}
+
+}  // namespace unknot

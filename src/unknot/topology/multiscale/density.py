@@ -1,0 +1,177 @@
+"""Islands: the pieces of a cloud over all density levels that stand out of the noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from unknot import _native
+from unknot.core.errors import InputError, import_package, require_count, require_positive
+from unknot.core.memory import require_memory
+from unknot.topology.cloud import FloatArray, check_points, group_equal_rows
+from unknot.topology.homology import MOST_THREADS, check_clouds
+
+# Prominences below this are mostly noise, and are left out of the total.
+LEAST_PROMINENCE = 2.0
+# Islands come to light with n: a good number where there is one.
+ENOUGH_POINTS = 4000
+# Above this intrinsic dimension noise has a second island more often, and seldom of such prominence: see
+# docs/meaning.md.
+HIGH_DIMENSION, SURE_PROMINENCE = 50, 4.0
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Islands:
+    """The pieces of a cloud that stand out of the noise, with what they were measured on.
+
+    Attributes:
+        count: how many islands there are.
+        members: int64 ``[n]``, the island of each point given, duplicates included, in [0, count).
+        prominences: float64 ``[m]`` with m >= count, falling: of every peak of density, in standard
+            deviations of its noise; infinite for the highest peak of each component of the graph. The
+            first ``count`` are those of the islands, in their order; the others are below z.
+        total: the sum of the finite prominences >= 2: finer than the count, and without its steps.
+        dimension: the intrinsic dimension of the cloud; 1e12 where all neighbours are equally far.
+        n_points: how many distinct points were measured.
+        k: nearest neighbours.
+        z: the least prominence of an island.
+        note: what to heed; empty where there is nothing.
+    """
+
+    count: int
+    members: NDArray[np.int64]
+    prominences: NDArray[np.float64]
+    total: float
+    dimension: float
+    n_points: int
+    k: int
+    z: float
+    note: str = ""
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """int64 ``[count]``: how many of the points given are on each island."""
+        return np.bincount(self.members, minlength=self.count).astype(np.int64)
+
+    def __repr__(self) -> str:
+        sizes = [f"{size:,}" for size in self.sizes[:8]] + ["..."] * (self.count > 8)
+        islands = f"{self.count} island{'s' * (self.count != 1)} of {' + '.join(sizes)} points"
+        scale = f"total {self.total:.3g}, dimension {self.dimension:.3g}, k={self.k}, z={self.z:g}"
+        return f"Islands({islands}, {scale}{self.note and f'; {self.note}'})"
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame of one row an island: ``size`` and ``prominence``.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        pandas = import_package("pandas", extra="data")
+        columns = {"size": self.sizes, "prominence": self.prominences[: self.count]}
+        return pandas.DataFrame(columns, index=pandas.RangeIndex(self.count, name="island"))
+
+
+def islands(points: ArrayLike, k: int = 15, z: float = 3.0, *, threads: int = 0) -> Islands:
+    """Count the pieces of a cloud over all levels of density at once: no scale, no labels.
+
+    The density at a point is that of its k-th nearest neighbour at distance r: its logarithm is -m log r
+    for m the intrinsic dimension (Levina and Bickel 2004, averaged as by MacKay and Ghahramani 2005), and
+    its noise 1 / sqrt(k). Points enter the symmetrised kNN graph by falling density. A peak is born with
+    a component, and where two components meet the lower peak ends (H0 of superlevel sets, as in ToMATo:
+    Chazal, Guibas, Oudot and Skraba 2013); how far it rose above that meeting, in units of sqrt(2 / k),
+    is its prominence. Islands are the components of the graph, and the peaks of prominence >= z.
+
+    A point is on the island of its densest neighbour, if that is denser; a peak of prominence below z
+    joins, where it ends, the island of the densest point it meets there. Of equal densities the lower
+    number counts as denser. Prominences have no unit: they compare over layers of any width. They grow
+    with n, so hold n when you compare, and take a few thousand points. One island means one cloud,
+    overlapping pieces, or too few points.
+
+    Args:
+        points: ``[n, ...]``, one row a sample, float32 or float64 as given; of more than k distinct
+            points. Of equal points one is measured.
+        k: nearest neighbours, >= 2. With fewer than about 10 noise has more islands.
+        z: the least prominence of an island, a number > 0. At 3 a cloud of mere noise has a second island
+            in about one case in a hundred; where the intrinsic dimension is above 50, in one of ten:
+            take 4 there (docs/meaning.md).
+        threads: of the engine; 0 takes one a core. The answer does not depend on it.
+
+    Raises:
+        InputError: k distinct points or fewer, NaN, k no whole number >= 2, z no number > 0, more memory
+            than `memory_limit` allows.
+    """
+    return _find([check_points(points)], ["points"], k, z, threads)[0]
+
+
+def islands_batch(
+    clouds: NDArray[np.floating[Any]] | Iterable[ArrayLike],
+    k: int = 15,
+    z: float = 3.0,
+    *,
+    threads: int = 0,
+) -> list[Islands]:
+    """`islands` of many clouds, in the order given.
+
+    Args:
+        clouds: ``[b, n, d]``, or any iterable of ``[n_i, d_i]``.
+        k, z: as of `islands`.
+        threads: that share the clouds, inside the engine; 0 takes one a core.
+
+    Raises:
+        InputError: what `islands` refuses, one cloud instead of many.
+    """
+    arrays = list(check_clouds(clouds))
+    return _find(arrays, [f"clouds[{i}]" for i in range(len(arrays))], k, z, threads)
+
+
+def _find(arrays: list[FloatArray], names: list[str], k: int, z: float, threads: int) -> list[Islands]:
+    k = require_count("k", k, minimum=2)
+    z = require_positive("z", z, 3.0)
+    threads = min(require_count("threads", threads, minimum=0), MOST_THREADS)
+    distinct, groups = [], []
+    for array, name in zip(arrays, names, strict=True):
+        first, number = group_equal_rows(array)
+        if len(first) <= k:
+            few = len(first) < 3
+            raise InputError(
+                f"k = {k} with {len(first)} distinct point{'s' * (len(first) != 1)} in {name}",
+                "more than k",
+                "pass at least 3 that differ" if few else f"pass k <= {len(first) - 1}",
+            )
+        distinct.append(array if len(first) == len(array) else array[first])
+        groups.append(number)
+    # Neighbours, their graph, the points once more as tiles.
+    largest = max(distinct, key=lambda cloud: len(cloud) * (12 * k + 16 * cloud.shape[1]), default=None)
+    if largest is not None:
+        needed = len(largest) * (12 * k + 16 * largest.shape[1] + 100)
+        require_memory(len(largest), needed, "the kNN graph")
+    found = _native.find_islands(distinct, k, z, threads=threads)
+    return [
+        _result(members[number], prominences, dimension, (len(cloud), k, z))
+        for (members, prominences, dimension), number, cloud in zip(found, groups, distinct, strict=True)
+    ]
+
+
+def _result(
+    members: NDArray[np.int64],
+    prominences: NDArray[np.float64],
+    dimension: float,
+    measured: tuple[int, int, float],
+) -> Islands:
+    n, k, z = measured
+    count = int((prominences >= z).sum())
+    finite = prominences[np.isfinite(prominences)]
+    total = math.fsum(finite[finite >= LEAST_PROMINENCE])
+    notes = [f"few distinct points for k = {k}: take {3 * k} or more"] * (n < 3 * k)
+    if count == 1 and n < ENOUGH_POINTS:
+        notes.append(f"too few samples or one cloud: try n = {ENOUGH_POINTS:,}")
+    elif count == 1:
+        notes.append("one cloud, or pieces that overlap")
+    elif dimension > HIGH_DIMENSION and prominences[count - 1] < SURE_PROMINENCE:
+        sure = f"try z = {SURE_PROMINENCE:g}"
+        notes.append(f"in dimension {dimension:.0f} noise too has such islands at times: {sure}")
+    return Islands(count, members, prominences, total, dimension, n, k, z, "; ".join(notes))

@@ -12,7 +12,7 @@ from unknot import _native
 from unknot.core.errors import InputError, require_count
 from unknot.core.memory import require_memory
 from unknot.topology.cloud import FloatArray, check_labels, check_points, group_equal_rows
-from unknot.topology.distances import squared_distances
+from unknot.topology.distances import square_roots, squared_distances
 from unknot.topology.homology import MOST_THREADS
 
 # Of the baseline, and the lists that the tree starts from.
@@ -121,6 +121,12 @@ def tangle_and_shuffled(
         note=f"{equal} of {n} points equal another" if equal else "",
     )
     return found, (np.array(shuffled) - (classes - 1)) / (random - (classes - 1))
+
+
+def longest_edge(points: FloatArray) -> float:
+    """The longest edge of the spanning tree of two distinct points or more, in their unit."""
+    edges = _tree(points, _nearest(points, 0), 0)
+    return float(square_roots(*squared_distances(points, edges[:, 0], edges[:, 1])).max())
 
 
 def _nearest(points: FloatArray, threads: int) -> NDArray[np.int32]:

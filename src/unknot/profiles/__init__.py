@@ -2,7 +2,7 @@
 
 `clouds` cuts a layer's output into clouds, `meter` counts them (`measure`), beside copies with random
 weights (`nulls`), `monitor` does it every few epochs, and `options` is how. `profile` is the result, made
-of `records`, with pictures by `projection`; `journal` keeps it on disk, epoch by epoch.
+of `records`, shown by `frames` and `projection`; `journal` keeps it on disk, epoch by epoch.
 """
 
 from unknot.core.doors import open_door

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from unknot.core.errors import import_package
 from unknot.core.files import Saved
+from unknot.profiles.frames import as_html, as_text, betti_columns, untangling_columns
 from unknot.profiles.projection import CloudView
 from unknot.topology.multiscale.sweep import Sensitivity
 from unknot.topology.scale import Scale
@@ -115,7 +117,7 @@ class EpochAccuracy:
     given: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TopologyProfile(Saved):
     """Betti numbers, islands and tangle, with what is needed to judge them and to measure them again.
 
@@ -157,6 +159,34 @@ class TopologyProfile(Saved):
     def epochs(self) -> list[int | None]:
         """The epochs that were measured, in that order."""
         return list(dict.fromkeys(row.epoch for row in self.rows))
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame of ``rows``, one line each, with the same names of columns.
+
+        The scale's fields are columns, and the ends of an interval are e.g. ``b0_low`` and ``b0_high``.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return import_package("pandas", extra="plot").DataFrame(betti_columns(self))
+
+    def untangling_frame(self) -> Any:
+        """A pandas DataFrame of ``untangling``, one line each, without the members of islands.
+
+        The ends of an interval are e.g. ``tangle_low`` and ``tangle_high``; ``random`` is missing for the
+        model given.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        columns = untangling_columns(self.untangling, UntanglingRow)
+        return import_package("pandas", extra="plot").DataFrame(columns)
 
 
 def library_versions() -> dict[str, str]:

@@ -17,6 +17,8 @@ from unknot.profiles.picture.layout import (
     colour_groups,
     islands_picture,
     layer_name,
+    random_span,
+    shuffled_tangle,
 )
 from unknot.profiles.picture.palette import MOST_NAMED, class_colours
 from unknot.profiles.picture.sentences import class_name
@@ -40,15 +42,14 @@ def untangling_view(profile: TopologyProfile) -> View | None:
     if not rows:
         return None
     picture = islands_picture(profile)
-    null = [row for row in profile.untangling if row.random is not None]
     drawn = _picture(profile, picture) if picture else None
     return {
         "picture": drawn,
         "swatches": sorted(zip(drawn["numbers"], drawn["classes"], strict=True)) if drawn else [],
-        "curves": _curves(rows, null),
+        "curves": _curves(profile, rows),
         "has": {
             "intervals": any(row.islands_interval or row.tangle_interval for row in rows),
-            "random": bool(null),
+            "random": len(rows) < len(profile.untangling),
             "shuffled": any(row.shuffled for row in rows),
         },
         "table": _table(rows),
@@ -119,7 +120,7 @@ def _evenly(n: int, most: int) -> list[int]:
     return [int(i) for i in np.unique(np.linspace(0, n - 1, min(n, most)).round())]
 
 
-def _curves(rows: Sequence[UntanglingRow], null: Sequence[UntanglingRow]) -> View:
+def _curves(profile: TopologyProfile, rows: Sequence[UntanglingRow]) -> View:
     """Of each measure values, low and high [epoch][layer], and the null's ends [layer]."""
     epochs = list(dict.fromkeys(row.epoch for row in rows))
     keys = list(dict.fromkeys((row.layer, row.call) for row in rows))
@@ -139,19 +140,15 @@ def _curves(rows: Sequence[UntanglingRow], null: Sequence[UntanglingRow]) -> Vie
         if all(value is None for of in values for value in of):
             continue
         ends = [grid(_end(f"{name}_interval", side), digits) for side in (0, 1)]
-        of_layer: dict[tuple[str, int], list[float]] = {}
-        for row in null:
-            if getattr(row, name) is not None:
-                of_layer.setdefault((row.layer, row.call), []).append(round(getattr(row, name), digits))
         measures[name] = {
             "words": words,
             "values": values,
             "low": ends[0],
             "high": ends[1],
-            "null": [[min(of), max(of)] if (of := of_layer.get(key)) else None for key in keys],
+            "null": [_rounded(random_span(profile, key, name), digits) for key in keys],
         }
     if "tangle" in measures:
-        measures["tangle"]["shuffled"] = [grid(_end("shuffled", side), 3) for side in (0, 1)]
+        measures["tangle"]["shuffled"] = [_rounded(shuffled_tangle(profile, key), 3) for key in keys]
     notes = list(dict.fromkeys(row.note for row in rows))
     return {
         "layers": [layer_name(*key) for key in keys],
@@ -160,6 +157,10 @@ def _curves(rows: Sequence[UntanglingRow], null: Sequence[UntanglingRow]) -> Vie
         "note": grid(lambda row: notes.index(row.note), 0),
         "notes": notes,
     }
+
+
+def _rounded(ends: tuple[float, float] | None, digits: int) -> list[float] | None:
+    return None if ends is None else [round(end, digits) for end in ends]
 
 
 def _end(name: str, side: int) -> Callable[[UntanglingRow], float | None]:

@@ -19,6 +19,8 @@ from unknot.profiles.picture.layout import (
     colour_groups,
     islands_picture,
     layer_name,
+    random_span,
+    shuffled_tangle,
 )
 from unknot.profiles.picture.palette import MOST_NAMED, class_colours
 from unknot.profiles.picture.sentences import betti_first, class_name
@@ -201,9 +203,8 @@ def _draw_tangle(ax: Any, profile: TopologyProfile, keys: Sequence[Key], epoch: 
     """Tangle over layers with its intervals, over what random weights and shuffled labels give."""
     keys = chosen_evenly(keys, MOST_LAYERS)
     rows = _by_layer(profile, keys, epoch)
-    null = [_null(profile, key) for key in keys]
-    _band(ax, null, "0.75", "random weights")
-    _band(ax, [row.shuffled if row else None for row in rows], "0.88", "shuffled labels")
+    _band(ax, [random_span(profile, key, "tangle") for key in keys], "0.75", "random weights")
+    _band(ax, [shuffled_tangle(profile, key) for key in keys], "0.88", "shuffled labels")
     _band(ax, [row.tangle_interval if row else None for row in rows], "#0072b2", "")
     values = [np.nan if row is None or row.tangle is None else row.tangle for row in rows]
     ax.plot(range(len(keys)), values, color="#0072b2", marker="o", markersize=4, label="tangle")
@@ -227,14 +228,6 @@ def _by_layer(
     row_of = {(row.layer, row.call): row for row in profile.untangling
               if row.random is None and row.epoch == epoch}  # fmt: skip
     return [row_of.get(key) for key in keys]
-
-
-def _null(profile: TopologyProfile, key: Key) -> tuple[float, float] | None:
-    tangles = [
-        row.tangle for row in profile.untangling
-        if row.random is not None and (row.layer, row.call) == key and row.tangle is not None
-    ]  # fmt: skip
-    return (min(tangles), max(tangles)) if tangles else None
 
 
 def _floats(values: Iterable[float | None]) -> list[float]:

@@ -149,6 +149,22 @@ def layer_name(layer: str, call: int) -> str:
     return layer if call == 0 else f"{layer} (call {call + 1})"
 
 
+def shuffled_tangle(profile: TopologyProfile, key: Key) -> tuple[float, float] | None:
+    """The tangle of shuffled labels in a layer; a Monitor measures it once, before the training."""
+    rows = (row for row in profile.untangling if (row.layer, row.call) == key and row.random is None)
+    return next((row.shuffled for row in rows if row.shuffled is not None), None)
+
+
+def random_span(profile: TopologyProfile, key: Key, name: str) -> tuple[float, float] | None:
+    """The lowest and highest of a number in a layer over the copies with random weights."""
+    found = [
+        getattr(row, name)
+        for row in profile.untangling
+        if row.random is not None and (row.layer, row.call) == key and getattr(row, name) is not None
+    ]
+    return (min(found), max(found)) if found else None
+
+
 def _sizes(blocks: NDArray[np.int64], ranks: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
     count = int(blocks.max(initial=-1)) + 1
     sizes = np.zeros((count, n_classes), np.int64)

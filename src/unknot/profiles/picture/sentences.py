@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from unknot.profiles.picture.layout import layer_name
+from unknot.profiles.picture.layout import layer_name, shuffled_tangle
 from unknot.profiles.profile import ProfileRow, TopologyProfile, UntanglingRow
 
 Interval: TypeAlias = tuple[float, float] | None
@@ -121,8 +121,8 @@ def _tangle_sentence(profile: TopologyProfile, compared: _Comparison) -> str:
     others = [row for row in compared.others if row.tangle is not None]
     scale = "(0 = each class one piece, 1 = random labels)"
     if not others:
-        start = f"{_place(now)} the tangle of the classes is {value} {scale}"
-        return f"{start[0].upper()}{start[1:]}{_as_random(now)}; there is nothing to hold it against."
+        start = f"{_place(now)} the tangle of the classes is {value} {scale}{_as_random(profile, now)}"
+        return f"{start[0].upper()}{start[1:]}; there is nothing to hold it against."
     before = _range([row.tangle for row in others if row.tangle is not None])
     within = _hull([row.tangle_interval for row in others])
     other = f"{before}{_ends(within)}"
@@ -137,7 +137,7 @@ def _tangle_sentence(profile: TopologyProfile, compared: _Comparison) -> str:
         )
     else:
         numbers = f"the tangle {verb} {other} {compared.then} {_TO[change]} {value} {_place(now)} {scale}"
-    return f"{verdict}: {numbers}{_as_random(now)}{_DOUBTS[change]}{_UNWATCHED[compared.kind]}."
+    return f"{verdict}: {numbers}{_as_random(profile, now)}{_DOUBTS[change]}{_UNWATCHED[compared.kind]}."
 
 
 # Kind of comparison -> change -> (what it means, the verb before both numbers).
@@ -180,9 +180,9 @@ def _change(now: UntanglingRow, others: Sequence[UntanglingRow]) -> str:
     return "rose" if now.tangle_interval[0] > within[1] else "same"
 
 
-def _as_random(row: UntanglingRow) -> str:
+def _as_random(profile: TopologyProfile, row: UntanglingRow) -> str:
     """Said where labels without meaning would have given this tangle too."""
-    low = row.shuffled[0] if row.shuffled else 1.0
+    low, _ = shuffled_tangle(profile, (row.layer, row.call)) or (1.0, 1.0)
     high = row.tangle_interval[1] if row.tangle_interval else row.tangle
     return ", which random labels would give too" if high is not None and high >= low else ""
 

@@ -14,9 +14,7 @@ function untangling(index, name, width) {
     const within = low[e][l] === null ? "" : ` [${said(low[e][l])} to ${said(high[e][l])}]`;
     const chance =
       (random[l] ? `<br>random weights: ${said(random[l][0])} to ${said(random[l][1])}` : "") +
-      (shuffled && shuffled[0][e][l] !== null
-        ? `<br>shuffled labels: ${said(shuffled[0][e][l])} to ${said(shuffled[1][e][l])}`
-        : "");
+      (shuffled?.[l] ? `<br>shuffled labels: ${said(shuffled[l][0])} to ${said(shuffled[l][1])}` : "");
     const more = notes[note[e][l]];
     return (
       `<b>${esc(layer)}</b>${epochName(epochs[e])}<br>${name} = ${said(values[e][l])}${within}${chance}` +
@@ -32,8 +30,9 @@ function untangling(index, name, width) {
   });
   const crowded = layers.length > width / 14;
   const traces = [
-    ...area(x, random.map((of) => of?.[0] ?? null), random.map((of) => of?.[1] ?? null), css("--soft"), 0.35),
-    ...(shuffled ? area(x, shuffled[0][e], shuffled[1][e], css("--soft"), 0.35) : []),
+    ...[random, shuffled ?? []].flatMap((of) =>
+      area(x, x.map((l) => of[l]?.[0] ?? null), x.map((l) => of[l]?.[1] ?? null), css("--soft"), 0.35),
+    ),
     ...area(x, low[e], high[e], color, 0.22),
     ...(epochs.length > 1 ? [{ ...line(values[0], "4px,4px", 1.5), mode: "lines", opacity: 0.65, hoverinfo: "skip" }] : []),
     { ...line(values[e], "solid", 2.5), mode: "lines+markers", meta: "now", hoverinfo: "text", text, marker: { color, size: crowded ? 5 : 8 } },

@@ -55,6 +55,7 @@ def profile_view(name: str, profile: TopologyProfile) -> View:
         "table": _table(lines, epochs) if lines else None,
         "plot": {
             "epochs": epochs,
+            "names": profile.names,
             "tracks": sorted(classes, key=_none_last),
             "lines": lines,
             "untangling": untangling and {part: untangling[part] for part in ("picture", "curves")},

@@ -68,7 +68,7 @@ function shared(bar, block, beside) {
 function besideText(picture, bars, l, block, to) {
   if (!bars[to]?.blocks.length || !bars[l].blocks.length) return "";
   const found = shared(bars[l], block, bars[to]);
-  const parts = found.slice(0, 4).map(([b, n]) => `${n} in island ${b + 1}`);
+  const parts = found.slice(0, 4).map(([b, n]) => `${n.toLocaleString("en")} in island ${b + 1}`);
   const more = found.length > 4 ? ", …" : "";
   return `<br>${to < l ? "before, in" : "next, in"} ${esc(picture.layers[to])}: ${parts.join(", ")}${more}`;
 }

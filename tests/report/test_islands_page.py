@@ -201,10 +201,11 @@ def test_pointing_at_a_block_shows_where_its_samples_go(tmp_path: Path, no_webgl
     ends = [re.search(r"M[^,]+,(\S+) .* L[^,]+,(\S+) ", path) for path in paths]
     # From where they stand to the top of where they arrive.
     assert [(float(m[1]), float(m[2])) for m in ends if m] == [(0, 40), (40, 70), (70, 101.5)]
-    said = tab.run(f"[...{plot}.querySelectorAll('.hovertext')].map(t => t.textContent).join()")
-    assert "island 1 of 1 from below: 100 samples" in said
-    assert "cat 40, <b>fox</b> 30, dog 30" in said
-    assert "next, in act1: 70 in island 1, 30 in island 2" in said
+    said = tab.run("document.querySelector('[data-pointed]').innerText")
+    assert said == (
+        "input, epoch 2, island 1 of 1 from below, 100 samples: cat 40, <b>fox</b> 30, dog 30\n"
+        "next, in act1: 70 in island 1, 30 in island 2"
+    )
     tab.send("Input.dispatchMouseEvent", type="mouseMoved", x=5, y=5)
     wait_until(tab, f"!{plot}.layout.shapes.length")
     assert_quiet(tab)

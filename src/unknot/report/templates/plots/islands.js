@@ -41,82 +41,74 @@ function barOf(picture, epoch, l) {
   return { blocks, sizes, starts, top: sizes.length ? at - picture.gap * picture.n : picture.n };
 }
 
-const total = (of) => [...of.values()].reduce((a, b) => a + b, 0);
-
 function classColour(picture, rank) {
   return picture.colours ? picture.colours[rank] : css(`--c${picture.numbers[rank]}`);
 }
 
-/** "cat 80, dog 12 and 3 more" */
-function classesText(picture, of, most = 5) {
-  const found = [...of].sort((a, b) => b[1] - a[1]);
+/** "cat 80, dog 12 and 3 more classes" */
+function classesText(picture, of, most = 6) {
+  const found = [...of].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
   const more = found.length > most + 1 ? found.length - most : 0;
-  const told = found.slice(0, more ? most : most + 1).map(([rank, n]) => `${esc(picture.classes[rank])} ${n}`);
-  return told.join(", ") + (more ? ` and ${more} more` : "");
+  const told = found.slice(0, more ? most : most + 1);
+  const parts = told.map(([rank, n]) => `${esc(picture.classes[rank])} ${n.toLocaleString("en")}`);
+  return parts.join(", ") + (more ? ` and ${more} more classes` : "");
 }
 
-/** How many samples of a block stand in each block of the bar beside. */
-function shared(bar, block, beside) {
-  const found = new Map();
-  bar.blocks.forEach((b, i) => {
-    if (b === block && i < beside.blocks.length)
-      found.set(beside.blocks[i], (found.get(beside.blocks[i]) ?? 0) + 1);
-  });
-  return [...found].sort((a, b) => b[1] - a[1]);
-}
-
+/** Where the samples of a block stand in the bar beside, most of them first. */
 function besideText(picture, bars, l, block, to) {
-  if (!bars[to]?.blocks.length || !bars[l].blocks.length) return "";
-  const found = shared(bars[l], block, bars[to]);
-  const parts = found.slice(0, 4).map(([b, n]) => `${n.toLocaleString("en")} in island ${b + 1}`);
-  const more = found.length > 4 ? ", …" : "";
-  return `<br>${to < l ? "before, in" : "next, in"} ${esc(picture.layers[to])}: ${parts.join(", ")}${more}`;
+  if (!bars[to]?.blocks.length) return "";
+  const found = new Map();
+  bars[l].blocks.forEach((b, i) => {
+    const there = bars[to].blocks[i];
+    if (b === block) found.set(there, (found.get(there) ?? 0) + 1);
+  });
+  const most = [...found].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
+  const parts = most.slice(0, 4).map(([b, n]) => `${n.toLocaleString("en")} in island ${b + 1}`);
+  const rest = most.slice(4).reduce((sum, [, n]) => sum + n, 0);
+  if (rest) parts.push(`${rest} in others`);
+  return `<br>${to < l ? "before, in" : "next, in"} ${esc(picture.layers[to])}: ${parts.join(", ")}`;
 }
 
-function blockText(picture, bars, l, block, when) {
-  const of = bars[l].sizes[block];
-  const islandsHere = bars[l].sizes.length;
+function blockText(picture, bars, l, block, epoch) {
+  const layer = `<b>${esc(picture.layers[l])}</b>${epochName(epoch)}`;
+  if (block < 0) return `${layer}: who stands where is not known`;
+  const { sizes } = bars[l];
+  const n = [...sizes[block].values()].reduce((a, b) => a + b, 0);
   return (
-    `<b>${esc(picture.layers[l])}</b>${when}<br>island ${block + 1} of ${islandsHere} from below: ` +
-    `${total(of).toLocaleString("en")} samples<br>${classesText(picture, of)}` +
+    `${layer}, island ${block + 1} of ${sizes.length} from below, ${n.toLocaleString("en")} ` +
+    `sample${n === 1 ? "" : "s"}: ${classesText(picture, sizes[block])}` +
     besideText(picture, bars, l, block, l - 1) +
     besideText(picture, bars, l, block, l + 1)
   );
 }
 
 function islands(index, _, width) {
-  const { untangling, epochs } = data.profiles[index];
-  const { picture } = untangling;
+  const { picture } = data.profiles[index].untangling;
   const e = keptEpoch(picture, shown[index].epoch);
   const bars = barsOf(picture, e);
-  const when = epochName(epochs[e]);
   const trace = {
     type: "bar",
     x: [],
     y: [],
     base: [],
-    text: [],
     customdata: [],
     width: 2 * HALF,
     marker: { color: [], line: { width: 0 } },
-    hoverinfo: "text",
-    textposition: "none",
+    hoverinfo: "none", // a label would cover the bands: the text stands below
   };
-  const add = (l, base, height, color, text, block) => {
+  const add = (l, base, height, color, block) => {
     trace.x.push(l);
     trace.base.push(base);
     trace.y.push(height);
     trace.marker.color.push(color);
-    trace.text.push(text);
     trace.customdata.push([l, block]);
   };
   bars.forEach((bar, l) => {
     if (!bar.sizes.length && picture.counts[e][l])
-      add(l, 0, picture.n, css("--line"), `<b>${esc(picture.layers[l])}</b>${when}<br>who stands where is not known`, -1);
+      add(l, 0, picture.n, css("--line"), -1);
     bar.sizes.forEach((of, block) => {
-      const text = blockText(picture, bars, l, block, when);
       for (const [from, height, rank] of segments(picture, of, bar.starts[block]))
-        add(l, from, height, classColour(picture, rank), text, block);
+        add(l, from, height, classColour(picture, rank), block);
     });
   });
   const roomy = width / picture.layers.length > 70;
@@ -125,7 +117,7 @@ function islands(index, _, width) {
     mode: "text",
     x: bars.map((_, l) => l),
     y: bars.map((bar) => bar.top),
-    text: picture.counts[e].map((count) => (roomy ? count.replace(/^\S+/, "<b>$&</b>") : `<b>${count.split(" ")[0]}</b>`)),
+    text: picture.counts[e].map((count) => (roomy ? count : count.split(" ")[0]).replace(/^\S+/, "<b>$&</b>")),
     textposition: "top center",
     textfont: { size: 12, color: css("--ink") },
     hoverinfo: "skip",
@@ -137,7 +129,8 @@ function islands(index, _, width) {
   const y = { range: [0, 1.09 * top], visible: false, fixedrange: true };
   const l = x.tickangle ? Math.max(8, 4.5 * x.ticktext[0].length) : 8;
   const margin = { l, r: 12, t: 8, b: 8 };
-  return [[trace, counts], frame(narrow.matches ? 320 : 380, x, y, { barmode: "overlay", dragmode: false, margin, shapes: [] }), followPointer];
+  const more = { barmode: "overlay", dragmode: false, margin, shapes: [] };
+  return [[trace, counts], frame(narrow.matches ? 300 : 360, x, y, more), followPointer];
 }
 
 /** Neighbouring classes of one colour, drawn as one: [start, height, a class of them]. */
@@ -153,22 +146,30 @@ function segments(picture, of, starts) {
 
 /** While a block is pointed at, bands show where its samples were in the layer before and are in the next. */
 function followPointer(plot) {
+  const said = plot.parentElement.querySelector("[data-pointed]");
+  const silent = said.innerHTML;
   plot.on("plotly_hover", ({ points }) => {
+    const index = Number(plot.dataset.index);
+    const { untangling, epochs } = data.profiles[index];
+    const { picture } = untangling;
     const found = points.find((point) => point.customdata);
     if (!found) return;
-    const index = Number(plot.dataset.index);
-    const { picture } = data.profiles[index].untangling;
     const [l, block] = found.customdata;
-    const bars = barsOf(picture, keptEpoch(picture, shown[index].epoch));
-    if (block < 0) return;
-    Plotly.relayout(plot, { shapes: [...bands(picture, bars, l, block, l - 1), ...bands(picture, bars, l, block, l + 1)] });
+    const e = keptEpoch(picture, shown[index].epoch);
+    const bars = barsOf(picture, e);
+    said.innerHTML = blockText(picture, bars, l, block, epochs[e]);
+    const shapes = [l - 1, l + 1].flatMap((to) => bands(picture, bars, l, block, to));
+    Plotly.relayout(plot, { shapes });
   });
-  plot.on("plotly_unhover", () => Plotly.relayout(plot, { shapes: [] }));
+  plot.on("plotly_unhover", () => {
+    said.innerHTML = silent;
+    Plotly.relayout(plot, { shapes: [] });
+  });
 }
 
 /** A band for each class and block of the bar beside, in the colour of the class. */
 function bands(picture, bars, l, block, to) {
-  if (!bars[to]?.blocks.length) return [];
+  if (block < 0 || !bars[to]?.blocks.length) return [];
   const [here, there] = [bars[l], bars[to]];
   const key = (rank, a, b) => `${rank} ${a} ${b}`;
   const counts = new Map();

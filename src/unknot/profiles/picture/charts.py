@@ -47,33 +47,32 @@ def plot_profile(
     shown = _kind(profile, kind)
     epoch = _epoch(profile, epoch)
     keys = _layers(profile, layers)
-    title = f"after epoch {epoch}" if epoch else "before training" if epoch == 0 else ""
+    picture = islands_picture(profile, keys) if shown == "islands" else None
+    if shown == "islands" and picture is None:
+        raise _nothing(shown)
     pyplot = import_package("matplotlib.pyplot", extra="plot")
+    when = f"after epoch {epoch}" if epoch else "before training" if epoch == 0 else ""
     below = None
-    if ax is None and shown == "islands" and any(row.tangle is not None for row in profile.untangling):
-        width = _width(keys)
-        ratios = {"height_ratios": (3, 1.2)}
-        _, (ax, below) = pyplot.subplots(
-            2, 1, figsize=(width, 6), sharex=True, layout="constrained", gridspec_kw=ratios
+    if ax is None:
+        two = picture is not None and any(row.tangle is not None for row in profile.untangling)
+        ratios = {"height_ratios": (3, 1.2)[: 1 + two]}
+        size = (2.5 + 0.55 * min(max(len(keys), 4), MOST_LAYERS), 6 if two else 4)
+        _, panels = pyplot.subplots(
+            1 + two, 1, figsize=size, sharex=True, squeeze=False, layout="constrained", gridspec_kw=ratios
         )
-    elif ax is None:
-        _, ax = pyplot.subplots(figsize=(_width(keys), 4), layout="constrained")
-    if shown == "betti":
-        _draw_betti(ax, profile, keys, epoch)
-    elif shown == "tangle":
-        _draw_tangle(ax, profile, keys, epoch)
-    else:
-        picture = islands_picture(profile, keys)
-        if picture is None:
-            raise _nothing("islands")
-        title = _draw_islands(ax, profile, picture, epoch, title)
+        ax, below = panels[0, 0], panels[1, 0] if two else None
+    if picture is not None:
+        _draw_islands(ax, profile, picture, epoch, when)
         if below is not None:
             _draw_tangle(below, profile, picture.layers, epoch)
             ax.tick_params(labelbottom=False)
-    if shown != "islands":
-        n = len(chosen_evenly(keys, MOST_LAYERS))
-        title = ", ".join(filter(None, (title, f"{n} of {len(keys)} layers" if n < len(keys) else "")))
-    ax.set_title(title)
+        return ax
+    n = min(len(keys), MOST_LAYERS)
+    ax.set_title(", ".join(filter(None, (when, f"{n} of {len(keys)} layers" if n < len(keys) else ""))))
+    if shown == "betti":
+        _draw_betti(ax, profile, keys, epoch)
+    else:
+        _draw_tangle(ax, profile, keys, epoch)
     return ax
 
 
@@ -128,10 +127,6 @@ def _layers(profile: TopologyProfile, layers: str | Iterable[str]) -> list[Key]:
     return chosen
 
 
-def _width(keys: Sequence[Key]) -> float:
-    return 2.5 + 0.55 * min(max(len(keys), 4), MOST_LAYERS)
-
-
 def _name_layers(ax: Any, keys: Sequence[Key]) -> None:
     ax.set_xticks(range(len(keys)), [layer_name(*key) for key in keys], rotation=45, ha="right")
     ax.set_xlim(-0.6, len(keys) - 0.4)
@@ -139,8 +134,8 @@ def _name_layers(ax: Any, keys: Sequence[Key]) -> None:
 
 def _draw_islands(
     ax: Any, profile: TopologyProfile, picture: IslandsPicture, epoch: int | None, when: str
-) -> str:
-    """The bars, their counts and a legend; returns the title."""
+) -> None:
+    """The bars, their counts, a legend and the title."""
     bars = picture.bars[picture.epochs.index(epoch)]
     groups = colour_groups(len(picture.classes))
     colours = class_colours(_numbers(picture), groups.tolist())
@@ -160,7 +155,9 @@ def _draw_islands(
     ax.set_ylabel("a block is an island")
     colour = "colours are the classes" if picture.by_class else "colours are the islands at the end"
     few = f"{len(bars)} of {picture.n_layers} layers" if len(bars) < picture.n_layers else ""
-    return ", ".join(filter(None, (f"Islands of {len(picture.ranks):,} samples", when, few, colour)))
+    ax.set_title(
+        ", ".join(filter(None, (f"Islands of {len(picture.ranks):,} samples", when, few, colour)))
+    )
 
 
 def _numbers(picture: IslandsPicture) -> list[int]:

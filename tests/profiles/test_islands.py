@@ -102,6 +102,18 @@ def test_filters_have_none_and_no_random_copies() -> None:
         measure(model, data, by="filter", scale=SCALE, nulls=2)
 
 
+def test_they_can_be_left_out() -> None:
+    without = measure(net(), rings(), by="layer", scale=SCALE, untangling=False)
+    full = measure(net(), rings(), by="layer", scale=SCALE)
+    assert without.untangling == () and "islands" not in without.settings
+    assert [(r.layer, r.b0, r.islands) for r in without.rows] == [
+        (r.layer, r.b0, None) for r in full.rows
+    ]
+    assert "purity" not in repr(without) and "purity" in repr(full)
+    with pytest.raises(InputError, match="nulls = 1 with untangling = False"):
+        measure(net(), rings(), by="layer", scale=SCALE, untangling=False, nulls=1)
+
+
 def test_without_labels_or_with_one_class_there_are_islands_and_a_note() -> None:
     points, labels = rings()[0]
     for data, note in (

@@ -159,6 +159,21 @@ def test_a_monitor_measures_each_epoch_on_the_same_samples(background: bool) -> 
         assert row.islands_interval is None and row.tangle_interval is None
 
 
+def test_copies_that_would_not_all_fit_are_measured_one_after_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def watched() -> TopologyProfile:
+        with Monitor(net(), rings(), scale=SCALE, layers="act*", nulls=3) as monitor:
+            monitor.record(1)
+        return monitor.profile
+
+    one = watched()
+    copies = [row.random for row in one.untangling if row.layer == "act2" and row.epoch == 0]
+    assert copies == [None, 0, 1, 2]
+    monkeypatch.setattr("unknot.profiles.monitor.PASS_BYTES", 300 * 200 * 4)  # of one epoch, not of four
+    assert watched() == one
+
+
 def test_a_monitor_takes_intervals_with_repeats() -> None:
     data = rings()
     with Monitor(net(), data, scale=SCALE, layers="act1", repeats=3, background=False) as monitor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -130,7 +131,7 @@ def _curves(profile: TopologyProfile, rows: Sequence[UntanglingRow]) -> View:
         def cell(epoch: int | None, key: tuple[str, int]) -> float | None:
             row = row_of.get((epoch, *key))
             found = None if row is None else value(row)
-            return None if found is None else round(found, digits)
+            return None if found is None or not math.isfinite(found) else round(found, digits)
 
         return [[cell(epoch, key) for key in keys] for epoch in epochs]
 
@@ -160,7 +161,8 @@ def _curves(profile: TopologyProfile, rows: Sequence[UntanglingRow]) -> View:
 
 
 def _rounded(ends: tuple[float, float] | None, digits: int) -> list[float] | None:
-    return None if ends is None else [round(end, digits) for end in ends]
+    known = ends is not None and all(map(math.isfinite, ends))
+    return [round(end, digits) for end in ends] if ends is not None and known else None
 
 
 def _end(name: str, side: int) -> Callable[[UntanglingRow], float | None]:

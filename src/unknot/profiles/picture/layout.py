@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from unknot.profiles.profile import TopologyProfile, UntanglingRow
 
@@ -91,12 +91,14 @@ def islands_picture(
     epochs = tuple(dict.fromkeys(row.epoch for row in rows))
     row_of = {(row.epoch, row.layer, row.call): row for row in rows}
     grid = [[row_of.get((epoch, *key)) for key in keys] for epoch in epochs]
-    known = [row for of_epoch in grid for row in of_epoch if row is not None and row.members]
-    if not known:
+    members = [row.members for of_epoch in grid for row in of_epoch if row is not None and row.members]
+    n = len(members[-1] if members and profile.labels is None else profile.labels or ())
+    # A file may say what it likes: members of other samples than the labels are not known.
+    members = [of for of in members if len(of) == n]
+    if not members:
         return None
-    end = np.asarray(known[-1].members)
-    labels = end if profile.labels is None else np.asarray(profile.labels)
-    classes, coded = np.unique(labels, return_inverse=True)
+    _, end = np.unique(members[-1], return_inverse=True)
+    classes, coded = np.unique(end if profile.labels is None else profile.labels, return_inverse=True)
     order = _class_order(end, coded, len(classes))
     ranks = np.argsort(order)[coded]
     blocks = _all_blocks(grid, end, ranks)
@@ -193,12 +195,12 @@ def _all_blocks(
         beside = start if later[-1] is None else later[-1]
         for at in range(len(of_epoch) - 1, -1, -1):
             row, same = of_epoch[at], later[at]
-            if row is None or not row.members:
+            if row is None or len(row.members) != len(ranks):
                 of_bars.append(np.empty(0, np.int64))
                 continue
             # The same islands as in the epoch after stay where they are.
             target = beside if same is None else 0.1 * beside + same
-            ordered = _ordered(np.asarray(row.members), target)
+            ordered = _ordered(row.members, target)
             beside = later[at] = _heights(ordered, ranks)
             of_bars.append(ordered)
         blocks.append(of_bars[::-1])
@@ -214,13 +216,13 @@ def _heights(blocks: NDArray[np.int64], ranks: NDArray[np.int64]) -> NDArray[np.
     return np.asarray(middles[group.reshape(-1)])
 
 
-def _ordered(members: NDArray[np.int64], target: NDArray[np.float64]) -> NDArray[np.int64]:
+def _ordered(islands: ArrayLike, target: NDArray[np.float64]) -> NDArray[np.int64]:
     """Renumber the islands so that few pairs of samples cross on their way to ``target``.
 
     By the mean of their targets, then neighbours change places while that helps; of equals the one with
     the lower number stands below.
     """
-    _, members = np.unique(members, return_inverse=True)
+    _, members = np.unique(islands, return_inverse=True)
     heights, level = np.unique(target, return_inverse=True)
     count = np.zeros((int(members.max()) + 1, len(heights)))
     np.add.at(count, (members, level), 1)

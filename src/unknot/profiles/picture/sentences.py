@@ -224,15 +224,16 @@ def _unsure(now: UntanglingRow, others: Sequence[UntanglingRow]) -> str:
 
 def _mixtures(profile: TopologyProfile, row: UntanglingRow) -> str:
     """Which classes share an island; empty where that is not known."""
-    if profile.labels is None or not row.members or row.islands is None:
+    if profile.labels is None or len(row.members) != len(profile.labels):
         return ""
-    classes, coded = np.unique(np.asarray(profile.labels), return_inverse=True)
+    classes, coded = np.unique(profile.labels, return_inverse=True)
     if len(classes) < 2:
         return ""
-    shares = np.zeros((max(row.members) + 1, len(classes)))
-    np.add.at(shares, (np.asarray(row.members), coded), 1)
+    islands, members = np.unique(row.members, return_inverse=True)
+    shares = np.zeros((len(islands), len(classes)))
+    np.add.at(shares, (members, coded), 1)
     sizes = shares.sum(axis=1)
-    order = [i for i in np.argsort(-sizes, kind="stable") if sizes[i]]
+    order = np.argsort(-sizes, kind="stable").tolist()
     mixed = [i for i in order if shares[i].max() < MOSTLY * sizes[i]]
     pure = len(order) - len(mixed)
     if not mixed:
@@ -267,7 +268,7 @@ def _betti_sentence(profile: TopologyProfile) -> str:
             f" {_epoch(now)}",
         )
     else:
-        before = [row for row in rows if (row.layer, row.call) == keys[0] and row.epoch == now]
+        before = [row for row in rows if (row.layer, row.call) == keys[0] and row.epoch == now] or clouds
         then, when = _place(before[0]), ""
     n = len(clouds)
     what = "all samples" if clouds[0].label is None else "the one class" if n == 1 else f"the {n} classes"

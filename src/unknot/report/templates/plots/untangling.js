@@ -60,8 +60,8 @@ function area(x, low, high, color, opacity) {
     return {
       type: "scatter",
       mode: "lines",
-      x: [...wide, ...wide.toReversed()].map(([at]) => at),
-      y: [...wide.map(([, i]) => low[i]), ...wide.toReversed().map(([, i]) => high[i])],
+      x: [...wide, ...[...wide].reverse()].map(([at]) => at),
+      y: [...wide.map(([, i]) => low[i]), ...[...wide].reverse().map(([, i]) => high[i])],
       fill: "toself",
       fillcolor: color,
       opacity,

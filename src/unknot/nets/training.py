@@ -69,6 +69,7 @@ class TrainingCurve(Tabular):
         axes.plot(range(1, 1 + len(self.loss)), self.train_accuracy, color=drawing.KEPT)
         axes.set(xlabel="epoch", ylabel="train accuracy")
         drawing.percent_axis(axes, "y")
+        drawing.whole_ticks(axes, "x")
         drawing.plain(axes)
         return axes
 

@@ -96,14 +96,19 @@ class StudyRows(Rows[StudyRow]):
         rows = self._at(target, split)
         (axes,) = drawing.axes_for(ax, 5.2, 1.4 + 0.4 * len(rows) if kind == "strip" else 3)
         names = list(dict.fromkeys(row.activation for row in self))
+        sets = list(dict.fromkeys(row.set for row in self))
         texts = _row_names(rows)
         if kind == "strip":
             tones = [names.index(row.activation) for row in rows]
             draw_strips(axes, texts, [row.epochs for row in rows], tones)
         else:
             for row, text in zip(rows, texts, strict=True):
-                i = names.index(row.activation)
-                style = {"color": drawing.colour(i), "linestyle": drawing.dash(i), "label": text}
+                i, j = names.index(row.activation), sets.index(row.set)
+                style = {
+                    "color": drawing.colour(i),
+                    "linestyle": drawing.dash(j if len(sets) > 1 else i),
+                    "label": drawing.short(text, 60),
+                }
                 draw_survival(axes, survival_curve(row.epochs, row.cap or _last(row)), **style)
             axes.legend(frameon=False, fontsize=drawing.SMALL)
         axes.set_title(f"epochs to {100 * rows[0].target:g} % {split} accuracy", fontsize="medium")
@@ -172,7 +177,8 @@ class StudyComparisons(Rows["StudyComparison"]):
                 )
         drawing.name_rows(axes, [f"{w}{row.activation}" for w, row in zip(where, self, strict=True)])
         axes.axvline(1, color=drawing.SOFT, linestyle="--", linewidth=1)
-        axes.set(xscale="log", xlabel=f"times fewer epochs than {drawing.short(self[0].baseline)}")
+        drawing.log_axis(axes, "x")
+        axes.set_xlabel(f"times fewer epochs than {drawing.short(self[0].baseline)}")
         drawing.plain(axes)
         return axes
 

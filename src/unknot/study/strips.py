@@ -31,18 +31,19 @@ def draw_strips(axes: Any, names: Sequence[str], times: Sequence[Times], tones: 
     for row, (of_strip, tone) in enumerate(zip(times, tones, strict=True)):
         n = len(of_strip)
         heights = row + (np.linspace(-SPREAD, SPREAD, n) if n > 1 else np.zeros(n))
-        style = {"s": 26, "color": drawing.colour(tone), "clip_on": False, "zorder": 3}
+        style = {"s": 26, "edgecolors": drawing.colour(tone), "clip_on": False, "zorder": 3}
         there = [(t, height) for t, height in zip(of_strip, heights, strict=True) if t is not None]
         missed = [height for t, height in zip(of_strip, heights, strict=True) if t is None]
         if there:
-            axes.scatter(*zip(*there, strict=True), marker=drawing.mark(tone), **style)
+            filled = {"facecolors": drawing.colour(tone), "marker": drawing.mark(tone)}
+            axes.scatter(*zip(*there, strict=True), **style, **filled)
         if missed:
-            axes.scatter(
-                [sum(band) / 2] * len(missed), missed, marker=">", **style | {"facecolors": "none"}
-            )
+            hollow = {"facecolors": "none", "marker": ">"}
+            axes.scatter([sum(band) / 2] * len(missed), missed, **style, **hollow)
         _draw_median(axes, row, of_strip, band[0])
     drawing.name_rows(axes, names)
     axes.set_xlim(0, band[1] if censored else band[0])
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= band[0]])
     axes.set_xlabel("epochs")
     if censored:
         axes.axvspan(*band, color=drawing.LINE, zorder=0)

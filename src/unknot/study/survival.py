@@ -19,6 +19,7 @@ from scipy import stats
 from unknot.core.errors import InputError, require_count, require_number, require_positive
 from unknot.core.showing import drawing
 from unknot.core.showing.frames import Tabular
+from unknot.nets.timing import median_rank
 
 Times = Sequence[float | None]
 RESAMPLES = 2000
@@ -116,16 +117,14 @@ def censored_median(times: Times) -> float | None:
 
 
 def median_interval(times: Times) -> tuple[float | None, float | None] | None:
-    """The 95 % interval of the median by the sign test, of any distribution; of fewer than six times none.
+    """The 95 % interval of the median by the sign test; fewer than six times give none.
 
     Returns:
         (low, high), None for an end that is censored; or None.
     """
     ordered = sorted(math.inf if t is None else float(t) for t in times)
     n = len(ordered)
-    # The median lies between the k-th smallest and largest unless k or fewer fall on one side of it.
-    tails = np.cumsum([math.comb(n, i) for i in range(n // 2)]) / 2.0**n
-    k = int((tails <= 0.025).sum()) - 1
+    k = median_rank(n)
     if k < 0:
         return None
     low, high = (None if math.isinf(end) else end for end in (ordered[k], ordered[n - 1 - k]))

@@ -126,23 +126,19 @@ class Trials(Rows[Trial]):
         plain = ("activation", "learning_rate", "gain", "seed", "reported")
         columns = {"set": [trial.data for trial in self]}
         columns |= {name: [getattr(trial, name) for trial in self] for name in plain}
-        curves = [trial.curve for trial in self]
+        curves, last = [trial.curve for trial in self], ("epochs", "train_accuracy", "test_accuracy")
         return {
             **columns,
             "net": [trial.settings.net for trial in self],
             "ended": [curve.ended for curve in curves],
-            "epochs": [curve.epochs[-1] if curve.epochs else None for curve in curves],
-            "train_accuracy": [curve.train_accuracy[-1] if curve.epochs else None for curve in curves],
-            "test_accuracy": [
-                curve.test_accuracy[-1] if curve.test_accuracy else None for curve in curves
-            ],
+            **{name: [(getattr(c, name) or (None,))[-1] for c in curves] for name in last},
         }
 
     def to_frame(self) -> Any:
         """A pandas DataFrame of one row a trial: its cell, seed and net, how and when it ended.
 
-        Accuracies are the last ones of the curve, ``epochs`` when they were read; ``reported`` is False of
-        trials that chose a cell.
+        Accuracies are the last ones of the curve, ``epochs`` when they were read; ``reported`` is False
+        of trials that chose a cell.
 
         Raises:
             InputError: pandas is not installed.

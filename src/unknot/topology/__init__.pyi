@@ -1,3 +1,5 @@
+from .adapters.estimators import BettiNumbersTransformer as BettiNumbersTransformer
+from .adapters.estimators import IslandsTransformer as IslandsTransformer
 from .adapters.point_files import load_points as load_points
 from .batch import Interval as Interval
 from .batch import betti_interval as betti_interval

@@ -105,7 +105,8 @@ class NeighborGraph(Tabular):
         if self.rows is None:
             assert self.indptr is not None
             return np.diff(self.indptr)
-        return _SET_BITS[self.rows.view(np.uint8)].sum(axis=1) - 1
+        bits: NDArray[np.int64] = _SET_BITS[self.rows.view(np.uint8)].sum(axis=1)
+        return bits - 1
 
     def plot(self, ax: Any = None) -> Any:
         """Draw how many points have how many neighbours: few points with none, and few with all.
@@ -124,6 +125,7 @@ class NeighborGraph(Tabular):
         (axes,) = drawing.axes_for(ax, 4, 2.6)
         axes.hist(degrees, bins=min(40, int(np.ptp(degrees)) + 1), color=drawing.KEPT)
         axes.set(xlabel="neighbours", ylabel="points")
+        drawing.whole_ticks(axes, "x")
         axes.set_title(f"{self.n_edges:,} edges, {self.scale}", fontsize="medium")
         drawing.plain(axes)
         return axes

@@ -76,8 +76,9 @@ def dash(i: int) -> str:
 
 
 def short(name: object, most: int = MOST_NAME) -> str:
-    """A name as an axis can hold it, literally: matplotlib reads formulas between dollar signs."""
+    """A name as matplotlib shows it literally: it reads formulas in dollars, and hides ``_names``."""
     text = " ".join(str(name).split())
+    text = f" {text}" if text.startswith("_") else text
     if len(text) > most:
         text = f"{text[: most // 2]}…{text[1 - most // 2 :]}"
     return text.replace("$", r"\$")
@@ -91,6 +92,7 @@ def is_wide(values: Sequence[float]) -> bool:
 def scale_counts(axes: Any, which: str, values: Sequence[float]) -> None:
     """Make an axis of counts, "x" or "y", logarithmic where it has to be, with a place for 0."""
     if not is_wide(values):
+        whole_ticks(axes, which)
         return
     getattr(axes, f"set_{which}scale")("function", functions=(np.log1p, np.expm1))
     powers = [10**i * step for i in range(1 + int(math.log10(max(values)))) for step in (1, 3)]
@@ -184,7 +186,24 @@ def stacked_bars(axes: Any, names: Sequence[str], parts: Mapping[str, tuple[Sequ
         start = start + np.asarray(counts)
     name_rows(axes, names)
     axes.legend(frameon=False, fontsize=SMALL, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    whole_ticks(axes, "x")
     plain(axes)
+
+
+def whole_ticks(axes: Any, which: str) -> None:
+    """Ticks at whole numbers alone."""
+    ticker = import_package("matplotlib.ticker", extra="plot")
+    getattr(axes, f"{which}axis").set_major_locator(ticker.MaxNLocator(integer=True))
+
+
+def log_axis(axes: Any, which: str) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5 times the powers of ten."""
+    ticker = import_package("matplotlib.ticker", extra="plot")
+    getattr(axes, f"set_{which}scale")("log")
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.set_minor_locator(ticker.NullLocator())
 
 
 def percent_axis(axes: Any, which: str) -> None:

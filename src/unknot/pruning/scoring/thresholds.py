@@ -71,7 +71,7 @@ class Thresholds(Rows[ThresholdRow]):
         shares = counts[0] / np.where(counts[1], counts[1], np.nan)
         texts = [[f"{share:.0%}" for share in of_size] for of_size in shares]
         drawing.heat_map(axes, shares, scales, [f"n = {n:,}" for n in sizes], texts)
-        axes.set_xlabel("radius, as a quantile of the layer's distances")
+        axes.set_xlabel("radius, by quantile of distances")
         return axes
 
 

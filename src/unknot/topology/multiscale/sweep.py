@@ -132,7 +132,7 @@ class Sensitivity(Tabular):
         for panel, which, of_classes in zip(axes, numbers, grids, strict=True):
             draw = _draw_radii if of_classes[0].y == ("",) else _draw_ladder
             draw(panel, self.labels(), of_classes)
-            panel.set_title(f"{which} at {self.chosen}" if ax is None else which, fontsize="medium")
+            panel.set_title(f"{which}; chosen: {self.chosen}", fontsize="medium")
         return drawing.one_or_all(axes)
 
 
@@ -161,7 +161,8 @@ def _draw_radii(axes: Any, labels: list[int | None], grids: list[SensitivityGrid
         axes.plot(grid.x, grid.values[0], label=_class_name(label), **style)
     if grids[0].chosen is not None:
         axes.axvline(grids[0].chosen[0], color=drawing.INK, linestyle="--", linewidth=1)
-    axes.set(xscale="log", xlabel="radius")
+    drawing.log_axis(axes, "x")
+    axes.set_xlabel("radius")
     values = np.concatenate([grid.values[0] for grid in grids])
     drawing.scale_counts(axes, "y", values[np.isfinite(values)].tolist())
     axes.legend(frameon=False, fontsize=drawing.SMALL)

@@ -79,7 +79,7 @@ def draw_baselines(axes: Any, rows: Sequence[Baseline], before: float | None = N
     if before is not None:
         axes.axhline(before, color=drawing.SOFT, linestyle="--", linewidth=1, label="before pruning")
     axes.set(xlabel="MACs left", ylabel="accuracy on test samples")
-    axes.set_xlim(1.03, 0)
+    axes.set_xlim(1.05 * (max(1 - row.removed for row in rows) if before is None else 1), 0)
     for which in ("x", "y"):
         drawing.percent_axis(axes, which)
     axes.legend(frameon=False, fontsize=drawing.SMALL)

@@ -67,7 +67,8 @@ def draw_survival(axes: Any, curve: SurvivalCurve, **style: Any) -> None:
     share = (1.0, *curve.share)
     end = [curve.cap] if share[-1] > 0 else []
     axes.step([0.0, *curve.epochs, *end], [*share, *share[-1:] * len(end)], where="post", **style)
-    axes.set(xlabel="epochs", ylabel="not there yet", xlim=(0, None), ylim=(-0.03, 1.05))
+    axes.set(xlabel="epochs", ylabel="not there yet", ylim=(-0.03, 1.05))
+    axes.set_xlim(0, max(axes.get_xlim()[1], curve.cap))
     drawing.percent_axis(axes, "y")
     drawing.plain(axes)
 

@@ -22,6 +22,7 @@ KEPT, GONE, INK, SOFT, LINE, CHOSEN = "#0072b2", "#d55e00", "#1b1f27", "#5b6472"
 # Light at both ends: the numbers in the cells have to be read.
 TINTS = ("#f4f7fb", "#bcd7f2", "#7ab3e8")
 SMALL = 8  # points, of texts in a chart
+MOST_CLASSES = 20  # in a legend
 MOST_NAME = 32  # characters of a name at an axis
 # Counts that span more than so many times are drawn over log(1 + v), where 0 has a place.
 WIDE = 50
@@ -204,6 +205,29 @@ def log_axis(axes: Any, which: str) -> None:
     axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     axis.set_minor_locator(ticker.NullLocator())
+
+
+def point_axes(ax: Any, dimension: int) -> Any:
+    """``ax``, or new axes for points: in space from three dimensions on."""
+    if ax is not None or dimension < 3:
+        return axes_for(ax, 3.6, 3.4)[0]
+    pyplot = import_package("matplotlib.pyplot", extra="plot")
+    return pyplot.figure(figsize=(4.2, 3.6)).add_subplot(projection="3d")
+
+
+def scatter(axes: Any, points: NDArray[np.floating[Any]], labels: NDArray[np.int64] | None) -> None:
+    """Points ``[n, d]``, d >= 2: as many coordinates as the axes have, a colour and mark a class."""
+    flat = axes.name != "3d"
+    shown = points[:, : 2 if flat else 3]
+    classes = [None] if labels is None else np.unique(labels)
+    for i, label in enumerate(classes):
+        of = shown if label is None else shown[labels == label]
+        style = {"s": 4, "color": colour(i), "marker": mark(i)}
+        axes.scatter(*of.T, label=None if label is None else f"class {label}", **style)
+    axes.set(**{f"{axis}label": f"x{i}" for i, axis in enumerate("xyz"[: shown.shape[1]])})
+    axes.set_aspect("equal")
+    if labels is not None and len(classes) <= MOST_CLASSES:
+        axes.legend(markerscale=2, loc="upper left", frameon=False, fontsize=SMALL)
 
 
 def percent_axis(axes: Any, which: str) -> None:

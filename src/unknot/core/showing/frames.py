@@ -15,8 +15,8 @@ from unknot.core.errors import import_package
 T = TypeVar("T")
 Columns: TypeAlias = Mapping[str, Sequence[Any]]
 
-# Of a long table: the first rows, then how many more there are.
-TEXT_ROWS, HTML_ROWS = 10, 20
+# Of a large table: the first rows and columns, then how many more there are.
+TEXT_ROWS, HTML_ROWS, COLUMNS = 10, 20, 16
 TEXT_WIDTH = 60  # characters of a cell
 
 
@@ -104,39 +104,37 @@ def cell_text(value: Any) -> str:
 
 
 def text_table(columns: Columns, most: int = TEXT_ROWS) -> str:
-    """Up to ``most`` rows in plain text, and how many more there are."""
-    shown, more = _first_rows(columns, most)
+    """Up to ``most`` rows in plain text, and what is left out."""
+    names, shown, more = _corner(columns, most)
     short = [[f"{c[: TEXT_WIDTH - 3]}..." if len(c) > TEXT_WIDTH else c for c in row] for row in shown]
-    table = format_table(list(columns), short)
-    return f"{table}\n... {more:,} more rows" if more else table
+    return "\n".join([format_table(names, short), *more])
 
 
 def html_table(columns: Columns, title: str, most: int = HTML_ROWS) -> str:
-    """Up to ``most`` rows as an HTML table without scripts, every text escaped."""
-    shown, more = _first_rows(columns, most)
-    numeric = [all(_is_number(value) for value in values) for values in columns.values()]
+    """Up to ``most`` rows as an HTML table without scripts, every text escaped, and what is left out."""
+    names, shown, more = _corner(columns, most)
+    numeric = [all(_is_number(value) for value in columns[name]) for name in names]
     sides = [f' style="text-align: {"right" if number else "left"}"' for number in numeric]
-    head = "".join(
-        f"<th{side}>{html.escape(name)}</th>" for name, side in zip(columns, sides, strict=True)
-    )
-    body = "".join(
-        f"<tr>{''.join(f'<td{s}>{html.escape(c)}</td>' for s, c in zip(sides, row, strict=True))}</tr>"
-        for row in shown
-    )
-    rest = f"<p>... {more:,} more rows</p>" if more else ""
+
+    def row(tag: str, cells: Sequence[str]) -> str:
+        inner = (f"<{tag}{s}>{html.escape(c)}</{tag}>" for s, c in zip(sides, cells, strict=True))
+        return f"<tr>{''.join(inner)}</tr>"
+
     caption = html.escape(title).replace("\n", "<br>")
-    return (
-        f"<div><p>{caption}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        f"{rest}</div>"
-    )
+    body = "".join(row("td", cells) for cells in shown)
+    rest = "".join(f"<p>{line}</p>" for line in more)
+    table = f"<table><thead>{row('th', names)}</thead><tbody>{body}</tbody></table>"
+    return f"<div><p>{caption}</p>{table}{rest}</div>"
 
 
 def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, Real) and not isinstance(value, bool))
 
 
-def _first_rows(columns: Columns, most: int) -> tuple[list[list[str]], int]:
-    """The cells of up to ``most`` rows, and how many rows are left out."""
+def _corner(columns: Columns, most: int) -> tuple[list[str], list[list[str]], list[str]]:
+    """The names of the first columns, the cells of the first rows, and lines on what is left out."""
+    names = list(columns)[:COLUMNS]
     n = max((len(values) for values in columns.values()), default=0)
-    cells = [[cell_text(values[i]) for values in columns.values()] for i in range(min(n, most))]
-    return cells, n - len(cells)
+    cells = [[cell_text(columns[name][i]) for name in names] for i in range(min(n, most))]
+    left = (("row", n - len(cells)), ("column", len(columns) - len(names)))
+    return names, cells, [f"... {m:,} more {what}{'s' * (m != 1)}" for what, m in left if m]

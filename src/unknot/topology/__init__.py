@@ -1,6 +1,6 @@
 """Points in, Betti numbers out; without torch.
 
-Points (`cloud`, `point_files`, `shapes`) or `distances` become a neighbour graph (`graph`) at a scale
+Points (`cloud`, `shapes`; from files in `adapters`) or `distances` become a neighbour graph (`graph`) at a scale
 (`scale`, which holds one of two `rules`); the graph becomes Betti numbers (`homology`; many clouds, and
 the subsamples of one, in `batch`). Which scale: `calibration`. What hangs on no scale: `multiscale`.
 """

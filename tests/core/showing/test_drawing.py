@@ -19,7 +19,7 @@ CSS = Path(unknot.__file__).parent / "report/templates/report.css"
 
 def test_the_colours_are_those_of_the_report() -> None:
     light = dict(re.findall(r"--(\w+): (#\w+);", CSS.read_text().partition("}")[0]))
-    assert drawing.COLOURS == tuple(light[f"c{i}"] for i in range(8))
+    assert tuple(light[f"c{i}"] for i in range(8)) == drawing.COLOURS
     named = (drawing.KEPT, drawing.GONE, drawing.INK, drawing.SOFT, drawing.LINE)
     assert named == tuple(light[name] for name in ("kept", "gone", "ink", "soft", "line"))
     pairs = [(drawing.colour(i), drawing.mark(i)) for i in range(24)]

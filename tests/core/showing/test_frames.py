@@ -14,7 +14,7 @@ import pytest
 from unknot.core.errors import InputError
 from unknot.core.showing.frames import Rows, Tabular, cell_text, columns_of, html_table, text_table
 
-HOSTILE = "<script>alert(1)</script> & \"x\""
+HOSTILE = '<script>alert(1)</script> & "x"'
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def test_numbers_stand_on_the_right() -> None:
 
 
 def test_rows_are_the_tuple_that_they_hold() -> None:
-    assert RECORDS == tuple(RECORDS) and isinstance(RECORDS, tuple)
+    assert tuple(RECORDS) == RECORDS and isinstance(RECORDS, tuple)
     assert pickle.loads(pickle.dumps(RECORDS)) == RECORDS
     assert [asdict(row)["name"] for row in RECORDS] == ["a", "b"]
     assert repr(RECORDS).splitlines()[0] == "2 rows" and repr(Rows()) == "0 rows\n"

@@ -107,7 +107,8 @@ class FilterScores(Tabular, Saved):
 
     def _title(self) -> str:
         layers, first = len(self.by_layer()), "highest" if self.remove_high else "lowest"
-        of = f"{len(self.rows):,} filters of {layers:,} layer{'s' * (layers != 1)}"
+        n = len(self.rows)
+        of = f"{n:,} filter{'s' * (n != 1)} of {layers:,} layer{'s' * (layers != 1)}"
         return f"FilterScores by {self.criterion}: {of}; the {first} go first"
 
     def plot(self, ax: Any = None, *, removed: Mapping[str, Sequence[int]] | None = None) -> Any:

@@ -14,7 +14,7 @@ from unknot.core.errors import InputError, require_count
 from unknot.core.memory import require_memory
 from unknot.core.showing.frames import Tabular
 from unknot.topology.cloud import FloatArray, check_labels, check_points, group_equal_rows
-from unknot.topology.distances import squared_distances
+from unknot.topology.distances import square_roots, squared_distances
 from unknot.topology.homology import MOST_THREADS
 
 # Of the baseline, and the lists that the tree starts from.
@@ -110,6 +110,12 @@ def tangle(points: ArrayLike, labels: ArrayLike, *, threads: int = 0) -> Tangle:
         classes=classes,
         note=f"{equal} of {n} points equal another" if equal else "",
     )
+
+
+def longest_edge(points: FloatArray) -> float:
+    """The longest edge of the spanning tree of two distinct points or more, in their unit."""
+    edges = _tree(points, _nearest(points, 0), 0)
+    return float(square_roots(*squared_distances(points, edges[:, 0], edges[:, 1])).max())
 
 
 def _nearest(points: FloatArray, threads: int) -> NDArray[np.int32]:

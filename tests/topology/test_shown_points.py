@@ -173,3 +173,10 @@ def test_points_with_their_classes(drawn: Any) -> None:
     assert len(axes.collections[0].get_offsets()) == 4000 and axes.get_legend() is None
     with pytest.raises(uk.InputError, match="a cloud without rows"):
         uk.topology.make_cloud(np.zeros((3, 0))).plot()
+
+
+def test_a_curve_over_radii(drawn: Any) -> None:
+    square = uk.topology.betti_curve([[0, 0], [0, 1], [1, 1], [1, 0]], [0.5, 1.0, 1.5])
+    axes = square.plot()
+    assert [line.get_ydata().tolist() for line in axes.get_lines()] == [[4, 1, 1], [0, 1, 0]]
+    assert "<td" in square._repr_html_() and "BettiCurve(3 radii 0.5 to 1.5" in square._repr_html_()

@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
     ) as monitor:
         train(net, seen.images, seen.labels, epochs=EPOCHS, learning_rate=2e-3, seed=0)
         monitor.record(EPOCHS)
-    monitor.profile.plot().figure.savefig(folder / "islands.png", dpi=100)
+    monitor.profile.plot()[0].figure.savefig(folder / "islands.png", dpi=100)
     print(uk.profiles.headline(monitor.profile))
 
 

@@ -172,8 +172,7 @@ class TopologyProfile(Saved):
         """Draw the profile with matplotlib.
 
         Args:
-            ax: matplotlib axes to draw on; by default a new figure, which for "islands" has a second
-                panel with the tangle below the first (``ax.figure.axes``).
+            ax: matplotlib axes to draw on; by default new ones, for "islands" two: the tangle below.
             epoch: which; by default the last. Curves show the first one beside it, dashed.
             layers: glob or globs over layer names. Of more than 24 layers 24 are drawn, evenly chosen
                 with the first and the last two, and the title says so.
@@ -183,7 +182,7 @@ class TopologyProfile(Saved):
                 b1. "auto": "betti" where the scale is determined, else "islands".
 
         Returns:
-            The axes with the picture.
+            The axes that were drawn in: the only one, or an array of them, as pandas does.
 
         Raises:
             InputError: matplotlib is not installed; the profile has no such epoch, layer or kind.

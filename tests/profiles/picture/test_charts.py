@@ -40,19 +40,18 @@ def bars_at(ax: Any, layer: int) -> list[tuple[float, float, str]]:
 
 
 def test_islands_are_stacked_bars_in_the_colours_of_the_classes() -> None:
-    ax = untangled_profile().plot()
+    ax, below = untangled_profile().plot()
     cat, dog, fox = PALETTE[:3]
     assert bars_at(ax, 0) == [(0, 40, cat), (40, 30, fox), (70, 30, dog)]  # one island
     assert bars_at(ax, 2) == [(0, 40, cat), (40, 30, fox), (70 + GAP * N, 30, dog)]
     assert [text.get_text() for text in ax.texts] == ["1", "2", "2"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["cat", "dog", "<b>fox</b>"]
-    below = ax.figure.axes[1]
     assert [tick.get_text() for tick in below.get_xticklabels()] == ["input", "act1", "out"]
     assert ax.get_title() == "Islands of 100 samples, after epoch 1, colours are the classes"
 
 
 def test_tangle_stands_below_with_its_bands() -> None:
-    below = untangled_profile().plot().figure.axes[1]
+    _, below = untangled_profile().plot()
     now, early = below.get_lines()
     assert now.get_ydata() == pytest.approx([0.9, 0.9 - 0.3 - 0.1 / 3, 0.9 - 0.3 - 0.2 / 3])
     assert early.get_ydata() == pytest.approx([0.9] * 3)
@@ -84,25 +83,22 @@ def test_intervals_stand_with_the_counts_and_gaps_are_hatched() -> None:
         row(None, "act1", [], None),
         row(None, "out", np.arange(N) % 2, 0.5),
     ]
-    ax = replace(base, untangling=tuple(rows)).plot()
+    ax, below = replace(base, untangling=tuple(rows)).plot()
     assert [text.get_text() for text in ax.texts] == ["1\n[1, 3]", "?", "2"]
     (gap,) = [bar for bar in ax.patches if bar.get_hatch()]
     assert gap.get_height() == N
-    below = ax.figure.axes[1]
     assert np.isnan(below.get_lines()[0].get_ydata()).tolist() == [False, True, False]
 
 
 def test_of_many_layers_and_classes_a_readable_part_is_drawn() -> None:
     layers = tuple(f"layer{i}" for i in range(160))
-    ax = untangled_profile(layers=layers).plot()
-    names = [tick.get_text() for tick in ax.figure.axes[1].get_xticklabels()]
+    ax, below = untangled_profile(layers=layers).plot()
+    names = [tick.get_text() for tick in below.get_xticklabels()]
     assert len(names) == 24 and names[0] == "layer0" and names[-2:] == ["layer158", "layer159"]
     assert "24 of 160 layers" in ax.get_title()
     many = tuple(range(N)) * 10
     one = row(None, "out", np.zeros(10 * N), 0.5)
-    ax = replace(untangled_profile(), untangling=(one,), labels=many, names=()).plot(
-        kind="islands", epoch=None
-    )
+    ax = replace(untangled_profile(), untangling=(one,), labels=many, names=()).plot(kind="islands")[0]
     assert ax.get_legend() is None
     heights = [height for _, height, _ in bars_at(ax, 0)]
     assert len(heights) == 48 and sum(heights) == 10 * N
@@ -135,7 +131,7 @@ def test_betti_numbers_are_curves_and_come_by_themselves_where_the_scale_is_dete
         "b0, dog": [8, 8, 8],
         "b1, dog": [60, 60, 60],
     }
-    assert len(settled.plot(kind="islands").patches) == 9
+    assert len(settled.plot(kind="islands")[0].patches) == 9
     assert len(settled.plot(kind="tangle").get_lines()) == 2
     early = settled.plot(epoch=0)
     assert early.get_title() == "before training" and early.get_lines()[0].get_ydata()[0] == 9
@@ -149,6 +145,7 @@ def test_betti_numbers_are_curves_and_come_by_themselves_where_the_scale_is_dete
         ({"epoch": 7}, "epoch = 7: expected one of 0, 1; pass e.g. epoch=1"),
         ({"layers": "conv*"}, r"'conv\*': expected a glob that matches a layer; try one of input, act1"),
         ({"layers": 3}, "layers = 3: expected a glob"),
+        ({"ax": 3}, "ax of type int: expected matplotlib axes"),
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_refused_in_one_line(change: dict[str, Any], says: str) -> None:

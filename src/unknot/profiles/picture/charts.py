@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from unknot.core.errors import InputError, import_package, require_choice
+from unknot.core.showing.drawing import axes_for, one_or_all, short
 from unknot.nets.running import require_globs
 from unknot.profiles.picture.layout import (
     MOST_LAYERS,
@@ -50,10 +51,12 @@ def plot_profile(
     picture = islands_picture(profile, keys) if shown == "islands" else None
     if shown == "islands" and picture is None:
         raise _nothing(shown)
-    pyplot = import_package("matplotlib.pyplot", extra="plot")
     when = f"after epoch {epoch}" if epoch else "before training" if epoch == 0 else ""
     below = None
-    if ax is None:
+    if ax is not None:
+        axes_for(ax, 0, 0)
+    else:
+        pyplot = import_package("matplotlib.pyplot", extra="plot")
         two = picture is not None and any(row.tangle is not None for row in profile.untangling)
         ratios = {"height_ratios": (3, 1.2)[: 1 + two]}
         size = (2.5 + 0.55 * min(max(len(keys), 4), MOST_LAYERS), 6 if two else 4)
@@ -66,7 +69,7 @@ def plot_profile(
         if below is not None:
             _draw_tangle(below, profile, picture.layers, epoch)
             ax.tick_params(labelbottom=False)
-        return ax
+        return one_or_all([ax] if below is None else [ax, below])
     n = min(len(keys), MOST_LAYERS)
     ax.set_title(", ".join(filter(None, (when, f"{n} of {len(keys)} layers" if n < len(keys) else ""))))
     if shown == "betti":
@@ -128,7 +131,7 @@ def _layers(profile: TopologyProfile, layers: str | Iterable[str]) -> list[Key]:
 
 
 def _name_layers(ax: Any, keys: Sequence[Key]) -> None:
-    ax.set_xticks(range(len(keys)), [layer_name(*key) for key in keys], rotation=45, ha="right")
+    ax.set_xticks(range(len(keys)), [short(layer_name(*key)) for key in keys], rotation=45, ha="right")
     ax.set_xlim(-0.6, len(keys) - 0.4)
 
 
@@ -143,7 +146,7 @@ def _draw_islands(
     for at, bar in enumerate(bars):
         top = max(top, _draw_bar(ax, at, bar, groups, colours, len(picture.ranks)))
     if picture.by_class and len(picture.classes) <= MOST_NAMED:
-        names = [class_name(profile, label) for label in picture.classes]
+        names = [short(class_name(profile, label)) for label in picture.classes]
         patches = import_package("matplotlib.patches", extra="plot")
         of = sorted(zip(picture.classes, names, colours, strict=True))
         handles = [patches.Patch(color=colour, label=name) for _, name, colour in of]
@@ -248,7 +251,7 @@ def _draw_betti(ax: Any, profile: TopologyProfile, keys: Sequence[Key], epoch: i
     colours = class_colours(range(len(labels)), colour_groups(len(labels)).tolist())
     for label, colour in zip(labels, colours, strict=True):
         of_class = [row_of.get((*key, label)) for key in keys]
-        name = "all samples" if label is None else class_name(profile, label)
+        name = "all samples" if label is None else short(class_name(profile, label))
         for number, style in (("b0", "-o"), ("b1", "--s")):
             values = _floats(None if row is None else getattr(row, number) for row in of_class)
             ax.plot(

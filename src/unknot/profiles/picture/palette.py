@@ -5,9 +5,11 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 
-# The first eight are of Okabe and Ito; the page has these twenty too (templates/report.css).
+from unknot.core.showing.drawing import COLOURS
+
+# The page has these twenty too (templates/report.css).
 PALETTE = (
-    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#3b3f46", "#a89600",
+    *COLOURS,
     "#7b3fa0", "#8c1d18", "#7fc97f", "#f4a582", "#1b4f8a", "#b3a2d6", "#5a3a22", "#00a0a8",
     "#e7298a", "#9aa3ad", "#4d7c0f", "#d9b99b",
 )  # fmt: skip

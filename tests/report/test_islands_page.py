@@ -104,6 +104,17 @@ def test_reasons_and_gaps_are_shown(tmp_path: Path) -> None:
     assert "it is constant (act1)" in " ".join(shown.text.split())
 
 
+def test_numbers_that_are_none_are_gaps(tmp_path: Path) -> None:
+    """A page whose data are no JSON would draw nothing at all."""
+    odd = {"tangle": float("nan"), "tangle_interval": (float("-inf"), 0.5)}
+    rows = tuple(replace(r, **odd) if r.layer == "out" else r for r in untangled_profile().untangling)
+    tangle = untangling_of(tmp_path, replace(untangled_profile(), untangling=rows))["curves"]["measures"][
+        "tangle"
+    ]
+    assert tangle["values"] == [[0.9, 0.9, None], [0.9, 0.567, None]]
+    assert tangle["low"][0][2] is None and tangle["null"][2] is None
+
+
 def test_without_members_curves_are_left(tmp_path: Path) -> None:
     rows = tuple(replace(r, members=()) for r in untangled_profile().untangling)
     shown = page(tmp_path, replace(untangled_profile(), untangling=rows))

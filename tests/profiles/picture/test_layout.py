@@ -175,3 +175,17 @@ def test_of_a_thousand_classes_neighbours_share_a_colour() -> None:
     assert Bar(
         row(0, "a", [], None), np.empty(0, np.int64), np.zeros((0, 3), np.int64)
     ).bottoms().shape == (0, 3)
+
+
+def test_members_that_do_not_fit_the_labels_are_not_known() -> None:
+    profile = untangled_profile()
+    short = replace(profile.untangling[1], members=(0, 2**70, -1))
+    rows = (profile.untangling[0], short, *profile.untangling[2:])
+    (_, bar, _), _ = picture_of(replace(profile, untangling=rows)).bars
+    assert bar is not None and not len(bar.blocks)
+    assert islands_picture(replace(profile, labels=(0, 1))) is None
+    huge = tuple(replace(r, members=tuple(2**70 * m for m in r.members)) for r in profile.untangling)
+    for a, b in zip(
+        picture_of(profile).bars, picture_of(replace(profile, untangling=huge)).bars, strict=True
+    ):
+        assert all((x.blocks == y.blocks).all() for x, y in zip(a, b, strict=True) if x and y)

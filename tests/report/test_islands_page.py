@@ -214,7 +214,7 @@ def test_pointing_at_a_block_shows_where_its_samples_go(tmp_path: Path, no_webgl
     assert [(float(m[1]), float(m[2])) for m in ends if m] == [(0, 40), (40, 70), (70, 101.5)]
     said = tab.run("document.querySelector('[data-pointed]').innerText")
     assert said == (
-        "input, epoch 2, island 1 of 1 from below, 100 samples: cat 40, <b>fox</b> 30, dog 30\n"
+        "input, epoch 2, island 1 of 1 from below, 100 samples (cat: 40, <b>fox</b>: 30, dog: 30)\n"
         "next, in act1: 70 in island 1, 30 in island 2"
     )
     tab.send("Input.dispatchMouseEvent", type="mouseMoved", x=5, y=5)

@@ -67,7 +67,7 @@ def test_without_intervals_nothing_is_claimed() -> None:
     assert text.startswith(
         "Whether training took the classes apart cannot be told for sure: in fc1 the tangle went "
         "from 0.90 "
-        f"before training to 0.50 after epoch 10 {SCALE}; no intervals were taken. "
+        f"before training to 0.50 after epoch 10 {SCALE}; no intervals were taken (repeats=10). "
     )
 
 

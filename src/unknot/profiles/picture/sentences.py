@@ -162,7 +162,7 @@ _TANGLE_WORDS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 _TO = {"fell": "to", "rose": "to", "same": "and", "unknown": "to"}
-_DOUBTS = {"fell": "", "rose": "", "same": "", "unknown": "; no intervals were taken"}
+_DOUBTS = {"fell": "", "rose": "", "same": "", "unknown": "; no intervals were taken (repeats=10)"}
 _UNWATCHED = {
     "epochs": "",
     "random": "",

@@ -45,12 +45,12 @@ function classColour(picture, rank) {
   return picture.colours ? picture.colours[rank] : css(`--c${picture.numbers[rank]}`);
 }
 
-/** "cat 80, dog 12 and 3 more classes" */
+/** "cat: 80, dog: 12 and 3 more classes" */
 function classesText(picture, of, most = 6) {
   const found = [...of].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
   const more = found.length > most + 1 ? found.length - most : 0;
   const told = found.slice(0, more ? most : most + 1);
-  const parts = told.map(([rank, n]) => `${esc(picture.classes[rank])} ${n.toLocaleString("en")}`);
+  const parts = told.map(([rank, n]) => `${esc(picture.classes[rank])}: ${n.toLocaleString("en")}`);
   return parts.join(", ") + (more ? ` and ${more} more classes` : "");
 }
 
@@ -76,7 +76,7 @@ function blockText(picture, bars, l, block, epoch) {
   const n = [...sizes[block].values()].reduce((a, b) => a + b, 0);
   return (
     `${layer}, island ${block + 1} of ${sizes.length} from below, ${n.toLocaleString("en")} ` +
-    `sample${n === 1 ? "" : "s"}: ${classesText(picture, sizes[block])}` +
+    `sample${n === 1 ? "" : "s"} (${classesText(picture, sizes[block])})` +
     besideText(picture, bars, l, block, l - 1) +
     besideText(picture, bars, l, block, l + 1)
   );

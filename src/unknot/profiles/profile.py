@@ -177,9 +177,10 @@ class TopologyProfile(Saved):
             layers: glob or globs over layer names. Of more than 24 layers 24 are drawn, evenly chosen
                 with the first and the last two, and the title says so.
             kind: "islands": a stacked bar a layer, a block an island, coloured by class (without labels
-                by the island at the end); the count and its interval stand above. "tangle": the curve
-                with its intervals, over what random weights and shuffled labels gave. "betti": b0 and
-                b1. "auto": "betti" where the scale is determined, else "islands".
+                by the island at the end); the count and its interval stand above, and faint bands lead
+                to where the samples are in the next layer. "tangle": the curve with its intervals, over
+                what random weights and shuffled labels gave. "betti": b0 and b1. "auto": "betti" where
+                the scale is determined, else "islands".
 
         Returns:
             The axes that were drawn in: the only one, or an array of them, as pandas does.

@@ -50,6 +50,22 @@ def test_islands_are_stacked_bars_in_the_colours_of_the_classes() -> None:
     assert ax.get_title() == "Islands of 100 samples, after epoch 1, colours are the classes"
 
 
+def test_bands_lead_from_block_to_block() -> None:
+    """From the one island of the input, where dogs stand on top, to their own in the next layer."""
+    ax, _ = untangled_profile().plot()
+    first, second = ax.collections
+
+    def ends(path: Any) -> tuple[float, float, float]:
+        y = path.vertices[:24, 1]
+        return float(y[0]), float(y[11]), float(y[23] - y[0])
+
+    spans = [[ends(path) for path in bands.get_paths()] for bands in (first, second)]
+    gap = GAP * N
+    assert spans[0] == [(0, 0, 40), (40, 40, 30), (70, 70 + gap, 30)]
+    assert spans[1] == [(0, 0, 40), (40, 40, 30), (70 + gap, 70 + gap, 30)]
+    assert [to_hex(tone) for tone in first.get_facecolors()] == [PALETTE[0], PALETTE[2], PALETTE[1]]
+
+
 def test_tangle_stands_below_with_its_bands() -> None:
     _, below = untangled_profile().plot()
     now, early = below.get_lines()

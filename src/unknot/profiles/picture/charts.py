@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unknot.core.errors import InputError, import_package, require_choice
 from unknot.core.showing.drawing import axes_for, one_or_all, short
@@ -18,6 +20,7 @@ from unknot.profiles.picture.layout import (
     Key,
     chosen_evenly,
     colour_groups,
+    flows,
     islands_picture,
     layer_name,
     random_span,
@@ -28,7 +31,8 @@ from unknot.profiles.picture.sentences import betti_first, class_name
 from unknot.profiles.profile import ProfileRow, TopologyProfile, UntanglingRow
 
 KINDS = ("auto", "islands", "tangle", "betti")
-_BAR_WIDTH = 0.72
+_BAR_WIDTH = 0.62
+_FAINT = 0.3
 
 
 def plot_profile(
@@ -145,6 +149,10 @@ def _draw_islands(
     top = 0.0
     for at, bar in enumerate(bars):
         top = max(top, _draw_bar(ax, at, bar, groups, colours, len(picture.ranks)))
+    if len(picture.classes) <= MOST_NAMED:
+        for at, (bar, following) in enumerate(pairwise(bars)):
+            if bar is not None and following is not None:
+                _draw_flows(ax, at, (bar, following), picture.ranks, colours)
     if picture.by_class and len(picture.classes) <= MOST_NAMED:
         names = [short(class_name(profile, label)) for label in picture.classes]
         patches = import_package("matplotlib.patches", extra="plot")
@@ -197,6 +205,28 @@ def _draw_bar(
         text = f"{row.islands}{within}"
     ax.text(at, top + 0.01 * n, text, ha="center", va="bottom", fontsize=9, linespacing=0.9)
     return top
+
+
+def _draw_flows(
+    ax: Any, at: int, bars: tuple[Bar, Bar], ranks: NDArray[np.int64], colours: Sequence[str]
+) -> None:
+    """Faint bands from each block to those of the next bar, in the colours of their classes."""
+    bottoms = [bar.bottoms() for bar in bars]
+    step = np.linspace(0, 1, 12)
+    x = at + _BAR_WIDTH / 2 + (1 - _BAR_WIDTH) * np.concatenate([step, step[::-1]])
+    rise = step**2 * (3 - 2 * step)
+    shapes, tones = [], []
+    for flow in flows(*bars, ranks):
+        ends = (flow.block, flow.rank), (flow.next_block, flow.rank)
+        y0, y1 = (bottom[end] for bottom, end in zip(bottoms, ends, strict=True))
+        for bottom, end in zip(bottoms, ends, strict=True):
+            bottom[end] += flow.samples  # the next flow stands above this one
+        lower = y0 + (y1 - y0) * rise
+        y = np.concatenate([lower, lower[::-1] + flow.samples])
+        shapes.append(np.column_stack([x, y]))
+        tones.append(colours[flow.rank])
+    collections = import_package("matplotlib.collections", extra="plot")
+    ax.add_collection(collections.PolyCollection(shapes, facecolors=tones, alpha=_FAINT, linewidths=0))
 
 
 def _draw_tangle(ax: Any, profile: TopologyProfile, keys: Sequence[Key], epoch: int | None) -> None:

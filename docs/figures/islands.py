@@ -14,6 +14,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import torch
+from PIL import Image
 
 import unknot as uk
 from unknot.nets import cnn, load_images, train
@@ -36,6 +37,8 @@ def main(folder: Path) -> None:
         train(net, seen.images, seen.labels, epochs=EPOCHS, learning_rate=2e-3, seed=0)
         monitor.record(EPOCHS)
     monitor.profile.plot()[0].figure.savefig(folder / "islands.png", dpi=100)
+    with Image.open(folder / "islands.png") as drawn:
+        drawn.convert("RGB").quantize(64).save(folder / "islands.png", optimize=True)
     print(uk.profiles.headline(monitor.profile))
 
 

@@ -2,8 +2,11 @@
 //
 // The density is that of the k-th nearest neighbour, its logarithm m times the negative logarithm of the
 // distance, for m the intrinsic dimension (Levina and Bickel 2004, averaged as by MacKay and Ghahramani).
-// Points enter by falling density; a component of the entered part of the kNN graph is born with a peak,
-// and where two meet the lower peak dies (H0 of superlevel sets; Chazal, Guibas, Oudot and Skraba 2013).
+// Points enter by falling density; a component of the entered part of a graph is born with a peak, and where
+// two meet the lower peak dies (H0 of superlevel sets; Chazal, Guibas, Oudot and Skraba 2013). The graph is
+// that of the k nearest neighbours, and of the points that k others have both among theirs: in high dimension
+// the densest points, which are those of small norm, are among the neighbours of very many and seldom of each
+// other, so that without these links one cloud has several peaks.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -84,6 +87,40 @@ Density knn_density(Points p, const std::vector<std::int32_t>& near, int k, int 
   return density;
 }
 
+// Whom k points or more have among their k nearest together with a given point.
+class Companions {
+ public:
+  Companions(const std::vector<std::int32_t>& near, int n, int k)
+      : near_(near), k_(k), first_(static_cast<std::size_t>(n) + 1, 0), holders_(near.size()), times_(n, 0) {
+    for (std::int32_t u : near) ++first_[u + 1];
+    std::partial_sum(first_.begin(), first_.end(), first_.begin());
+    std::vector<std::int64_t> at(first_.begin(), first_.end() - 1);
+    for (std::size_t e = 0; e < near.size(); ++e) holders_[at[near[e]]++] = static_cast<std::int32_t>(e / k);
+  }
+  template <class Use>
+  void each(int v, Use use) {
+    if (first_[v + 1] - first_[v] < k_) return;
+    each_listed(v, [&](int u) {
+      if (++times_[u] == k_ && u != v) use(u);
+    });
+    each_listed(v, [&](int u) { times_[u] = 0; });
+  }
+
+ private:
+  template <class Use>
+  void each_listed(int v, Use use) const {
+    for (std::int64_t h = first_[v]; h < first_[v + 1]; ++h) {
+      const std::int32_t* list = near_.data() + static_cast<std::size_t>(holders_[h]) * k_;
+      for (int t = 0; t < k_; ++t) use(list[t]);
+    }
+  }
+
+  const std::vector<std::int32_t>& near_;
+  int k_;
+  std::vector<std::int64_t> first_;
+  std::vector<std::int32_t> holders_, times_;  // those who list a point, from its first_ on
+};
+
 // Components, each known by its highest peak.
 class Forest {
  public:
@@ -98,8 +135,8 @@ class Forest {
   std::vector<int> parent_;
 };
 
-Islands rise(const Csr& graph, const std::vector<double>& log_radius, double dimension, int k, double z,
-             Control& control) {
+Islands rise(const Csr& graph, Companions& companions, const std::vector<double>& log_radius,
+             double dimension, int k, double z, Control& control) {
   const int n = static_cast<int>(log_radius.size());
   std::vector<int> order(n), rank(n), entered;
   std::iota(order.begin(), order.end(), 0);
@@ -118,6 +155,9 @@ Islands rise(const Csr& graph, const std::vector<double>& log_radius, double dim
     entered.clear();
     for (std::int64_t t = graph.indptr[v]; t < graph.indptr[v + 1]; ++t)
       if (higher(graph.indices[t], v)) entered.push_back(graph.indices[t]);
+    companions.each(v, [&](int u) {
+      if (higher(u, v)) entered.push_back(u);
+    });
     if (entered.empty()) {
       prominence[v] = kInfinite;
       continue;
@@ -165,7 +205,9 @@ std::vector<Islands> find_islands(const std::vector<Points>& clouds, int k, doub
              const Density density = knn_density(clouds[i], near, k, inner, own);
              const double sum = std::accumulate(density.spread.begin(), density.spread.end(), 0.0);
              const double dimension = 1 / std::max(sum / n, kLeastLog);
-             out[i] = rise(symmetric(near, n, k), density.log_radius, dimension, k, z, own);
+             const Csr graph = symmetric(near, n, k);
+             Companions companions(near, n, k);
+             out[i] = rise(graph, companions, density.log_radius, dimension, k, z, own);
            });
   return out;
 }

@@ -7,7 +7,7 @@
 
 Fashion-MNIST (CNN, MLP, ViT), CIFAR-10 and cats vs dogs (CNN), three seeds each: real_nets.py. All are
 measured on images that no net was trained on: 4,000, drawn anew for each seed; n = 1,000 and n = 300 are
-the first of them. Every layer at n = 1,000; input, penultimate layer and output also at n = 4,000; the
+the first of them. Every layer at n = 1,000; penultimate layer and output also at n = 4,000; the
 penultimate at n = 300 too.
 
 The sampling noise of a number comes from ten halves of its sample, drawn without replacement: their
@@ -33,14 +33,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from real_nets import CONDITIONS, NETS, RAW, SEEDS, SEEN, UNSEEN, labels_of, net_of, split
+from real_nets import CONDITIONS, NETS, RAW, SEEDS, SEEN, SETS, UNSEEN, labels_of, net_of, split
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import unknot as uk
-from unknot.core.console import track
+from unknot.core.console import print_table, track
 from unknot.core.files import write_text
 from unknot.nets.training import one_thread
 from unknot.profiles.profile import library_versions
@@ -50,12 +50,11 @@ RESULTS = Path(__file__).parents[1] / "results" / "real_data.json"
 STATISTICS = ("islands", "total", "tangle", "purity")
 HALVES, THOUSAND, FEW = 10, 1_000, 300
 Row = dict[str, Any]
-Points, Labels = NDArray[np.float32], NDArray[np.int64]
+Points = NDArray[np.float32]
+Labels = NDArray[np.int64]
 
 
-def statistics_of(
-    points: NDArray[np.float32], labels: NDArray[np.int64]
-) -> tuple[uk.topology.Islands, Row]:
+def statistics_of(points: Points, labels: Labels) -> tuple[Islands, Row]:
     found, tangled = uk.islands(points, threads=1), uk.tangle(points, labels, threads=1)
     row = {
         "islands": found.count, "total": found.total, "tangle": tangled.tangle, "purity": tangled.purity,
@@ -92,10 +91,11 @@ def unseen(name: str, seed: int) -> tuple[torch.Tensor, Labels]:
 
 
 @cache
-def measured_input(name: str, seed: int) -> list[Row]:
+def measured_input(name: str, seed: int) -> Row:
+    """The row of the images themselves, which the nets of a set and a seed share."""
     images, labels = unseen(name, seed)
     points = images.flatten(1).numpy()
-    return [{"layer": "input", **with_noise(points[:n], labels[:n], seed)[1]} for n in (THOUSAND, UNSEEN)]
+    return {"layer": "input", **with_noise(points[:THOUSAND], labels[:THOUSAND], seed)[1]}
 
 
 def measure_net(name: str, condition: str, seed: int) -> Row:
@@ -105,7 +105,7 @@ def measure_net(name: str, condition: str, seed: int) -> Row:
     outputs = uk.nets.capture(model, images, layers=[*net.layers, "out"], tokens="mean")
     clouds = {output.layer: output.numpy() for output in outputs if output.layer != "input"}
     assert list(clouds) == [*net.layers, "out"]
-    rows, members = list(measured_input(net.set, seed)), {}
+    rows, members = [measured_input(net.set, seed)], {}
     for layer, points in clouds.items():
         last = layer in (net.penultimate, "out")
         few = (FEW,) if layer == net.penultimate else ()
@@ -157,6 +157,44 @@ def kept(name: str, condition: str, seed: int) -> Row:
     return record
 
 
+COLUMNS = ("layer", "n", "dimension", *STATISTICS, *(f"{name}_sd" for name in STATISTICS))
+INTERVALS = tuple(f"{name}_interval" for name in STATISTICS)  # of the last two layers only
+
+
+def compact(net: Row) -> Row:
+    """A net's record as it is tracked: rows as lists of COLUMNS, and of INTERVALS; the input's apart."""
+    last = (NETS[net["net"]].penultimate, "out")
+    return {
+        **{key: net[key] for key in ("net", "condition", "seed", "accuracy", "train_accuracy", "probe")},
+        "thousands_sd": [float(np.std(net["thousands"][name], ddof=1)) for name in STATISTICS],
+        "groups": {key: groups(table) for key, table in net["members"].items()},
+        "rows": [
+            compact_row(row, row["layer"] in last) for row in net["rows"] if row["layer"] != "input"
+        ],
+    }
+
+
+def compact_row(row: Row, intervals: bool) -> list[Any]:
+    return [row[name] for name in (*COLUMNS, *(INTERVALS if intervals else ()))]
+
+
+def groups(table: list[list[int]]) -> list[list[int]]:
+    """Classes by the island that most of their images are on, if it holds half of them or more."""
+    found: dict[int, list[int]] = {}
+    for label, counts in enumerate(table):
+        if 2 * max(counts) >= sum(counts):
+            found.setdefault(counts.index(max(counts)), []).append(label)
+    return sorted(found.values())
+
+
+def inputs(nets: list[Row]) -> list[Row]:
+    """The row of the input, once for each set and seed."""
+    found = {(NETS[net["net"]].set, net["seed"]): net["rows"][0] for net in nets}
+    return [
+        {"set": name, "seed": seed, "row": compact_row(row, False)} for (name, seed), row in found.items()
+    ]
+
+
 def rounded(value: Any) -> Any:
     """Four digits, which is more than the tables show."""
     if isinstance(value, dict):
@@ -167,16 +205,18 @@ def rounded(value: Any) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="one net and one seed, nothing written")
     quick = parser.parse_args().quick
     seeds, names = (SEEDS[:1], ["fm_mlp"]) if quick else (SEEDS, list(NETS))
-    todo = [(name, condition, seed) for seed in seeds for name in names for condition in CONDITIONS]
+    todo = [(name, condition, seed) for name in names for seed in seeds for condition in CONDITIONS]
     nets = [kept(*one) for one in track(todo, "nets")]
     if quick:
-        for net in nets:
-            last = next(row for row in net["rows"] if row["layer"] == NETS[net["net"]].penultimate)
-            print(net["condition"], {name: last[name] for name in STATISTICS})
+        rows = [(net["condition"], *row.values()) for net in nets for row in net["rows"]]
+        shown = [[str(cell) for cell in row[:9]] for row in rows]
+        print_table(names[0], ["condition", *list(nets[0]["rows"][0])[:8]], shown)
         return
     record = {
         "command": "python benchmarks/profiles/real_data.py",
@@ -184,8 +224,10 @@ def main() -> None:
         "machine": platform.processor() or platform.machine(),
         "versions": library_versions(),
         "seen": SEEN,
-        "halves": HALVES,
-        "nets": rounded(nets),
+        "columns": [*COLUMNS, *INTERVALS],
+        "classes": {name: uk.nets.load_images(name, split="test").classes for name in SETS},
+        "inputs": rounded(inputs(nets)),
+        "nets": [rounded(compact(net)) for net in nets],
     }
     write_text(RESULTS, json.dumps(record, separators=(",", ":")))
 

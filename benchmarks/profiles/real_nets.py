@@ -97,6 +97,7 @@ NETS = {
     "cifar_cnn": Net("CIFAR-10, CNN", "cifar10", lambda: cnn(3, 10), CNN_LAYERS),
     "cats_cnn": Net("cats vs dogs, CNN", "cats_vs_dogs", lambda: cnn(3, 2), CNN_LAYERS),
 }
+SETS = tuple(dict.fromkeys(net.set for net in NETS.values()))
 
 
 @cache

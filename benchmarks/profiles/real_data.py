@@ -41,6 +41,7 @@ from sklearn.preprocessing import StandardScaler
 
 import unknot as uk
 from unknot.core.console import print_table, track
+from unknot.core.errors import InputError
 from unknot.core.files import write_text
 from unknot.nets.training import one_thread
 from unknot.profiles.profile import library_versions
@@ -54,17 +55,22 @@ Points = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 
-def statistics_of(points: Points, labels: Labels) -> tuple[Islands, Row]:
-    found, tangled = uk.islands(points, threads=1), uk.tangle(points, labels, threads=1)
+def statistics_of(points: Points, labels: Labels) -> tuple[Islands | None, Row]:
+    try:
+        found = uk.islands(points, threads=1)
+    except InputError:  # k distinct points or fewer, from a net that takes its images to a handful
+        found = None
+    tangled = uk.tangle(points, labels, threads=1)
     row = {
-        "islands": found.count, "total": found.total, "tangle": tangled.tangle, "purity": tangled.purity,
-        "dimension": found.dimension, "n": len(points), "distinct": found.n_points,
+        "islands": found and found.count, "total": found and found.total,
+        "tangle": tangled.tangle, "purity": tangled.purity,
+        "dimension": found and found.dimension, "n": len(points),
     }  # fmt: skip
     return found, row
 
 
-def with_noise(points: Points, labels: Labels, seed: int) -> tuple[Islands, Row]:
-    """The statistics of a cloud, their sd and intervals from halves of it."""
+def with_noise(points: Points, labels: Labels, seed: int) -> tuple[Islands | None, Row]:
+    """The statistics of a cloud, their sd and intervals from halves of it; None where one has none."""
     found, row = statistics_of(points, labels)
     rng = np.random.default_rng(seed)
     halves = []
@@ -72,7 +78,10 @@ def with_noise(points: Points, labels: Labels, seed: int) -> tuple[Islands, Row]
         rows = rng.permutation(len(points))[: len(points) // 2]
         halves.append(statistics_of(points[rows], labels[rows])[1])
     for name in STATISTICS:
-        values = np.array([half[name] for half in halves])
+        values = np.array([half[name] for half in halves], float)
+        if row[name] is None or np.isnan(values).any():
+            row |= {f"{name}_sd": None, f"{name}_interval": None}
+            continue
         low, high = (float(row[name] + end - values.mean()) for end in (values.min(), values.max()))
         if name == "islands":
             low, high = max(1, math.floor(low + 1e-9)), max(1, math.ceil(high - 1e-9))
@@ -112,7 +121,7 @@ def measure_net(name: str, condition: str, seed: int) -> Row:
         for n in (*few, THOUSAND, *((UNSEEN,) if last else ())):
             found, row = with_noise(points[:n], labels[:n], seed)
             rows.append({"layer": layer, **row})
-            if last and condition == "trained" and n >= THOUSAND:
+            if found and last and condition == "trained" and n >= THOUSAND:
                 members[f"{layer}, {n}"] = by_class(found.members, labels[:n])
     points = clouds[net.penultimate]
     thousands = [
@@ -142,7 +151,7 @@ def by_class(members: Labels, labels: Labels) -> list[list[int]]:
 
 
 def probe_accuracy(points: Points, labels: Labels) -> float:
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=3000))
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     return float(cross_val_score(probe, points, labels, cv=folds).mean())
 

@@ -208,7 +208,7 @@ def correlations(found: Measured) -> str:
 
 
 def rho(cells: Sequence[Cell], pairs: Callable[[Cell], tuple[list[float], list[float]]]) -> str:
-    found = np.array([pairs(cell) for cell in cells])  # [cells, 2, seeds]
+    found = np.array([pairs(cell) for cell in cells], float)  # [cells, 2, seeds]
     rng = np.random.default_rng(0)
     draws = [correlation(found[rng.integers(len(cells), size=len(cells))]) for _ in range(RESAMPLES)]
     low, high = np.quantile(draws, [0.025, 0.975])
@@ -217,7 +217,8 @@ def rho(cells: Sequence[Cell], pairs: Callable[[Cell], tuple[list[float], list[f
 
 def correlation(found: np.ndarray) -> float:
     first, second = np.moveaxis(found, 1, 0).reshape(2, -1)
-    return float(spearmanr(first, second).statistic)
+    known = np.isfinite(first + second)
+    return float(spearmanr(first[known], second[known]).statistic)
 
 
 def layers(found: Measured) -> str:

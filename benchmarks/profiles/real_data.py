@@ -85,8 +85,8 @@ def with_noise(points: Points, labels: Labels, seed: int) -> tuple[Islands | Non
         low, high = (float(row[name] + end - values.mean()) for end in (values.min(), values.max()))
         if name == "islands":
             low, high = max(1, math.floor(low + 1e-9)), max(1, math.ceil(high - 1e-9))
-        elif name == "purity":
-            low, high = max(0.0, low), min(1.0, high)
+        else:
+            low, high = max(0.0, low), min(1.0, high) if name == "purity" else max(0.0, high)
         row |= {f"{name}_sd": float(values.std(ddof=1)), f"{name}_interval": [low, high]}
     return found, row
 

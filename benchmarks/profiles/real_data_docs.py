@@ -121,7 +121,7 @@ def nets(found: Measured) -> str:
 
 
 def apart(found: Measured, n: int) -> str:
-    """Trained minus another condition, in sd of one measurement, and in how many seeds intervals part."""
+    """Trained minus another condition, in sd of one measurement; seeds whose intervals do not meet."""
     rows = []
     for statistic, title in STATISTICS.items():
         for other in CONDITIONS[1:]:
@@ -129,9 +129,10 @@ def apart(found: Measured, n: int) -> str:
             for name in NETS:
                 pairs = list(zip(found.rows(name, "trained", n), found.rows(name, other, n), strict=True))
                 gaps = sorted(in_sd(statistic, *pair) for pair in pairs)
-                parted = sum(disjoint(statistic, *pair) for pair in pairs)
+                sides = [side(statistic, *pair) for pair in pairs]
+                parted = [f"{sides.count(s)} {s}" for s in ("above", "below") if s in sides]
                 ends = f"{signed(gaps[0])} to {signed(gaps[-1])}"
-                cells.append(f"{signed(float(np.median(gaps)))} ({ends}), {parted}/{len(pairs)}")
+                cells.append(f"{signed(gaps[1])} ({ends})<br>{', '.join(parted) or 'none apart'}")
             rows.append([title, f"trained - {other}", *cells])
     return table(["", "", *(net.title for net in NETS.values())], rows)
 
@@ -143,13 +144,14 @@ def in_sd(statistic: str, first: Row, second: Row) -> float:
     return 0.0 if gap == 0 else math.copysign(math.inf, gap) if sd == 0 else gap / sd
 
 
-def disjoint(statistic: str, first: Row, second: Row) -> bool:
+def side(statistic: str, first: Row, second: Row) -> str:
+    """Where the interval of the first lies whole: "above" or "below" that of the second, or ""."""
     (a, b), (c, d) = first[f"{statistic}_interval"], second[f"{statistic}_interval"]
-    return bool(b < c or d < a)
+    return "above" if a > d else "below" if b < c else ""
 
 
 def signed(value: float) -> str:
-    return "no noise" if math.isinf(value) else f"{value:+.0f}" if abs(value) >= 10 else f"{value:+.1f}"
+    return f"{value:+.0f}" if abs(value) >= 10 else "0" if value == 0 else f"{value:+.1f}"
 
 
 def numbers(found: Measured, n: int) -> str:
@@ -257,16 +259,18 @@ def shortened(name: str) -> str:
 
 
 def noise(found: Measured) -> str:
-    """The sd of halves of 1,000 against that of four separate thousands, over all nets."""
+    """The sd of halves of 1,000 over that of four separate thousands, roots of mean squares over nets."""
     rows = []
     for i, (statistic, title) in enumerate(STATISTICS.items()):
-        halves, thousands = [], []
-        for cell in found.nets:
-            halves += [row[f"{statistic}_sd"] for row in found.rows(*cell, 1000)]
-            thousands += [net["thousands_sd"][i] for net in found.nets[cell]]
-        a, b = (float(np.sqrt(np.mean(np.square(values)))) for values in (halves, thousands))
-        rows.append([title, f"{a:.3g}", f"{b:.3g}", f"{a / b:.2f}"])
-    return table(["", "sd, ten halves", "sd, four separate samples", "ratio"], rows)
+        cells = []
+        for names in (list(NETS), *([name] for name in NETS)):
+            chosen = [cell for cell in found.nets if cell[0] in names]
+            halves = [row[f"{statistic}_sd"] for cell in chosen for row in found.rows(*cell, 1000)]
+            thousands = [net["thousands_sd"][i] for cell in chosen for net in found.nets[cell]]
+            a, b = (math.sqrt(np.mean(np.square(values))) for values in (halves, thousands))
+            cells.append(f"{a:.2g} / {b:.2g} = {a / b:.1f}" if b else f"{a:.2g} / 0")
+        rows.append([title, *cells])
+    return table(["", "all nets", *(net.title for net in NETS.values())], rows)
 
 
 if __name__ == "__main__":

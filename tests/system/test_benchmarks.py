@@ -124,5 +124,6 @@ def test_a_difference_is_told_in_sd_and_by_its_intervals(real_data_docs: ModuleT
     one, other, sure = row(8, 0.6, (7, 9)), row(3, 0.8, (2, 4)), row(1, 0, (1, 1))
     assert real_data_docs.in_sd("islands", one, other) == pytest.approx(5 / 0.5**0.5)
     assert real_data_docs.in_sd("islands", sure, sure) == 0
-    assert real_data_docs.disjoint("islands", one, other)
-    assert not real_data_docs.disjoint("islands", other, row(2, 0, (1, 2)))
+    assert real_data_docs.side("islands", one, other) == "above"
+    assert real_data_docs.side("islands", other, one) == "below"
+    assert real_data_docs.side("islands", other, row(2, 0, (1, 2))) == ""

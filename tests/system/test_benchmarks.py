@@ -1,4 +1,4 @@
-"""What the benchmarks call, and what those of pruning, activations and real images track of their trials."""
+"""What the benchmarks call, and what some of them track of their trials."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def _squares_in_own_unit(x: FloatArray, y: FloatArray) -> tuple[NDArray[np.float
     return mantissa, np.where(mantissa == 0, -(1 << 20), exponent).astype(np.int32)
 
 
-def _root(mantissa: FloatArray, exponent: NDArray[np.int32]) -> NDArray[np.float64]:
+def square_roots(mantissa: FloatArray, exponent: NDArray[np.int32]) -> NDArray[np.float64]:
     """Square roots of what `squared_distances` gives; infinite where float64 ends."""
     odd = exponent % 2
     with np.errstate(over="ignore", under="ignore"):
@@ -90,7 +90,7 @@ def pairwise_distances(points: FloatArray) -> NDArray[np.float64]:
         odd = ~((distances > SURE_SQUARES[0] ** 0.5) & (distances < SURE_SQUARES[1] ** 0.5))
     if odd.any():
         i, j = (ends[odd] for ends in np.triu_indices(len(points), 1))
-        distances[odd] = _root(*squared_distances(points, i, j))
+        distances[odd] = square_roots(*squared_distances(points, i, j))
         if np.isinf(distances).any():
             at = int(np.argmax(np.isinf(distances[odd])))
             raise InputError(

@@ -35,7 +35,9 @@ inline void foreign_in_tile(const PointTable& t, const ForeignSearch& s, int que
   int places[64], count = 0;
   for (Word near = at_most(low, most < kFar ? most : kFar); near; near &= near - 1) {
     const int place = other * 64 + lowest_bit(near);
-    if (place < t.n && s.component[t.order[place]] != component) places[count++] = place;
+    if (place >= t.n) continue;
+    const std::int32_t other_component = s.component[t.order[place]];
+    if (other_component >= 0 && other_component != component) places[count++] = place;
   }
   double squared[64];
   listed_distances(t, query, places, count, squared);
@@ -52,10 +54,14 @@ inline void foreign_by_tiles(const PointTable& t, const ForeignSearch& s, int bl
       bool wanted = false;
       for (int q = r; q < end; ++q) wanted |= wants(s, t.order[block * 64 + q], other);
       if (!wanted) continue;
-      inner_tile(t, block * 64 + r, end - r, other, dots);
+      const float* row = dots;
+      if (s.tiles)
+        row = s.tiles + (static_cast<std::size_t>(block) * (t.padded / 64) + other) * 4096 + r * 64;
+      else
+        inner_tile(t, block * 64 + r, end - r, other, dots);
       for (int q = r; q < end; ++q)
         if (wants(s, t.order[block * 64 + q], other))
-          foreign_in_tile(t, s, block * 64 + q, other, dots + (q - r) * 64, best[q]);
+          foreign_in_tile(t, s, block * 64 + q, other, row + (q - r) * 64, best[q]);
     }
   }
 }
@@ -81,7 +87,8 @@ inline void foreign_by_boxes(const PointTable& t, const ForeignSearch& s, int bl
       for (; near; near &= near - 1) {
         const int j = lowest_bit(near);
         const std::int32_t id = t.order[other * 64 + j];
-        if (s.component[id] != s.component[query]) best[q].offer(sums[j], id);
+        const std::int32_t component = s.component[id];
+        if (component >= 0 && component != s.component[query]) best[q].offer(sums[j], id);
       }
     }
   }
@@ -94,8 +101,9 @@ inline void nearest_foreign(const PointTable& t, const ForeignSearch& s, int blo
   bool any = false;
   for (int q = 0; q < count; ++q) {
     const std::int32_t query = t.order[block * 64 + q];
+    if (!s.open[query]) continue;
     best[q].squared = s.bound[s.component[query]];
-    any |= s.open[query] != 0;
+    any = true;
   }
   if (!any) return;
   t.quick ? foreign_by_tiles(t, s, block, best) : foreign_by_boxes(t, s, block, best);

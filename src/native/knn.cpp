@@ -13,6 +13,8 @@ constexpr int kBoxPoints = 1024, kBoxDimensions = 32;
 // Half of all inner products are the other half mirrored. To keep them all pays from so many
 // dimensions on: earlier for few points, for which memory is at hand (4 MiB), and up to 16 MiB.
 constexpr int kMirrorDimensions = 16, kMirrorPoints = 1024, kMirrorManyDimensions = 96, kMirrorMost = 2048;
+// Where they are asked for beyond the search: up to 64 MiB.
+constexpr int kKeptPoints = 4096;
 // Up to here the graph is symmetrised in packed rows (8 MiB).
 constexpr int kPackedPoints = 8192;
 
@@ -75,16 +77,14 @@ Csr symmetric_sorted(std::vector<std::int32_t>& near, int n, int k) {
   return g;
 }
 
-}  // namespace
-
-std::vector<std::int32_t> nearest(Points points, int k, int threads, Control& control) {
+// As nearest(); leaves table and tiles to others.
+std::vector<std::int32_t> search(Points points, int k, int most, int threads, Control& control,
+                                 PointTable& table, Lines& tiles) {
   const int n = static_cast<int>(points.n);
-  const PointTable table =
-      make_table(points, n > kBoxPoints && points.d <= kBoxDimensions, Use::nearest);
+  table = make_table(points, n > kBoxPoints && points.d <= kBoxDimensions, Use::nearest);
   const Variant& v = variant();
   const std::size_t blocks = table.padded / 64;
-  Lines tiles;
-  if (table.quick && table.box.empty() && n <= kMirrorMost &&
+  if (table.quick && table.box.empty() && n <= most &&
       table.d >= (n <= kMirrorPoints ? kMirrorDimensions : kMirrorManyDimensions)) {
     tiles = Lines(blocks * blocks * 4096);
     parallel(blocks, threads, control, [&](std::int64_t row, Control&) {
@@ -96,6 +96,75 @@ std::vector<std::int32_t> nearest(Points points, int k, int threads, Control& co
     v.nearest_of_block(table, k, static_cast<int>(block), tiles.data(), near.data());
   });
   return near;
+}
+
+// Squared distances by the rule of points.hpp, of points [first, last) to those of their lists. Some
+// features at a time, so that the points stay in cache.
+template <class T>
+void add_squares(Points p, const std::int32_t* near, int k, int first, int last, Near* out) {
+  constexpr int kFeatures = 1024;
+  const T* source = static_cast<const T*>(p.data);
+  for (int begin = 0; begin < p.d; begin += kFeatures) {
+    const int end = std::min(p.d, begin + kFeatures);
+    for (int i = first; i < last; ++i) {
+      const T* x = source + static_cast<std::size_t>(i) * p.d;
+      const std::size_t row = static_cast<std::size_t>(i) * k;
+      for (int c = 0; c < k; c += 8) {  // the additions of one sum wait for each other
+        const T* y[8];
+        double sum[8];
+        for (int l = 0; l < 8; ++l) {
+          const std::size_t at = row + std::min(c + l, k - 1);
+          y[l] = source + static_cast<std::size_t>(near[at]) * p.d;
+          sum[l] = out[at].squared;
+        }
+        for (int f = begin; f < end; ++f)
+          for (int l = 0; l < 8; ++l) {
+            const double step = static_cast<double>(x[f]) - static_cast<double>(y[l][f]);
+            sum[l] += step * step;
+          }
+        for (int l = 0; l < 8 && c + l < k; ++l) out[row + c + l].squared = sum[l];
+      }
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::int32_t> nearest(Points points, int k, int threads, Control& control) {
+  PointTable table;
+  Lines tiles;
+  return search(points, k, kMirrorMost, threads, control, table, tiles);
+}
+
+Lists lists_of(Points points, const std::int32_t* near, int k, int threads, Control& control) {
+  Lists lists;
+  lists.points = points;
+  lists.k = k;
+  const int n = static_cast<int>(points.n);
+  lists.near.resize(static_cast<std::size_t>(n) * k);
+  for (std::size_t at = 0; at < lists.near.size(); ++at) lists.near[at] = {0, near[at]};
+  constexpr int kChunk = 256;
+  parallel((n + kChunk - 1) / kChunk, threads, control, [&](std::int64_t chunk, Control&) {
+    const int first = static_cast<int>(chunk * kChunk), last = std::min(n, first + kChunk);
+    points.is_double ? add_squares<double>(points, near, k, first, last, lists.near.data())
+                     : add_squares<float>(points, near, k, first, last, lists.near.data());
+    for (int i = first; i < last; ++i) {
+      Near* list = lists.near.data() + static_cast<std::size_t>(i) * k;
+      std::sort(list, list + k);
+    }
+  });
+  return lists;
+}
+
+Lists nearest_lists(Points points, int k, bool keep, int threads, Control& control) {
+  PointTable table;
+  Lines tiles;
+  const std::vector<std::int32_t> near =
+      search(points, k, keep ? kKeptPoints : kMirrorMost, threads, control, table, tiles);
+  Lists lists = lists_of(points, near.data(), k, threads, control);
+  lists.table = std::move(table);
+  lists.tiles = std::move(tiles);
+  return lists;
 }
 
 Csr symmetric(std::vector<std::int32_t>& near, int n, int k) {

@@ -42,46 +42,14 @@ double log_distance(const T* x, const T* y, int d, double squared) {
   return 0.5 * std::log(sum) + unit * std::log(2.0) - std::log(share);
 }
 
-struct Density {
-  std::vector<double> log_radius, spread;  // of each point: log r, and the mean of log(r / d)
-};
-
 template <class T>
-void add_density(Points p, const std::int32_t* near, int k, int i, double* logs, Density& density) {
-  const T* source = static_cast<const T*>(p.data);
-  const T* x = source + static_cast<std::size_t>(i) * p.d;
-  for (int first = 0; first < k; first += 8) {  // the additions of one sum wait for each other
-    const T* y[8];
-    double sum[8] = {};
-    for (int c = 0; c < 8; ++c)
-      y[c] = source + static_cast<std::size_t>(near[std::min(first + c, k - 1)]) * p.d;
-    for (int f = 0; f < p.d; ++f)
-      for (int c = 0; c < 8; ++c) {
-        const double step = static_cast<double>(x[f]) - static_cast<double>(y[c][f]);
-        sum[c] += step * step;
-      }
-    for (int c = 0; c < 8 && first + c < k; ++c) logs[first + c] = log_distance(x, y[c], p.d, sum[c]);
-  }
-  const double far = *std::max_element(logs, logs + k);
-  double spread = 0;
-  for (int t = 0; t < k; ++t) spread += far - logs[t];
-  density.log_radius[i] = far;
-  density.spread[i] = spread / (k - 1);
-}
-
-Density knn_density(Points p, const std::vector<std::int32_t>& near, int k, int threads, Control& control) {
-  constexpr int kChunk = 256;
-  const int n = static_cast<int>(p.n);
-  Density density{std::vector<double>(n), std::vector<double>(n)};
-  parallel((n + kChunk - 1) / kChunk, threads, control, [&](std::int64_t chunk, Control&) {
-    std::vector<double> logs(k);
-    for (int i = static_cast<int>(chunk * kChunk); i < std::min<std::int64_t>(n, (chunk + 1) * kChunk); ++i) {
-      const std::int32_t* list = near.data() + static_cast<std::size_t>(i) * k;
-      p.is_double ? add_density<double>(p, list, k, i, logs.data(), density)
-                  : add_density<float>(p, list, k, i, logs.data(), density);
-    }
-  });
-  return density;
+void add_logs(const Lists& lists, int i, double* logs) {
+  const int d = lists.points.d;
+  const T* source = static_cast<const T*>(lists.points.data);
+  const Near* list = lists.of(i);
+  for (int t = 0; t < lists.k; ++t)
+    logs[t] = log_distance(source + static_cast<std::size_t>(i) * d,
+                           source + static_cast<std::size_t>(list[t].number) * d, d, list[t].squared);
 }
 
 // Components, each known by its highest peak.
@@ -154,6 +122,36 @@ Islands rise(const Csr& graph, const std::vector<double>& log_radius, double dim
 
 }  // namespace
 
+std::vector<double> list_logs(const Lists& lists, int threads, Control& control) {
+  constexpr int kChunk = 256;
+  const int n = static_cast<int>(lists.points.n);
+  std::vector<double> logs(lists.near.size());
+  parallel((n + kChunk - 1) / kChunk, threads, control, [&](std::int64_t chunk, Control&) {
+    for (int i = static_cast<int>(chunk * kChunk); i < std::min<std::int64_t>(n, (chunk + 1) * kChunk); ++i) {
+      double* to = logs.data() + static_cast<std::size_t>(i) * lists.k;
+      lists.points.is_double ? add_logs<double>(lists, i, to) : add_logs<float>(lists, i, to);
+    }
+  });
+  return logs;
+}
+
+Islands islands_of(const Near* near, const double* logs, int stride, int n, int k, double z, Control& control) {
+  std::vector<double> log_radius(n);
+  std::vector<std::int32_t> numbers(static_cast<std::size_t>(n) * k);
+  double sum = 0;  // of the mean of log(r / d) of each point
+  for (int i = 0; i < n; ++i, near += stride, logs += stride) {
+    log_radius[i] = *std::max_element(logs, logs + k);
+    double spread = 0;
+    for (int t = 0; t < k; ++t) {
+      spread += log_radius[i] - logs[t];
+      numbers[static_cast<std::size_t>(i) * k + t] = near[t].number;
+    }
+    sum += spread / (k - 1);
+  }
+  const double dimension = 1 / std::max(sum / n, kLeastLog);
+  return rise(symmetric(numbers, n, k), log_radius, dimension, k, z, control);
+}
+
 std::vector<Islands> find_islands(const std::vector<Points>& clouds, int k, double z, int threads,
                                   Control& control) {
   std::vector<Islands> out(clouds.size());
@@ -161,11 +159,9 @@ std::vector<Islands> find_islands(const std::vector<Points>& clouds, int k, doub
   parallel(static_cast<std::int64_t>(clouds.size()), clouds.size() == 1 ? 1 : threads, control,
            [&](std::int64_t i, Control& own) {
              const int n = static_cast<int>(clouds[i].n);
-             std::vector<std::int32_t> near = nearest(clouds[i], k, inner, own);
-             const Density density = knn_density(clouds[i], near, k, inner, own);
-             const double sum = std::accumulate(density.spread.begin(), density.spread.end(), 0.0);
-             const double dimension = 1 / std::max(sum / n, kLeastLog);
-             out[i] = rise(symmetric(near, n, k), density.log_radius, dimension, k, z, own);
+             const Lists lists = nearest_lists(clouds[i], k, false, inner, own);
+             const std::vector<double> logs = list_logs(lists, inner, own);
+             out[i] = islands_of(lists.near.data(), logs.data(), k, n, k, z, own);
            });
   return out;
 }

@@ -19,10 +19,11 @@ struct DistanceSurvey {
 
 // Which points look for the nearest point of another component, and what they found.
 struct ForeignSearch {
-  const std::int32_t* component;  // of each point, by original number
+  const std::int32_t* component;  // of each point, by original number; -1: it is not there
   const double* bound;            // of each component: squared, nothing farther is looked for
   const char* open;               // of each point: not 0 where it looks
   const std::int32_t* whole;      // of each block of 64 places: its one component, or -1
+  const float* tiles;             // of inner_tiles, or null
   double* reach;                  // of each point that looks: squared, no foreign point is nearer
   std::int32_t* partner;          // the foreign point that is so near; -1: there is none
 };

@@ -37,15 +37,6 @@ struct Csr {
 };
 // The k nearest of each point, [n, k], in any order; ties by lower number. Requires 1 <= k < n.
 std::vector<std::int32_t> nearest(Points, int k, int threads, Control&);
-
-struct Near {
-  double squared;
-  std::int32_t number;
-
-  bool operator<(const Near& o) const {
-    return squared != o.squared ? squared < o.squared : number < o.number;
-  }
-};
 // The k nearest of each point by (squared distance, number), and what the search for them leaves to others.
 struct Lists {
   Points points{};

@@ -32,19 +32,43 @@ inline void foreign_in_tile(const PointTable& t, const ForeignSearch& s, int que
   alignas(64) float low[64];
   differences(0, t.low_norm.data() + other * 64, dots, low);
   const std::int32_t component = s.component[t.order[query]];
-  int places[64], count = 0;
+  int places[64], found = 0, count = 0;
+  float least = kFar;  // the nearest of them has D - h_x <= least + e
   for (Word near = at_most(low, most < kFar ? most : kFar); near; near &= near - 1) {
-    const int place = other * 64 + lowest_bit(near);
+    const int j = lowest_bit(near), place = other * 64 + j;
     if (place >= t.n) continue;
     const std::int32_t other_component = s.component[t.order[place]];
-    if (other_component >= 0 && other_component != component) places[count++] = place;
+    if (other_component < 0 || other_component == component) continue;
+    const float high = t.high_norm[place] - dots[j];
+    if (high < least) least = high;
+    places[found++] = place;
   }
+  least += slack;
+  least += (least < 0 ? -least : least) * 2.4e-7f;
+  for (int c = 0; c < found; ++c)
+    if (low[places[c] % 64] <= least) places[count++] = places[c];
   double squared[64];
   listed_distances(t, query, places, count, squared);
   for (int c = 0; c < count; ++c) best.offer(squared[c], t.order[places[c]]);
 }
 
-inline void foreign_by_tiles(const PointTable& t, const ForeignSearch& s, int block, NearestForeign* best) {
+// What a point has found bounds what others of its component look for.
+struct Bounds {
+  double squared[64];
+  int first[64];  // the first of the block that is of the same component
+
+  void lower(int q, const NearestForeign& best) {
+    double& bound = squared[first[q]];
+    if (best.number >= 0 && best.squared < bound) bound = best.squared;
+  }
+  // Farther than the bound is of no use.
+  void cut(int q, NearestForeign& best) const {
+    if (squared[first[q]] < best.squared) best = {squared[first[q]]};
+  }
+};
+
+inline void foreign_by_tiles(const PointTable& t, const ForeignSearch& s, int block, NearestForeign* best,
+                             Bounds& bounds) {
   const int count = t.n - block * 64 < 64 ? t.n - block * 64 : 64;
   alignas(64) float dots[64 * 64];
   for (int step = 0; step < t.padded / 64; ++step) {
@@ -60,13 +84,17 @@ inline void foreign_by_tiles(const PointTable& t, const ForeignSearch& s, int bl
       else
         inner_tile(t, block * 64 + r, end - r, other, dots);
       for (int q = r; q < end; ++q)
-        if (wants(s, t.order[block * 64 + q], other))
+        if (wants(s, t.order[block * 64 + q], other)) {
+          bounds.cut(q, best[q]);
           foreign_in_tile(t, s, block * 64 + q, other, row + (q - r) * 64, best[q]);
+          bounds.lower(q, best[q]);
+        }
     }
   }
 }
 
-inline void foreign_by_boxes(const PointTable& t, const ForeignSearch& s, int block, NearestForeign* best) {
+inline void foreign_by_boxes(const PointTable& t, const ForeignSearch& s, int block, NearestForeign* best,
+                             Bounds& bounds) {
   const int count = t.n - block * 64 < 64 ? t.n - block * 64 : 64;
   alignas(64) double sums[64];
   for (ByGap by_gap(t, block); !by_gap.empty();) {
@@ -79,6 +107,7 @@ inline void foreign_by_boxes(const PointTable& t, const ForeignSearch& s, int bl
     for (int q = 0; q < count; ++q) {
       const std::int32_t query = t.order[block * 64 + q];
       if (!wants(s, query, other)) continue;
+      bounds.cut(q, best[q]);
       const double* x = t.rows.data() + static_cast<std::size_t>(block * 64 + q) * t.d;
       if (box_gap(t, x, x, other) > best[q].squared) continue;
       squared_distances(t, x, other, sums);
@@ -90,6 +119,7 @@ inline void foreign_by_boxes(const PointTable& t, const ForeignSearch& s, int bl
         const std::int32_t component = s.component[id];
         if (component >= 0 && component != s.component[query]) best[q].offer(sums[j], id);
       }
+      bounds.lower(q, best[q]);
     }
   }
 }
@@ -98,18 +128,24 @@ inline void foreign_by_boxes(const PointTable& t, const ForeignSearch& s, int bl
 inline void nearest_foreign(const PointTable& t, const ForeignSearch& s, int block) {
   const int count = t.n - block * 64 < 64 ? t.n - block * 64 : 64;
   NearestForeign best[64];
+  Bounds bounds;
   bool any = false;
   for (int q = 0; q < count; ++q) {
     const std::int32_t query = t.order[block * 64 + q];
     if (!s.open[query]) continue;
-    best[q].squared = s.bound[s.component[query]];
+    best[q].squared = bounds.squared[q] = s.bound[s.component[query]];
+    bounds.first[q] = 0;
+    while (!s.open[t.order[block * 64 + bounds.first[q]]] ||
+           s.component[t.order[block * 64 + bounds.first[q]]] != s.component[query])
+      ++bounds.first[q];
     any = true;
   }
   if (!any) return;
-  t.quick ? foreign_by_tiles(t, s, block, best) : foreign_by_boxes(t, s, block, best);
+  t.quick ? foreign_by_tiles(t, s, block, best, bounds) : foreign_by_boxes(t, s, block, best, bounds);
   for (int q = 0; q < count; ++q) {
     const std::int32_t query = t.order[block * 64 + q];
     if (!s.open[query]) continue;
+    bounds.cut(q, best[q]);
     s.reach[query] = best[q].squared;
     s.partner[query] = best[q].number;
   }

@@ -98,36 +98,6 @@ std::vector<std::int32_t> search(Points points, int k, int most, int threads, Co
   return near;
 }
 
-// Squared distances by the rule of points.hpp, of points [first, last) to those of their lists. Some
-// features at a time, so that the points stay in cache.
-template <class T>
-void add_squares(Points p, const std::int32_t* near, int k, int first, int last, Near* out) {
-  constexpr int kFeatures = 1024;
-  const T* source = static_cast<const T*>(p.data);
-  for (int begin = 0; begin < p.d; begin += kFeatures) {
-    const int end = std::min(p.d, begin + kFeatures);
-    for (int i = first; i < last; ++i) {
-      const T* x = source + static_cast<std::size_t>(i) * p.d;
-      const std::size_t row = static_cast<std::size_t>(i) * k;
-      for (int c = 0; c < k; c += 8) {  // the additions of one sum wait for each other
-        const T* y[8];
-        double sum[8];
-        for (int l = 0; l < 8; ++l) {
-          const std::size_t at = row + std::min(c + l, k - 1);
-          y[l] = source + static_cast<std::size_t>(near[at]) * p.d;
-          sum[l] = out[at].squared;
-        }
-        for (int f = begin; f < end; ++f)
-          for (int l = 0; l < 8; ++l) {
-            const double step = static_cast<double>(x[f]) - static_cast<double>(y[l][f]);
-            sum[l] += step * step;
-          }
-        for (int l = 0; l < 8 && c + l < k; ++l) out[row + c + l].squared = sum[l];
-      }
-    }
-  }
-}
-
 }  // namespace
 
 std::vector<std::int32_t> nearest(Points points, int k, int threads, Control& control) {
@@ -146,8 +116,7 @@ Lists lists_of(Points points, const std::int32_t* near, int k, int threads, Cont
   constexpr int kChunk = 256;
   parallel((n + kChunk - 1) / kChunk, threads, control, [&](std::int64_t chunk, Control&) {
     const int first = static_cast<int>(chunk * kChunk), last = std::min(n, first + kChunk);
-    points.is_double ? add_squares<double>(points, near, k, first, last, lists.near.data())
-                     : add_squares<float>(points, near, k, first, last, lists.near.data());
+    variant().list_squares(points, near, k, first, last, lists.near.data());
     for (int i = first; i < last; ++i) {
       Near* list = lists.near.data() + static_cast<std::size_t>(i) * k;
       std::sort(list, list + k);

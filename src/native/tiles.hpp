@@ -174,25 +174,53 @@ UNKNOT_INLINE void differences(float shift, const float* a, const float* b, floa
                                          *reinterpret_cast<const Lanes*>(b + j);
 }
 
-// Squared distances by the rule of points.hpp, from one place to each of a list. Eight sums at once,
+// Adds to sum[i] the squares of x - y[i] by the rule of points.hpp, over d features. Many sums at once,
 // because the additions of one must wait for each other.
+constexpr int kTogether = 16;
+
+template <class T>
+UNKNOT_INLINE void add_squares(const T* x, const T* const* y, int d, double* sum) {
+  int k = 0;
+#if defined(__GNUC__) && defined(__SSE2__)
+  if constexpr (sizeof(T) == 4) {
+    typedef double Four __attribute__((vector_size(32)));
+    Four part[kTogether / 4];
+    std::memcpy(part, sum, sizeof part);
+    for (; k + 4 <= d; k += 4)
+      for (int g = 0; g < kTogether / 4; ++g) {
+        __m128 a[4];
+        for (int i = 0; i < 4; ++i) a[i] = _mm_loadu_ps(y[g * 4 + i] + k);
+        _MM_TRANSPOSE4_PS(a[0], a[1], a[2], a[3]);
+        for (int f = 0; f < 4; ++f) {
+          const Four diff = static_cast<double>(x[k + f]) - __builtin_convertvector(a[f], Four);
+          part[g] += diff * diff;
+        }
+      }
+    std::memcpy(sum, part, sizeof part);
+  }
+#endif
+  for (int g = 0; g < kTogether; g += 8)
+    for (int f = k; f < d; ++f) {
+      const double xf = x[f];
+      for (int i = g; i < g + 8; ++i) {
+        const double diff = xf - y[i][f];
+        sum[i] += diff * diff;
+      }
+    }
+}
+
+// Squared distances from one place to each of a list.
 template <class T>
 void listed_distances(const PointTable& t, int from, const int* places, int count, double* out) {
   const T* source = static_cast<const T*>(t.source.data);
   const T* x = source + static_cast<std::size_t>(t.order[from]) * t.d;
-  for (int c = 0; c < count; c += 8) {
-    const T* y[8];
-    double sum[8] = {};
-    for (int i = 0; i < 8; ++i)
+  for (int c = 0; c < count; c += kTogether) {
+    const T* y[kTogether];
+    double sum[kTogether] = {};
+    for (int i = 0; i < kTogether; ++i)
       y[i] = source + static_cast<std::size_t>(t.order[places[c + i < count ? c + i : c]]) * t.d;
-    for (int k = 0; k < t.d; ++k) {
-      const double xk = x[k];
-      for (int i = 0; i < 8; ++i) {
-        const double diff = xk - y[i][k];
-        sum[i] += diff * diff;
-      }
-    }
-    for (int i = 0; i < 8 && c + i < count; ++i) out[c + i] = sum[i];
+    add_squares(x, y, t.d, sum);
+    for (int i = 0; i < kTogether && c + i < count; ++i) out[c + i] = sum[i];
   }
 }
 inline void listed_distances(const PointTable& t, int from, const int* places, int count, double* out) {

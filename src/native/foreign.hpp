@@ -52,23 +52,7 @@ inline void foreign_in_tile(const PointTable& t, const ForeignSearch& s, int que
   for (int c = 0; c < count; ++c) best.offer(squared[c], t.order[places[c]]);
 }
 
-// What a point has found bounds what others of its component look for.
-struct Bounds {
-  double squared[64];
-  int first[64];  // the first of the block that is of the same component
-
-  void lower(int q, const NearestForeign& best) {
-    double& bound = squared[first[q]];
-    if (best.number >= 0 && best.squared < bound) bound = best.squared;
-  }
-  // Farther than the bound is of no use.
-  void cut(int q, NearestForeign& best) const {
-    if (squared[first[q]] < best.squared) best = {squared[first[q]]};
-  }
-};
-
-inline void foreign_by_tiles(const PointTable& t, const ForeignSearch& s, int block, NearestForeign* best,
-                             Bounds& bounds) {
+inline void foreign_by_tiles(const PointTable& t, const ForeignSearch& s, int block, NearestForeign* best) {
   const int count = t.n - block * 64 < 64 ? t.n - block * 64 : 64;
   alignas(64) float dots[64 * 64];
   for (int step = 0; step < t.padded / 64; ++step) {
@@ -84,17 +68,13 @@ inline void foreign_by_tiles(const PointTable& t, const ForeignSearch& s, int bl
       else
         inner_tile(t, block * 64 + r, end - r, other, dots);
       for (int q = r; q < end; ++q)
-        if (wants(s, t.order[block * 64 + q], other)) {
-          bounds.cut(q, best[q]);
+        if (wants(s, t.order[block * 64 + q], other))
           foreign_in_tile(t, s, block * 64 + q, other, row + (q - r) * 64, best[q]);
-          bounds.lower(q, best[q]);
-        }
     }
   }
 }
 
-inline void foreign_by_boxes(const PointTable& t, const ForeignSearch& s, int block, NearestForeign* best,
-                             Bounds& bounds) {
+inline void foreign_by_boxes(const PointTable& t, const ForeignSearch& s, int block, NearestForeign* best) {
   const int count = t.n - block * 64 < 64 ? t.n - block * 64 : 64;
   alignas(64) double sums[64];
   for (ByGap by_gap(t, block); !by_gap.empty();) {
@@ -107,7 +87,6 @@ inline void foreign_by_boxes(const PointTable& t, const ForeignSearch& s, int bl
     for (int q = 0; q < count; ++q) {
       const std::int32_t query = t.order[block * 64 + q];
       if (!wants(s, query, other)) continue;
-      bounds.cut(q, best[q]);
       const double* x = t.rows.data() + static_cast<std::size_t>(block * 64 + q) * t.d;
       if (box_gap(t, x, x, other) > best[q].squared) continue;
       squared_distances(t, x, other, sums);
@@ -119,7 +98,6 @@ inline void foreign_by_boxes(const PointTable& t, const ForeignSearch& s, int bl
         const std::int32_t component = s.component[id];
         if (component >= 0 && component != s.component[query]) best[q].offer(sums[j], id);
       }
-      bounds.lower(q, best[q]);
     }
   }
 }
@@ -128,24 +106,18 @@ inline void foreign_by_boxes(const PointTable& t, const ForeignSearch& s, int bl
 inline void nearest_foreign(const PointTable& t, const ForeignSearch& s, int block) {
   const int count = t.n - block * 64 < 64 ? t.n - block * 64 : 64;
   NearestForeign best[64];
-  Bounds bounds;
   bool any = false;
   for (int q = 0; q < count; ++q) {
     const std::int32_t query = t.order[block * 64 + q];
     if (!s.open[query]) continue;
-    best[q].squared = bounds.squared[q] = s.bound[s.component[query]];
-    bounds.first[q] = 0;
-    while (!s.open[t.order[block * 64 + bounds.first[q]]] ||
-           s.component[t.order[block * 64 + bounds.first[q]]] != s.component[query])
-      ++bounds.first[q];
+    best[q].squared = s.bound[s.component[query]];
     any = true;
   }
   if (!any) return;
-  t.quick ? foreign_by_tiles(t, s, block, best, bounds) : foreign_by_boxes(t, s, block, best, bounds);
+  t.quick ? foreign_by_tiles(t, s, block, best) : foreign_by_boxes(t, s, block, best);
   for (int q = 0; q < count; ++q) {
     const std::int32_t query = t.order[block * 64 + q];
     if (!s.open[query]) continue;
-    bounds.cut(q, best[q]);
     s.reach[query] = best[q].squared;
     s.partner[query] = best[q].number;
   }

@@ -128,11 +128,6 @@ class Boruvka {
     const Variant& v = variant();
     parallel(table.padded / 64, threads_, control, [&](std::int64_t block, Control&) {
       v.nearest_foreign(table, found, static_cast<int>(block));
-      if (threads_ != 1) return;  // what was found bounds the next blocks' search
-      for (int place = static_cast<int>(block) * 64; place < std::min(n_, static_cast<int>(block) * 64 + 64); ++place) {
-        const int i = table.order[place];
-        if (open[i] && partner_[i] >= 0) bound[component_[i]] = std::min(bound[component_[i]], reach_[i]);
-      }
     });
     for (int i : members_)
       if (open[i] && partner_[i] >= 0) offer(i, reach_[i], partner_[i]);

@@ -2,8 +2,11 @@
 //
 // The density is that of the k-th nearest neighbour, its logarithm m times the negative logarithm of the
 // distance, for m the intrinsic dimension (Levina and Bickel 2004, averaged as by MacKay and Ghahramani).
-// Points enter by falling density; a component of the entered part of the kNN graph is born with a peak,
-// and where two meet the lower peak dies (H0 of superlevel sets; Chazal, Guibas, Oudot and Skraba 2013).
+// Points enter by falling density; a component of the entered part of a graph is born with a peak, and where
+// two meet the lower peak dies (H0 of superlevel sets; Chazal, Guibas, Oudot and Skraba 2013). The graph is
+// that of the k nearest neighbours, and of companions: pairs that k points no sparser than themselves have
+// both among their neighbours. In high dimension the densest points, those of small norm, are near to very
+// many and seldom to each other, so that without companions one cloud has several peaks.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -17,6 +20,9 @@ namespace {
 constexpr double kInfinite = HUGE_VAL;
 // A mean of log(r / d) below this is rounding: all k neighbours of every point are equally far.
 constexpr double kLeastLog = 1e-12;
+// A point is no sparser than another when its radius is at most 1.2 times as great: the logarithm of that, a
+// little off lest rounding decide on lattices.
+constexpr double kMostLog = 0.1823;
 
 // The logarithm of the distance of two points that differ, whatever their unit; squared: what float64
 // gives for its square.
@@ -52,6 +58,50 @@ void add_logs(const Lists& lists, int i, double* logs) {
                            source + static_cast<std::size_t>(list[t].number) * d, d, list[t].squared);
 }
 
+// Pairs that k points or more, none sparser than the sparser of the two, have both among their k nearest.
+class Companions {
+ public:
+  Companions(const std::vector<std::int32_t>& near, const std::vector<double>& log_radius, int k)
+      : log_radius_(log_radius), k_(k), first_(log_radius.size() + 1), holders_(near.size()),
+        entered_(near.size()), count_(log_radius.size()), times_(log_radius.size()) {
+    for (std::int32_t u : near) ++first_[u + 1];
+    std::partial_sum(first_.begin(), first_.end(), first_.begin());
+    std::vector<std::int64_t> at(first_.begin(), first_.end() - 1);
+    for (std::size_t e = 0; e < near.size(); ++e) holders_[at[near[e]]++] = static_cast<std::int32_t>(e / k);
+  }
+  // Calls use(u) for the companions of v that have entered before it, the denser ones.
+  template <class Use>
+  void enter(int v, Use use) {
+    if (first_[v + 1] - first_[v] < k_) return;
+    each_entered(v, [&](int u) {
+      if (++times_[u] == k_) use(u);
+    });
+    each_entered(v, [&](int u) { times_[u] = 0; });
+    for (std::int64_t h = first_[v]; h < first_[v + 1]; ++h) {
+      const std::int32_t w = holders_[h];
+      entered_[static_cast<std::size_t>(w) * k_ + count_[w]++] = v;
+    }
+  }
+
+ private:
+  template <class Use>
+  void each_entered(int v, Use use) const {
+    for (std::int64_t h = first_[v]; h < first_[v + 1]; ++h) {
+      const std::int32_t w = holders_[h];
+      if (log_radius_[w] > log_radius_[v] + kMostLog) continue;
+      const std::int32_t* list = entered_.data() + static_cast<std::size_t>(w) * k_;
+      for (int t = 0; t < count_[w]; ++t) use(list[t]);
+    }
+  }
+
+  const std::vector<double>& log_radius_;
+  const int k_;
+  std::vector<std::int64_t> first_;  // where the holders of a point begin: those who have it among their k
+  std::vector<std::int32_t> holders_;
+  std::vector<std::int32_t> entered_;  // of the k of each point those who have entered and have k holders
+  std::vector<std::int32_t> count_, times_;
+};
+
 // Components, each known by its highest peak.
 class Forest {
  public:
@@ -66,8 +116,8 @@ class Forest {
   std::vector<int> parent_;
 };
 
-Islands rise(const Csr& graph, const std::vector<double>& log_radius, double dimension, int k, double z,
-             Control& control) {
+Islands rise(const Csr& graph, Companions companions, const std::vector<double>& log_radius,
+             double dimension, int k, double z, Control& control) {
   const int n = static_cast<int>(log_radius.size());
   std::vector<int> order(n), rank(n), entered;
   std::iota(order.begin(), order.end(), 0);
@@ -86,6 +136,7 @@ Islands rise(const Csr& graph, const std::vector<double>& log_radius, double dim
     entered.clear();
     for (std::int64_t t = graph.indptr[v]; t < graph.indptr[v + 1]; ++t)
       if (higher(graph.indices[t], v)) entered.push_back(graph.indices[t]);
+    companions.enter(v, [&](int u) { entered.push_back(u); });
     if (entered.empty()) {
       prominence[v] = kInfinite;
       continue;
@@ -149,7 +200,8 @@ Islands islands_of(const Near* near, const double* logs, int stride, int n, int 
     sum += spread / (k - 1);
   }
   const double dimension = 1 / std::max(sum / n, kLeastLog);
-  return rise(symmetric(numbers, n, k), log_radius, dimension, k, z, control);
+  const Csr graph = symmetric(numbers, n, k);
+  return rise(graph, {numbers, log_radius, k}, log_radius, dimension, k, z, control);
 }
 
 std::vector<Islands> find_islands(const std::vector<Points>& clouds, int k, double z, int threads,

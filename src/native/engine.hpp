@@ -81,11 +81,11 @@ bool squares_fit(const Lists&);
 std::vector<std::int32_t> spanning_tree(const Lists&, const std::vector<std::int32_t>& members, int threads,
                                         Control&);
 
-// What untangle() finds of a cloud, or of a part of it.
+// What untangle() finds of a cloud, or of a part of it, whose points are numbered from 0.
 struct Untangled {
-  Islands islands;                  // members by place in the part
-  std::vector<std::int32_t> edges;  // of the spanning tree, numbers of the whole
-  std::vector<std::int32_t> near;   // the nearest of each point of the part in it, numbers of the whole
+  Islands islands;
+  std::vector<std::int32_t> edges;  // of the spanning tree
+  std::vector<std::int32_t> near;   // the nearest of each point, nearest first
 };
 struct UntangleOptions {
   int k;       // of islands

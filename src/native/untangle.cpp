@@ -46,6 +46,7 @@ class PartLists {
       if (to < (at + 1) * k) compare_all(lists.points, members, static_cast<int>(at), k);
     }
   }
+  int place(int i) const { return place_[i]; }
   std::vector<Near> near;    // [m, k]
   std::vector<double> logs;  // [m, k]
 
@@ -90,10 +91,12 @@ std::vector<Untangled> untangle(Points points, const UntangleOptions& options, c
     Untangled& found = out[part];
     found.islands =
         islands_of(own_lists.near.data(), own_lists.logs.data(), wanted, m, options.k, options.z, own);
+    found.near.reserve(static_cast<std::size_t>(m) * options.nearest);
     for (int i = 0; i < m; ++i)
       for (int t = 0; t < options.nearest; ++t)
-        found.near.push_back(members[own_lists.near[static_cast<std::size_t>(i) * wanted + t].number]);
-    if (options.tree) found.edges = spanning_tree(lists, members, 1, own);
+        found.near.push_back(own_lists.near[static_cast<std::size_t>(i) * wanted + t].number);
+    if (options.tree) found.edges = spanning_tree(lists, members, count ? 1 : threads, own);
+    for (std::int32_t& end : found.edges) end = own_lists.place(end);
   });
   return out;
 }

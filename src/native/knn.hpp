@@ -60,7 +60,7 @@ void list_squares(const Points& p, const std::int32_t* near, int k, int first, i
           y[l] = source + static_cast<std::size_t>(near[at]) * p.d + begin;
           sum[l] = out[at].squared;
         }
-        add_squares(x, y, depth, sum);
+        add_squares<kTogether>(x, y, depth, sum);
         for (int l = 0; l < kTogether && c + l < k; ++l) out[row + c + l].squared = sum[l];
       }
     }

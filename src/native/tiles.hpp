@@ -176,18 +176,18 @@ UNKNOT_INLINE void differences(float shift, const float* a, const float* b, floa
 
 // Adds to sum[i] the squares of x - y[i] by the rule of points.hpp, over d features. Many sums at once,
 // because the additions of one must wait for each other.
-constexpr int kTogether = 16;
+constexpr int kTogether = 16, kFew = 4;
 
-template <class T>
+template <int Count, class T>
 UNKNOT_INLINE void add_squares(const T* x, const T* const* y, int d, double* sum) {
   int k = 0;
 #if defined(__GNUC__) && defined(__SSE2__)
   if constexpr (sizeof(T) == 4) {
     typedef double Four __attribute__((vector_size(32)));
-    Four part[kTogether / 4];
+    Four part[Count / 4];
     std::memcpy(part, sum, sizeof part);
     for (; k + 4 <= d; k += 4)
-      for (int g = 0; g < kTogether / 4; ++g) {
+      for (int g = 0; g < Count / 4; ++g) {
         __m128 a[4];
         for (int i = 0; i < 4; ++i) a[i] = _mm_loadu_ps(y[g * 4 + i] + k);
         _MM_TRANSPOSE4_PS(a[0], a[1], a[2], a[3]);
@@ -199,10 +199,11 @@ UNKNOT_INLINE void add_squares(const T* x, const T* const* y, int d, double* sum
     std::memcpy(sum, part, sizeof part);
   }
 #endif
-  for (int g = 0; g < kTogether; g += 8)
+  constexpr int step = Count < 8 ? Count : 8;
+  for (int g = 0; g < Count; g += step)
     for (int f = k; f < d; ++f) {
       const double xf = x[f];
-      for (int i = g; i < g + 8; ++i) {
+      for (int i = g; i < g + step; ++i) {
         const double diff = xf - y[i][f];
         sum[i] += diff * diff;
       }
@@ -219,7 +220,10 @@ void listed_distances(const PointTable& t, int from, const int* places, int coun
     double sum[kTogether] = {};
     for (int i = 0; i < kTogether; ++i)
       y[i] = source + static_cast<std::size_t>(t.order[places[c + i < count ? c + i : c]]) * t.d;
-    add_squares(x, y, t.d, sum);
+    if (count - c <= kFew)
+      add_squares<kFew>(x, y, t.d, sum);
+    else
+      add_squares<kTogether>(x, y, t.d, sum);
     for (int i = 0; i < kTogether && c + i < count; ++i) out[c + i] = sum[i];
   }
 }

@@ -189,17 +189,18 @@ def _find(arrays: list[FloatArray], names: list[str], k: int, z: float, threads:
         require_memory(len(largest), needed, "the kNN graph")
     found = _native.find_islands(distinct, k, z, threads=threads)
     return [
-        _result(members[number], prominences, dimension, (len(cloud), k, z))
+        islands_of(members[number], prominences, dimension, (len(cloud), k, z))
         for (members, prominences, dimension), number, cloud in zip(found, groups, distinct, strict=True)
     ]
 
 
-def _result(
+def islands_of(
     members: NDArray[np.int64],
     prominences: NDArray[np.float64],
     dimension: float,
     measured: tuple[int, int, float],
 ) -> Islands:
+    """The result of what the engine found among (n distinct points, with k, and z)."""
     n, k, z = measured
     count = int((prominences >= z).sum())
     finite = prominences[np.isfinite(prominences)]

@@ -302,10 +302,10 @@ class Meter:
     def _random_outputs(self, number: int, reading: Reading) -> Iterator[LayerOutput]:
         """What a copy of the model with random weights returns; nothing for the input."""
         copy, permuted = random_copy(self.recording.model, self.empty.seed + number)
-        if permuted and not number:
+        if permuted:
             names = ", ".join(permuted[:NAMES_SHOWN]) + ", ..." * (len(permuted) > NAMES_SHOWN)
-            note = f"random weights: the trained ones in random order for {names}"
-            self.empty = replace(self.empty, notes=(*self.empty.notes, note))
+            note = f"random weights: the model's own, in random order, for {names}"
+            self.empty = replace(self.empty, notes=tuple(dict.fromkeys((*self.empty.notes, note))))
         recording = self._recorded(copy)
         total, label = len(recording.shapes), f"random weights, copy {number}"
         for output in track(recording.outputs(), label, show=reading.progress, total=total):

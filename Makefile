@@ -30,7 +30,7 @@ help:
 	@echo "make docs    build the documentation into site/"
 	@echo "make wheel   build the sdist, and from it the wheel, into dist/, and check both"
 	@echo "make wheel-test  the wheel in a new environment without a compiler: doctor, demo --quick, the README"
-	@echo "make notebooks, make figures  run the tutorials, draw the pictures of the engine"
+	@echo "make notebooks, make figures  run the tutorials, draw the pictures of the pages"
 	@echo "make bench   run the benchmarks into benchmarks/results/"
 	@echo "make bench-engine  the engine against ripser.py, RedZeD, giotto-ph and GUDHI"
 	@echo "make fuzz    the engine against ripser and GUDHI on CASES=20000 random cases; resumable"
@@ -87,6 +87,7 @@ notebooks: $(INSTALLED)
 
 figures: $(INSTALLED)
 	$(BIN)/python docs/figures/engine.py
+	$(BIN)/python docs/figures/islands.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/topology/scale.py

@@ -2,6 +2,7 @@ from .journal import read_profile as read_profile
 from .journal import write_profile as write_profile
 from .meter import measure as measure
 from .monitor import Monitor as Monitor
+from .picture.sentences import headline as headline
 from .profile import EpochAccuracy as EpochAccuracy
 from .profile import ProfileRow as ProfileRow
 from .profile import TopologyProfile as TopologyProfile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
@@ -159,6 +160,37 @@ class TopologyProfile(Tabular, Saved):
     def epochs(self) -> list[int | None]:
         """The epochs that were measured, in that order."""
         return list(dict.fromkeys(row.epoch for row in self.rows))
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        epoch: int | None = None,
+        layers: str | Iterable[str] = "*",
+        kind: str = "auto",
+    ) -> Any:
+        """Draw the profile with matplotlib.
+
+        Args:
+            ax: matplotlib axes to draw on; by default new ones, for "islands" two: the tangle below.
+            epoch: which; by default the last. Curves show the first one beside it, dashed.
+            layers: glob or globs over layer names. Of more than 24 layers 24 are drawn, evenly chosen
+                with the first and the last two, and the title says so.
+            kind: "islands": a stacked bar a layer, a block an island, coloured by class (without labels
+                by the island at the end); the count and its interval stand above, and faint bands lead
+                to where the samples are in the next layer. "tangle": the curve with its intervals, over
+                what random weights and shuffled labels gave. "betti": b0 and b1. "auto": "betti" where
+                the scale is determined, else "islands".
+
+        Returns:
+            The axes that were drawn in: the only one, or an array of them, as pandas does.
+
+        Raises:
+            InputError: matplotlib is not installed; the profile has no such epoch, layer or kind.
+        """
+        from unknot.profiles.picture.charts import plot_profile
+
+        return plot_profile(self, ax, epoch=epoch, layers=layers, kind=kind)
 
     def _columns(self) -> Columns:
         return betti_columns(self)

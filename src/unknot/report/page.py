@@ -28,9 +28,9 @@ from unknot.study.study import Study
 _TEMPLATES = Path(__file__).parent / "templates"
 # In the order in which one uses another; together they are one script of the page.
 _SCRIPTS = (
-    "scripts/base", "scripts/axes", "plots/betti", "plots/clouds", "plots/accuracy", "plots/sensitivity",
-    "plots/study", "plots/survival", "plots/filters", "plots/outcome", "scripts/key", "scripts/time",
-    "scripts/page",
+    "scripts/base", "scripts/axes", "plots/islands", "plots/untangling", "plots/betti", "plots/clouds",
+    "plots/accuracy", "plots/sensitivity", "plots/study", "plots/survival", "plots/filters",
+    "plots/outcome", "scripts/key", "scripts/time", "scripts/page",
 )  # fmt: skip
 
 

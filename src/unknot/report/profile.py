@@ -10,8 +10,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from unknot.profiles.picture.layout import layer_name
+from unknot.profiles.picture.sentences import betti_first, headline
 from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile
 from unknot.profiles.projection import CloudView
+from unknot.report.islands import untangling_view
 from unknot.topology.multiscale.sweep import Sensitivity, SensitivityGrid
 from unknot.topology.rules import KnnRule, RipsRule
 
@@ -36,9 +39,13 @@ def profile_view(name: str, profile: TopologyProfile) -> View:
     lines = _grid(whole, epochs, lambda row: row.label) if whole else None
     classes = {row.label for row in whole}
     classes |= {label for view in profile.views for label in view.labels or (None,)}
+    untangling = untangling_view(profile)
     return {
         "name": name,
         "profile": profile,
+        "headline": headline(profile),
+        "betti_first": untangling is None or betti_first(profile),
+        "untangling": untangling,
         "points": span(row.n_points for row in profile.rows),
         "scales": Counter(row.scale for row in profile.rows),
         "doubtful": _doubtful(profile.rows),
@@ -48,18 +55,16 @@ def profile_view(name: str, profile: TopologyProfile) -> View:
         "table": _table(lines, epochs) if lines else None,
         "plot": {
             "epochs": epochs,
+            "names": profile.names,
             "tracks": sorted(classes, key=_none_last),
             "lines": lines,
+            "untangling": untangling and {part: untangling[part] for part in ("picture", "curves")},
             "heat": _grid(single, epochs, lambda row: row.filter) if single else None,
             "clouds": _clouds(profile.views) if profile.views else None,
             "accuracy": _accuracy(profile.accuracy),
             "sensitivity": _sensitivity(profile.sensitivity) if profile.sensitivity else [],
         },
     }
-
-
-def layer_name(layer: str, call: int) -> str:
-    return layer if call == 0 else f"{layer} (call {call + 1})"
 
 
 def span(values: Iterable[float]) -> str:

@@ -26,7 +26,7 @@ function accuracy(index) {
   const above = sums.flatMap(({ track, values }) => {
     const i = Math.max(0, tracks.indexOf(track));
     if (byClass && off.has(i)) return [];
-    const name = typeof track === "string" ? track : trackName(track);
+    const name = typeof track === "string" ? track : esc(trackName(track, index));
     return {
       ...mark(epochs, values.map(axis.map), colour(i), shape(i)[0], "solid"),
       text: values.map((v, e) => `<b>${esc(layer)}</b><br>${name}, epoch ${epochs[e]}<br>b0 + b1 = ${v}`),

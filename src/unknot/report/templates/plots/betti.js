@@ -37,7 +37,7 @@ function lines(index, dim, width) {
       hoverinfo: early ? "skip" : "text",
       text: grid.layers.map(
         (layer, l) =>
-          `<b>${esc(layer)}</b><br>${trackName(track)}${epochName(epochs[e])}<br>${dim} = ` +
+          `<b>${esc(layer)}</b><br>${esc(trackName(track, index))}${epochName(epochs[e])}<br>${dim} = ` +
           `${cell(values, e, l, t)}${intervalText(grid, dim, e, l, t)}<br>${cloudText(grid, e, l, t)}`,
       ),
       opacity: early ? 0.65 : 1,

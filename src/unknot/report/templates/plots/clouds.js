@@ -43,7 +43,7 @@ function clouds(index, part) {
       ...(webgl ? { type: "scatter3d", x, y, z } : { type: "scatter", x, y }),
       mode: "markers",
       hoverinfo: "text",
-      text: trackName(track),
+      text: esc(trackName(track, index)),
       opacity: 0.85,
       marker: { symbol, size: webgl ? 3 : 5, color: colour(i), line },
     };

@@ -3,7 +3,7 @@
 function sensitivity(index, place, width) {
   const [number, dim] = place.split("-");
   const part = data.profiles[index].sensitivity[Number(number)];
-  return part.rule === "knn" ? ladder(part, dim, width) : radii(index, part, dim);
+  return part.rule === "knn" ? ladder(index, part, dim, width) : radii(index, part, dim);
 }
 
 // Light at both ends, in both themes: the numbers in the cells have to be read.
@@ -15,7 +15,7 @@ const TINTS = [
 const round = (v) => (v < 1000 ? String(v) : `${(v / 1000).toPrecision(2)}k`);
 
 /** One row a class and number of hops, one column a k, the numbers in the cells. */
-function ladder(part, dim, width) {
+function ladder(index, part, dim, width) {
   const axis = countAxis(known(part[dim].flat(2)));
   const rows = part.labels.flatMap((label, c) => part.y.map((hops, h) => ({ label, c, hops, h })));
   const at = part.chosen ? [part.x.indexOf(part.chosen[0]), part.y.indexOf(part.chosen[1])] : [-1, -1];
@@ -29,7 +29,7 @@ function ladder(part, dim, width) {
       part[dim][c][h].map((v, i) =>
         v === null
           ? ""
-          : `${trackName(label)}, n = ${part.points[c]}<br>k = ${part.x[i]}, hops = ${hops}<br>${dim} = ${v}`,
+          : `${esc(trackName(label, index))}, n = ${part.points[c]}<br>k = ${part.x[i]}, hops = ${hops}<br>${dim} = ${v}`,
       ),
     ),
     hoverinfo: "text",
@@ -44,7 +44,7 @@ function ladder(part, dim, width) {
     showscale: false,
   };
   const few = part.y.length > 1;
-  const name = (label) => (label === null ? "all" : width < 400 ? `${label}` : `class ${label}`);
+  const name = (label) => (label === null ? "all" : width < 400 ? `${label}` : short(trackName(label, index), 16));
   const y = {
     tickvals: rows.map((_, i) => i),
     ticktext: rows.map(({ label, hops, h }) =>
@@ -92,7 +92,7 @@ function radii(index, part, dim) {
       x: part.x,
       y: part[dim][c][0].map(axis.map),
       text: part[dim][c][0].map(
-        (v, r) => `${trackName(label)}, n = ${part.points[c]}<br>radius = ${part.x[r].toPrecision(4)}<br>${dim} = ${v}`,
+        (v, r) => `${esc(trackName(label, index))}, n = ${part.points[c]}<br>radius = ${part.x[r].toPrecision(4)}<br>${dim} = ${v}`,
       ),
       hoverinfo: "text",
       line: { color: colour(i), width: 2 },

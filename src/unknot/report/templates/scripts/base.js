@@ -32,7 +32,9 @@ const smallest = (values, start) => values.reduce((a, b) => Math.min(a, b), star
 const times = (n, make) => Array.from({ length: n }, (_, i) => make(i));
 const known = (values) => values.filter((v) => v !== null && v !== undefined);
 
-const trackName = (track) => (track === null ? "all classes" : `class ${track}`);
+/** The class of a line or cloud of a profile, as the data call it. */
+const trackName = (track, index) =>
+  track === null ? "all classes" : (data.profiles[index].names[track] ?? `class ${track}`);
 const epochName = (epoch) => (epoch === null ? "" : `, epoch ${epoch}`);
 const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
 

@@ -11,7 +11,7 @@ function fillKey(box) {
     label.innerHTML =
       `<svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true">` +
       `<path d="${shape(i)[1]}" style="${paint}: var(--c${i % 8})"/></svg>`;
-    label.append(trackName(track));
+    label.append(trackName(track, index));
     if (!plain) label.prepend(checkbox(i, off, () => draw(box.closest(".view").querySelectorAll(".plot"))));
     box.append(label);
   });

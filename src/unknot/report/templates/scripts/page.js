@@ -1,6 +1,6 @@
 // Puts the sections together: drawing, the theme, and what the controls do.
 
-const KINDS = { lines, heat, clouds, accuracy, sensitivity, study, survival, filters, baselines, refit, thresholds };
+const KINDS = { islands, untangling, lines, heat, clouds, accuracy, sensitivity, study, survival, filters, baselines, refit, thresholds };
 const settings = {
   responsive: true,
   displayModeBar: false,
@@ -12,8 +12,10 @@ function draw(plots = document.querySelectorAll(".plot")) {
   for (const plot of plots) {
     if (!plot.clientWidth) continue; // in a hidden view: drawn when it is shown
     const { kind, index, part } = plot.dataset;
-    const [traces, layout] = KINDS[kind](Number(index), part, plot.clientWidth);
+    const [traces, layout, setUp] = KINDS[kind](Number(index), part, plot.clientWidth);
+    const first = !plot.classList.contains("js-plotly-plot");
     Plotly.react(plot, traces, layout, settings);
+    if (first) setUp?.(plot);
   }
 }
 

@@ -1,7 +1,7 @@
 // The one control of the epoch: it moves every plot of a profile that depends on it.
 
 const SPEEDS = [1, 2, 4, 8]; // epochs a second
-const TIMED = ["lines", "heat", "clouds", "accuracy"];
+const TIMED = ["islands", "untangling", "lines", "heat", "clouds", "accuracy"];
 
 function setEpoch(index, epoch) {
   const bar = document.querySelector(`[data-time="${index}"]`);

@@ -255,7 +255,12 @@ def sharing(found: Measured) -> str:
 
 
 def shortened(name: str) -> str:
-    return name.replace("T - shirt / top", "T-shirt").replace("Ankle boot", "Boot").lower()
+    return (
+        name.replace("T - shirt / top", "T-shirt")
+        .replace("Ankle boot", "Boot")
+        .replace("air", "")
+        .lower()
+    )
 
 
 def noise(found: Measured) -> str:

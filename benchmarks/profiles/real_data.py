@@ -224,8 +224,8 @@ def main() -> None:
     nets = [kept(*one) for one in track(todo, "nets")]
     if quick:
         rows = [(net["condition"], *row.values()) for net in nets for row in net["rows"]]
-        shown = [[str(cell) for cell in row[:9]] for row in rows]
-        print_table(names[0], ["condition", *list(nets[0]["rows"][0])[:8]], shown)
+        shown = [[str(rounded(cell)) for cell in row[:8]] for row in rows]
+        print_table(names[0], ["condition", *list(nets[0]["rows"][0])[:7]], shown)
         return
     record = {
         "command": "python benchmarks/profiles/real_data.py",

@@ -76,10 +76,19 @@ std::vector<Islands> find_islands(const std::vector<Points>&, int k, double z, i
 
 // Whether float64 holds all squared distances of two points or more.
 bool squares_fit(const Lists&);
+// What one search for the nearest points of other components has found; fields as of ForeignSearch.
+struct Searched {
+  std::vector<std::int32_t> component;
+  std::vector<char> open;
+  std::vector<double> reach;
+  std::vector<std::int32_t> partner;
+};
 // The m - 1 edges of the Euclidean minimum spanning tree of m of the points, of edges as long the one
-// between lower numbers. Requires squares_fit.
+// between lower numbers. Requires squares_fit. known: of the tree of all points, or null. keep: null, or
+// where the searches go.
 std::vector<std::int32_t> spanning_tree(const Lists&, const std::vector<std::int32_t>& members, int threads,
-                                        Control&);
+                                        Control&, const std::vector<Searched>* known = nullptr,
+                                        std::vector<Searched>* keep = nullptr);
 
 // What untangle() finds of a cloud, or of a part of it, whose points are numbered from 0.
 struct Untangled {

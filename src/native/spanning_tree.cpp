@@ -49,8 +49,9 @@ double greatest_square(Points p) {
 
 class Boruvka {
  public:
-  Boruvka(const Lists& lists, const std::vector<std::int32_t>& members, int threads)
-      : lists_(lists), members_(members), n_(static_cast<int>(lists.points.n)), threads_(threads), parent_(n_),
+  Boruvka(const Lists& lists, const std::vector<std::int32_t>& members, int threads,
+          const std::vector<Searched>* known, std::vector<Searched>* keep)
+      : lists_(lists), members_(members), known_(known), keep_(keep), n_(static_cast<int>(lists.points.n)), threads_(threads), parent_(n_),
         component_(n_, kAbsent), size_(n_), at_(n_, 0), partner_(n_, -1), reach_(n_), best_(n_) {
     std::iota(parent_.begin(), parent_.end(), 0);
     for (int i : members) reach_[i] = lists.of(i)[lists.k - 1].squared;
@@ -71,6 +72,7 @@ class Boruvka {
 
  private:
   static constexpr int kAbsent = -1;  // the component of those that are no members
+  static constexpr int kSeveral = -2;
 
   int find(int v) {
     while (parent_[v] != v) v = parent_[v] = parent_[parent_[v]];
@@ -113,6 +115,7 @@ class Boruvka {
       else
         open[i] = any = true;
     }
+    if (any && known_) any = recall(open);
     if (!any) return;
     const PointTable& table = table_to_search();
     std::vector<std::int32_t> whole(table.padded / 64);
@@ -131,6 +134,34 @@ class Boruvka {
     });
     for (int i : members_)
       if (open[i] && partner_[i] >= 0) offer(i, reach_[i], partner_[i]);
+    if (keep_) keep_->push_back({component_, open, reach_, partner_});
+  }
+
+  // Takes over what the tree of all points has found out, and returns whether any point stays open. Where
+  // the members of a component there are all in one here, what is foreign here was foreign there.
+  bool recall(std::vector<char>& open) {
+    for (auto one = known_->rbegin(); one != known_->rend(); ++one) {
+      std::vector<std::int32_t> here(n_, kAbsent);
+      for (int i : members_) {
+        std::int32_t& c = here[one->component[i]];
+        c = c == kAbsent || c == component_[i] ? component_[i] : kSeveral;
+      }
+      for (int i : members_) {
+        if (!open[i] || !one->open[i] || here[one->component[i]] != component_[i]) continue;
+        if (partner_[i] >= 0 || one->reach[i] < reach_[i]) continue;
+        reach_[i] = one->reach[i];
+        const int other = one->partner[i];
+        if (other < 0 || component_[other] == kAbsent || component_[other] == component_[i]) continue;
+        partner_[i] = other;
+        offer(i, reach_[i], other);
+      }
+    }
+    bool any = false;
+    for (int i : members_) {
+      open[i] = open[i] && partner_[i] < 0 && reach_[i] <= best_[component_[i]].squared;
+      any |= open[i] != 0;
+    }
+    return any;
   }
 
   // That of the lists, unless boxes do better.
@@ -152,6 +183,8 @@ class Boruvka {
 
   const Lists& lists_;
   const std::vector<std::int32_t>& members_;
+  const std::vector<Searched>* known_;
+  std::vector<Searched>* keep_;
   int n_, threads_, unsure_ = -1;  // unsure_: the component whose shortest edge is not known
   std::vector<std::int32_t> parent_, component_, size_, at_, partner_, edges_;
   std::vector<double> reach_;
@@ -171,8 +204,9 @@ bool squares_fit(const Lists& lists) {
 }
 
 std::vector<std::int32_t> spanning_tree(const Lists& lists, const std::vector<std::int32_t>& members,
-                                        int threads, Control& control) {
-  return Boruvka(lists, members, threads).run(control);
+                                        int threads, Control& control, const std::vector<Searched>* known,
+                                        std::vector<Searched>* keep) {
+  return Boruvka(lists, members, threads, known, keep).run(control);
 }
 
 }  // namespace unknot

@@ -80,12 +80,8 @@ std::vector<Untangled> untangle(Points points, const UntangleOptions& options, c
   if (!squares_fit(lists)) return {};
   const std::vector<double> logs = list_logs(lists, threads, control);
   std::vector<Untangled> out(static_cast<std::size_t>(count) + 1);
-  parallel(count + 1, threads, control, [&](std::int64_t part, Control& own) {
-    std::vector<std::int32_t> members(part ? size : n);
-    if (part)
-      std::copy_n(parts + (part - 1) * size, size, members.begin());
-    else
-      std::iota(members.begin(), members.end(), 0);
+  std::vector<Searched> searched;  // for the tree of the whole, which comes first
+  auto measure = [&](std::size_t part, const std::vector<std::int32_t>& members, Control& own) {
     const PartLists own_lists(lists, logs, members, wanted);
     const int m = static_cast<int>(members.size());
     Untangled& found = out[part];
@@ -95,8 +91,17 @@ std::vector<Untangled> untangle(Points points, const UntangleOptions& options, c
     for (int i = 0; i < m; ++i)
       for (int t = 0; t < options.nearest; ++t)
         found.near.push_back(own_lists.near[static_cast<std::size_t>(i) * wanted + t].number);
-    if (options.tree) found.edges = spanning_tree(lists, members, count ? 1 : threads, own);
+    if (!options.tree) return;
+    found.edges = part ? spanning_tree(lists, members, 1, own, &searched)
+                       : spanning_tree(lists, members, threads, own, nullptr, &searched);
     for (std::int32_t& end : found.edges) end = own_lists.place(end);
+  };
+  std::vector<std::int32_t> all(n);
+  std::iota(all.begin(), all.end(), 0);
+  measure(0, all, control);
+  parallel(count, threads, control, [&](std::int64_t part, Control& own) {
+    const std::int32_t* first = parts + part * size;
+    measure(static_cast<std::size_t>(part) + 1, {first, first + size}, own);
   });
   return out;
 }

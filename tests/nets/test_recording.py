@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +107,7 @@ def test_several_passes_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> 
     torch.manual_seed(0)
     model, x = cnn(1, 3, batch_norm=True), torch.randn(30, 1, 8, 8)
     whole = capture(model, x)
-    monkeypatch.setattr(sys.modules["unknot.nets.recording"], "PASS_BYTES", 100_000)
+    monkeypatch.setattr("unknot.nets.recording.recorder.PASS_BYTES", 100_000)
     recording = Recording(model, Probe(x), tokens="all")
     assert len(recording._groups) > 3
     for one, part in zip(whole, recording.outputs(), strict=False):

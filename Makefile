@@ -32,7 +32,7 @@ help:
 	@echo "make wheel-test  the wheel in a new environment without a compiler: doctor, demo --quick, the README"
 	@echo "make notebooks, make figures  run the tutorials, draw the pictures of the engine"
 	@echo "make bench   run the benchmarks into benchmarks/results/"
-	@echo "make bench-engine  the engine against ripser.py, GUDHI and giotto-ph"
+	@echo "make bench-engine  the engine against ripser.py, RedZeD, giotto-ph and GUDHI"
 	@echo "make fuzz    the engine against ripser and GUDHI on CASES=20000 random cases; resumable"
 	@echo "make fuzz-readers  the file readers under atheris, RUNS=20000 inputs"
 	@echo "make mutants  the tests against faults put into the code, by mutmut; resumable"

@@ -23,7 +23,11 @@ PAGES = {
         "which_activation.md",
         "",
     ),
-    "engine": ("the engine against ripser.py, GUDHI and giotto-ph", "engine.md", "make bench-engine"),
+    "engine": (
+        "the engine against ripser.py, RedZeD, giotto-ph and GUDHI",
+        "engine.md",
+        "make bench-engine",
+    ),
     "images": ("folds in convolution nets, three image sets", "research/cnn_folds.md", ""),
     "islands": ("islands of noise and of known shapes; time of islands and tangle", "meaning.md", ""),
     "jmlr": ("the experiment of Naitzat, Zhitnikov and Lim, 1,050 nets", "jmlr.md", ""),

@@ -24,9 +24,12 @@ def main() -> None:
     record = json.loads((ROOT / "benchmarks/results/engine.json").read_text())
     groups = record["groups"]
     parts = [
-        f"One thread, medians of {record['repeat']}, milliseconds; every answer equal to every peer's in "
-        "the same run. Each peer is given the distance matrix and the 0/1 matrix of the graph, with and "
-        "without its edge collapse, and the fastest form counts. `make bench-engine`; "
+        f"One thread, medians of {record['repeat']} rounds in which all take turns, milliseconds of "
+        "processor time; every answer equal to every peer's in the same run. unknot is called by its "
+        "public names, all checks of the input among it. Each peer is given the distance matrix and the "
+        "0/1 matrix of the graph, with and without its edge collapse, and the fastest form counts; in "
+        "parentheses the least and the greatest ratio of a round. "
+        f"`{record['command']}`; "
         f"`benchmarks/results/engine.json`. Engine: {record['engine']['variant']}, "
         f"{record['engine']['compiler']}; "
         + ", ".join(f"{name} {version}" for name, version in record["versions"].items())
@@ -54,9 +57,11 @@ def against_peers(groups: dict[str, Any]) -> str:
             source = "distances" if "from_distances_ms" in r else "points"
             ours = r[f"from_{source}_ms"]
             peer = f"{r['best_peer_ms']:.1f} {r['best_peer']}"
+            low, high = r["times_best_peer_range"]
             rows.append([
                 r["name"], str(r["n"]), f"{ours:.2f} from {source}", peer,
-                f"**{r['times_best_peer']:.1f}**", f"{r['times_ripser_py']:.0f}",
+                f"**{r['times_best_peer']:.1f}** ({low:.1f} to {high:.1f})",
+                f"{r['times_ripser_py']:.0f}",
             ])  # fmt: skip
     return table(["workload", "n", "unknot", "best peer", "x best peer", "x ripser.py"], rows)
 

@@ -152,65 +152,43 @@ void rows_from_points(const PointTable& table, double radius, int threads, Contr
   });
 }
 
+namespace {
+// tiles(tile_row, survey) for each row of tiles; all their surveys in one.
+template <class Tiles>
+DistanceSurvey survey_tiles(int n, int threads, Control& control, Tiles tiles) {
+  std::vector<DistanceSurvey> parts(static_cast<std::size_t>((n + 127) / 128));
+  parallel(static_cast<std::int64_t>(parts.size()), threads, control,
+           [&](std::int64_t i, Control&) { tiles(static_cast<int>(2 * i), parts[i]); });
+  DistanceSurvey all;
+  for (const DistanceSurvey& part : parts) {
+    all.least = std::min(all.least, part.least);
+    all.greatest = std::max(all.greatest, part.greatest);
+    all.asymmetry = std::max(all.asymmetry, part.asymmetry);
+    all.excess = std::max(all.excess, part.excess);
+    all.diagonal = std::max(all.diagonal, part.diagonal);
+    all.finite = all.finite && part.finite;
+  }
+  return all;
+}
+}  // namespace
+
 template <>
-void rows_from_distances(const double* distances, int n, double radius, int threads,
-                         Control& control, std::uint64_t* rows) {
-  const Variant& v = variant();
-  parallel((n + 63) / 64, threads, control, [&](std::int64_t tile_row, Control&) {
-    v.distance_tiles_double(distances, n, radius, rows, static_cast<int>(tile_row));
+DistanceSurvey rows_from_distances(const double* distances, int n, double radius, double share,
+                                   int threads, Control& control, std::uint64_t* rows) {
+  return survey_tiles(n, threads, control, [&](int tile_row, DistanceSurvey& part) {
+    variant().distance_tiles_double(distances, n, radius, share, rows, tile_row, part);
   });
 }
 
 template <>
-void rows_from_distances(const float* distances, int n, double radius, int threads,
-                         Control& control, std::uint64_t* rows) {
+DistanceSurvey rows_from_distances(const float* distances, int n, double radius, double share,
+                                   int threads, Control& control, std::uint64_t* rows) {
   float limit = static_cast<float>(radius);  // the greatest float <= radius decides the same pairs
   if (static_cast<double>(limit) > radius) limit = std::nextafterf(limit, -HUGE_VALF);
-  const Variant& v = variant();
-  parallel((n + 63) / 64, threads, control, [&](std::int64_t tile_row, Control&) {
-    v.distance_tiles_float(distances, n, limit, rows, static_cast<int>(tile_row));
+  return survey_tiles(n, threads, control, [&](int tile_row, DistanceSurvey& part) {
+    variant().distance_tiles_float(distances, n, limit, static_cast<float>(share), rows, tile_row, part);
   });
 }
-
-template <class T>
-DistanceSurvey survey_distances(const T* distances, int n, T share, Control& control) {
-  DistanceSurvey survey;
-  T mirror[64][64];
-  T least = 0, greatest = 0;
-  auto row = [&](int i) { return distances + static_cast<std::size_t>(i) * n; };
-  for (int rb = 0; rb < n; rb += 64) {
-    control.check();
-    const int height = std::min(64, n - rb);
-    for (int i = rb; i < rb + height; ++i)
-      survey.diagonal = std::max(survey.diagonal, std::abs(static_cast<double>(row(i)[i])));
-    for (int cb = rb; cb < n; cb += 64) {
-      const int width = std::min(64, n - cb);
-      for (int c = 0; c < width; ++c)
-        for (int r = 0; r < height; ++r) mirror[r][c] = row(cb + c)[rb + r];
-      T apart = 0, excess = 0;
-      for (int r = 0; r < height; ++r) {
-        const T* x = row(rb + r) + cb;
-        for (int c = 0; c < width; ++c) {
-          const T y = mirror[r][c], difference = x[c] > y ? x[c] - y : y - x[c];
-          const T over = difference - share * std::max(std::abs(x[c]), std::abs(y));
-          apart = apart > difference ? apart : difference;
-          excess = excess > over ? excess : over;
-          least = least < x[c] ? least : x[c];
-          least = least < y ? least : y;
-          greatest = greatest > x[c] ? greatest : x[c];
-          greatest = greatest > y ? greatest : y;
-        }
-      }
-      survey.asymmetry = std::max(survey.asymmetry, static_cast<double>(apart));
-      survey.excess = std::max(survey.excess, static_cast<double>(excess));
-    }
-  }
-  survey.least = static_cast<double>(least);
-  survey.greatest = static_cast<double>(greatest);
-  return survey;
-}
-template DistanceSurvey survey_distances(const double*, int, double, Control&);
-template DistanceSurvey survey_distances(const float*, int, float, Control&);
 
 // ---- Betti numbers of points -----------------------------------------------------------------
 

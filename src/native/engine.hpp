@@ -22,19 +22,10 @@ void parallel(std::int64_t count, int threads, Control& control,
               const std::function<void(std::int64_t, Control&)>& work);
 
 void rows_from_points(const PointTable&, double radius, int threads, Control&, std::uint64_t* rows);
+// Of an n x n matrix; joined where the lesser of d_ij and d_ji is <= radius.
 template <class T>
-void rows_from_distances(const T* distances, int n, double radius, int threads, Control&,
-                         std::uint64_t* rows);
-
-// What tells distances from other numbers, over an n x n matrix without NaN or infinity.
-struct DistanceSurvey {
-  double least = 0, greatest = 0;  // of all entries and 0
-  double asymmetry = 0;            // greatest |d_ij - d_ji|
-  double excess = 0;               // greatest |d_ij - d_ji| - share max(|d_ij|, |d_ji|)
-  double diagonal = 0;             // greatest |d_ii|
-};
-template <class T>
-DistanceSurvey survey_distances(const T* distances, int n, T share, Control&);
+DistanceSurvey rows_from_distances(const T* distances, int n, double radius, double share, int threads,
+                                   Control&, std::uint64_t* rows);
 
 Betti betti_points(Points, double radius, int max_dim, int threads, Control&);
 std::vector<Betti> betti_batch(const std::vector<Points>&, const std::vector<double>& radii,

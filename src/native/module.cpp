@@ -128,41 +128,23 @@ nb::object rows_from_points(const Array& points, double radius, int threads, dou
   return rows.array;
 }
 
-struct Matrix {
-  int n;
-  bool is_double;
-};
-
-Matrix check_matrix(const Array& d) {
+nb::tuple rows_from_distances(const Array& d, double radius, double share, int threads,
+                              double time_budget_s, std::size_t memory_limit) {
   const bool is_double = d.dtype() == nb::dtype<double>();
   if (d.ndim() != 2 || d.shape(0) != d.shape(1) || !(is_double || d.dtype() == nb::dtype<float>()))
     bad("distances are not a square matrix of float32 or float64: expected a C-contiguous array "
         "[n, n]; see scipy.spatial.distance.squareform");
-  return {check_size(d.shape(0)), is_double};
-}
-
-nb::tuple survey_distances(const Array& d, double share) {
-  const Matrix m = check_matrix(d);
+  const int n = check_size(d.shape(0));
+  NewRows rows = new_rows(n, memory_limit);
   unknot::DistanceSurvey s;
-  guarded(0, 0, [&](Control& control) {
-    s = m.is_double ? unknot::survey_distances(static_cast<const double*>(d.data()), m.n, share, control)
-                    : unknot::survey_distances(static_cast<const float*>(d.data()), m.n,
-                                               static_cast<float>(share), control);
-  });
-  return nb::make_tuple(s.least, s.greatest, s.asymmetry, s.excess, s.diagonal);
-}
-
-nb::object rows_from_distances(const Array& d, double radius, int threads, double time_budget_s,
-                               std::size_t memory_limit) {
-  const Matrix m = check_matrix(d);
-  NewRows rows = new_rows(m.n, memory_limit);
   guarded(time_budget_s, memory_limit, [&](Control& control) {
-    if (m.is_double)
-      unknot::rows_from_distances(static_cast<const double*>(d.data()), m.n, radius, threads, control, rows.data);
-    else
-      unknot::rows_from_distances(static_cast<const float*>(d.data()), m.n, radius, threads, control, rows.data);
+    s = is_double ? unknot::rows_from_distances(static_cast<const double*>(d.data()), n, radius, share,
+                                                threads, control, rows.data)
+                  : unknot::rows_from_distances(static_cast<const float*>(d.data()), n, radius, share,
+                                                threads, control, rows.data);
   });
-  return rows.array;
+  return nb::make_tuple(
+      rows.array, nb::make_tuple(s.least, s.greatest, s.asymmetry, s.excess, s.diagonal, s.finite));
 }
 
 nb::tuple betti_rows(const Rows& rows, int max_dim, double time_budget_s, std::size_t memory_limit) {
@@ -341,9 +323,8 @@ NB_MODULE(_native, m) {
   m.doc() = "Betti numbers of flag complexes over GF(2), on packed neighbour graphs.";
   m.def("rows_from_points", &rows_from_points, "points"_a, "radius"_a, nb::kw_only(), "threads"_a = 1,
         "time_budget_s"_a = 0.0, "memory_limit"_a = 0);
-  m.def("survey_distances", &survey_distances, "distances"_a, "share"_a);
-  m.def("rows_from_distances", &rows_from_distances, "distances"_a, "radius"_a, nb::kw_only(),
-        "threads"_a = 1, "time_budget_s"_a = 0.0, "memory_limit"_a = 0);
+  m.def("rows_from_distances", &rows_from_distances, "distances"_a, "radius"_a, "share"_a = 0.0,
+        nb::kw_only(), "threads"_a = 1, "time_budget_s"_a = 0.0, "memory_limit"_a = 0);
   m.def("betti_rows", &betti_rows, "rows"_a, "max_dim"_a = 1, nb::kw_only(), "time_budget_s"_a = 0.0,
         "memory_limit"_a = 0);
   m.def("betti_csr", &betti_csr, "indptr"_a, "indices"_a, "max_dim"_a = 1, nb::kw_only(),

@@ -258,24 +258,4 @@ inline void point_tiles(const PointTable& t, double limit, Word* rows, int rb) {
   }
 }
 
-// Tile row rb of a given n x n distance matrix; reads the upper triangle only, each row in one
-// stroke, for the sake of the hardware's prefetching.
-template <class T>
-void distance_tiles(const T* distances, int n, T limit, Word* rows, int rb) {
-  const int words = words_for(n), width = words - rb, count = n - rb * 64 < 64 ? n - rb * 64 : 64;
-  Buffer<Word> strip(static_cast<std::size_t>(width) * 64, 0);  // tile by tile
-  for (int r = 0; r < count; ++r) {
-    const T* x = distances + static_cast<std::size_t>(rb * 64 + r) * n + rb * 64;
-    int c = 0;
-    for (; (rb + c) * 64 + 64 <= n; ++c) strip[c * 64 + r] = at_most(x + c * 64, limit);
-    for (int j = 0; (rb + c) * 64 + j < n; ++j)
-      strip[c * 64 + r] |= static_cast<Word>(x[c * 64 + j] <= limit) << j;
-  }
-  Word mirror[64];  // the lower half of the tile on the diagonal
-  for (int r = 0; r < 64; ++r) mirror[r] = strip[r] &= ~Word{0} << r;
-  transpose(mirror);
-  for (int r = 0; r < 64; ++r) strip[r] |= mirror[r];
-  for (int c = 0; c < width; ++c) store_tile(rows, n, words, rb, rb + c, strip.data() + c * 64);
-}
-
 }  // namespace unknot::UNKNOT_VARIANT

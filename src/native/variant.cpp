@@ -2,6 +2,7 @@
 #include "variant.hpp"
 
 #include "betti.hpp"
+#include "distances.hpp"
 #include "folds.hpp"
 #include "foreign.hpp"
 #include "knn.hpp"

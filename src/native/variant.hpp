@@ -8,6 +8,15 @@
 
 namespace unknot {
 
+// What tells distances from other numbers.
+struct DistanceSurvey {
+  double least = 0, greatest = 0;  // of all entries and 0
+  double asymmetry = 0;            // greatest |d_ij - d_ji|
+  double excess = 0;               // greatest |d_ij - d_ji| - share max(|d_ij|, |d_ji|)
+  double diagonal = 0;             // greatest |d_ii|
+  bool finite = true;              // no NaN or infinity; else the other numbers are void
+};
+
 // Which points look for the nearest point of another component, and what they found.
 struct ForeignSearch {
   const std::int32_t* component;  // of each point, by original number
@@ -28,10 +37,12 @@ struct Variant {
   void (*betti_sparse)(const std::int64_t* indptr, const std::int32_t* indices, int n, int max_dim,
                        Control&, std::int64_t* betti);
   // One row of 64 x 64 tiles, from points or from distances, into rows that start all zero. Calls
-  // for different tile rows write different words.
+  // for different tile rows write different words. Distances are surveyed on the way.
   void (*point_tiles)(const PointTable&, double limit, std::uint64_t* rows, int tile_row);
-  void (*distance_tiles_double)(const double*, int n, double limit, std::uint64_t* rows, int tile_row);
-  void (*distance_tiles_float)(const float*, int n, float limit, std::uint64_t* rows, int tile_row);
+  void (*distance_tiles_double)(const double*, int n, double limit, double share, std::uint64_t* rows,
+                                int tile_row, DistanceSurvey&);
+  void (*distance_tiles_float)(const float*, int n, float limit, float share, std::uint64_t* rows,
+                               int tile_row, DistanceSurvey&);
   // The k nearest of each of one block of 64 places, to out[original number * k]. tiles: null, or all
   // inner products, [blocks, blocks, 64, 64], made by inner_tiles for every row of tiles.
   void (*nearest_of_block)(const PointTable&, int k, int block, const float* tiles, std::int32_t* out);

@@ -17,10 +17,15 @@ class EngineInfo(TypedDict):
 def rows_from_points(
     points: Real, radius: float, *, threads: int = 1, time_budget_s: float = 0.0, memory_limit: int = 0
 ) -> Rows: ...
-def survey_distances(distances: Real, share: float) -> tuple[float, float, float, float, float]: ...
 def rows_from_distances(
-    distances: Real, radius: float, *, threads: int = 1, time_budget_s: float = 0.0, memory_limit: int = 0
-) -> Rows: ...
+    distances: Real,
+    radius: float,
+    share: float = 0.0,
+    *,
+    threads: int = 1,
+    time_budget_s: float = 0.0,
+    memory_limit: int = 0,
+) -> tuple[Rows, tuple[float, float, float, float, float, bool]]: ...
 def betti_rows(
     rows: Rows, max_dim: int = 1, *, time_budget_s: float = 0.0, memory_limit: int = 0
 ) -> tuple[int, ...]: ...

@@ -1,7 +1,9 @@
-"""What the benchmarks of pruning and of activations track of their trials."""
+"""What the benchmarks call, and what those of pruning and of activations track of their trials."""
 
 from __future__ import annotations
 
+import ast
+import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +16,50 @@ pytestmark = needs_checkout
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NET = {"set": "cifar10", "net": "cnn"}
 STAGES = ("raw", "recalibrated", "refit", "tuned_1", "tuned_3")
+
+
+def names_of_unknot(code: str) -> set[str]:
+    """Dotted: what is imported of unknot, and what is taken from it by a dot, in code within code too."""
+    found: set[str] = set()
+    short = {"uk": "unknot"}
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            short |= {name.asname: name.name for name in node.names if name.asname}
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{name.name}" for name in node.names}
+        elif isinstance(node, ast.Attribute):
+            parts = ast.unparse(node).split(".")
+            found.add(".".join([short.get(parts[0], parts[0]), *parts[1:]]))
+    return {name for name in found if name.split(".")[0] == "unknot"}
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.rglob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_call_what_others_can_call(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert "_native" not in text  # also in the programs that are passed on as text
+    for name in names_of_unknot(text):
+        _, *steps = name.split(".")
+        assert not any(step.startswith("_") and not step.endswith("__") for step in steps), name
+
+
+def test_private_names_are_found() -> None:
+    code = (
+        "import unknot as uk\nfrom unknot import _native\nimport unknot._native as n\nuk._x.y()\nn.rows()"
+    )
+    names = names_of_unknot(code)
+    assert names == {
+        "unknot", "unknot._native", "unknot._x", "unknot._x.y", "unknot._native.rows",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.rglob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_import_what_is_there(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "unknot":
+            module = importlib.import_module(node.module or "")
+            for name in node.names:
+                assert hasattr(module, name.name), f"{node.module}.{name.name}"
 
 
 @pytest.fixture(scope="module")

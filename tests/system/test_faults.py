@@ -435,9 +435,10 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("UNKNOT_MEMORY_GB", raising=False)
     monkeypatch.setattr(memory, "CONTAINER_LIMITS", (str(tmp_path / "none"),))
     machine = memory_limit()
-    for text, limit in (("max\n", machine), ("1000000\n", 500_000), (f"{1 << 63}\n", machine)):
-        (tmp_path / "memory.max").write_text(text)
-        monkeypatch.setattr(memory, "CONTAINER_LIMITS", (str(tmp_path / "memory.max"),))
+    cases = [("max\n", machine), ("1000000\n", 500_000), (f"{1 << 63}\n", machine)]
+    for i, (text, limit) in enumerate(cases):  # a file is read once
+        (tmp_path / f"memory{i}.max").write_text(text)
+        monkeypatch.setattr(memory, "CONTAINER_LIMITS", (str(tmp_path / f"memory{i}.max"),))
         assert memory_limit() == limit
 
 

@@ -141,9 +141,9 @@ def test_neighbour_rule_is_the_same_on_every_path(variant, d, dtype):
         expected = fuzz.rips(points, radius)[0]
         assert (fuzz.unpack(_native.rows_from_points(points, radius)) == expected).all()
         assert (fuzz.unpack(_native.rows_from_points(points.astype(float), radius)) == expected).all()
-        assert (fuzz.unpack(_native.rows_from_distances(distances, radius)) == expected).all()
+        assert (fuzz.unpack(_native.rows_from_distances(distances, radius)[0]) == expected).all()
         single = distances.astype(np.float32)
-        rows = _native.rows_from_distances(single, radius)
+        rows, _ = _native.rows_from_distances(single, radius)
         assert (fuzz.unpack(rows) == (single.astype(float) <= radius)).all()
         answer = _native.betti_rows(fuzz.pack(expected), 1)
         assert _native.betti_batch_points([points], [radius], 1) == [answer]
@@ -191,13 +191,26 @@ def test_points_without_features_are_one_point(variant):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [0, 1, 5, 64, 65, 150])
-def test_survey_of_distances(n, dtype):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_distances_are_surveyed_on_the_way_to_bits(variant, n, dtype, threads):
     d = np.random.default_rng(n).normal(size=(n, n)).astype(dtype)
     share = dtype(2**-10)
     apart = np.abs(d - d.T)
     excess = apart - share * np.maximum(np.abs(d), np.abs(d.T))
     expected = [x.max(initial=0) for x in (d, apart, excess, np.abs(d.diagonal()))]
-    assert _native.survey_distances(d, 2**-10) == (d.min(initial=0), *expected)
+    rows, survey = _native.rows_from_distances(d, 0.5, 2**-10, threads=threads)
+    assert survey == (d.min(initial=0), *expected, True)
+    # The lesser of the two counts, and a point is at its own side whatever the matrix says.
+    assert (fuzz.unpack(rows) == ((np.minimum(d, d.T) <= 0.5) | np.eye(n, dtype=bool))).all()
+    d = np.maximum(d, d.T)  # two whole tiles that are one the other's mirror image are surveyed once
+    _, survey = _native.rows_from_distances(d, 0.5, 2**-10, threads=threads)
+    assert survey == (d.min(initial=0), d.max(initial=0), 0, 0, np.abs(d.diagonal()).max(initial=0), True)
+    for i in range(0, n, 7):
+        for odd in (np.nan, np.inf, -np.inf):
+            for place in ((i, n - 1), (n - 1, i), (i, i)):
+                spoilt = d.copy()
+                spoilt[place] = odd
+                assert not _native.rows_from_distances(spoilt, 0.5, threads=threads)[1][-1]
 
 
 def test_infinite_and_negative_radius(variant):
@@ -485,7 +498,7 @@ def test_threads_do_not_matter():
 
 
 def adversarial():
-    return _native.rows_from_distances(np.where(random_adjacency(0, 1200, 0.5), 1.0, 3.0), 2.0)
+    return _native.rows_from_distances(np.where(random_adjacency(0, 1200, 0.5), 1.0, 3.0), 2.0)[0]
 
 
 def test_time_budget():
@@ -533,7 +546,6 @@ def test_memory_limit_is_refused_before_it_is_taken():
         lambda: _native.rows_from_points(np.zeros(3), 1.0),
         lambda: _native.rows_from_points(np.zeros((3, 2), int), 1.0),
         lambda: _native.rows_from_distances(np.zeros((3, 2)), 1.0),
-        lambda: _native.survey_distances(np.zeros((3, 2)), 1e-5),
         lambda: _native.betti_batch_points([np.zeros((3, 2))], [1.0, 2.0], 1),
         lambda: _native.betti_csr(np.array([0, 1]), np.array([0], np.int32), 1),
         lambda: _native.betti_csr(np.array([0, 1]), np.array([5], np.int32), 1),

@@ -1,4 +1,4 @@
-"""The verb measure: Betti numbers of a model's layers, once or while it trains."""
+"""The verb measure: islands, tangle and Betti numbers of a model's layers, once or while it trains."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ from unknot.nets.probe import probe_samples
 from unknot.nets.recording import Tokens
 from unknot.nets.training import train, train_first
 from unknot.profiles.clouds import By
+from unknot.profiles.frames import interval_text
 from unknot.profiles.journal import FORMATS, write_profile
 from unknot.profiles.meter import Meter, measure
 from unknot.profiles.monitor import Monitor
 from unknot.profiles.options import MeasureOptions
-from unknot.profiles.profile import ProfileRow, TopologyProfile
+from unknot.profiles.profile import ProfileRow, TopologyProfile, UntanglingRow
 from unknot.report.page import write_report
 
 DEFAULTS = MeasureOptions()
+_NUMBERS = ("islands", "tangle", "purity")
 
 
 def measure_command(
@@ -52,6 +54,9 @@ def measure_command(
     repeats: Annotated[
         int, typer.Option(min=0, help="Subsamples that give each number its interval, e.g. 20.")
     ] = DEFAULTS.repeats,
+    nulls: Annotated[
+        int, typer.Option(min=0, help="Copies with random weights, and shuffled labels, beside it.")
+    ] = DEFAULTS.nulls,
     activation: flags.Activation = "relu",
     train_epochs: flags.TrainEpochs = 0,
     every: Annotated[
@@ -66,8 +71,10 @@ def measure_command(
     as_json: flags.Json = False,
     debug: flags.Debug = False,
 ) -> None:
-    """Betti numbers after each layer of a model.
+    """Islands, tangle and Betti numbers after each layer of a model.
 
+    Islands are the pieces of all samples that stand out of the noise; tangle is 0 where each class is one
+    piece and 1 where the labels could as well be random. Both hang on no scale. Betti numbers do:
     The scale is calibrated on the input and held for all layers, unless --knn or --radius gives it. All
     samples count, up to --max-points; with --train those that it trains on: the test samples, or a
     fifth where there are none, are left out. torch uses one thread unless OMP_NUM_THREADS says how many.
@@ -81,7 +88,7 @@ def measure_command(
         layers="*" if layers == ["*"] else layers, by=cast(By, by),
         scale=flags.scale_of(knn, hops, radius) or "auto",
         tokens=cast(Tokens, tokens), after=cast(After, after), max_points=max_points, max_dim=max_dim,
-        repeats=repeats, views=300 if drawn else 0, sensitivity=drawn, seed=seed,
+        repeats=repeats, nulls=nulls, views=300 if drawn else 0, sensitivity=drawn, seed=seed,
     )  # fmt: skip
     for path, flag, suffixes in ((out, "--out", FORMATS), (report, "--report", (".html",))):
         if path is not None:
@@ -157,6 +164,69 @@ def _watched(
 
 
 def _print_profile(what: str, profile: TopologyProfile) -> None:
+    """Betti numbers, before or after what hangs on no scale, and what to heed."""
+    determined = profile.scale is None or profile.scale.determined
+    parts = [_print_betti, _print_untangling] if determined else [_print_untangling, _print_betti]
+    for part in parts:
+        part(what, profile)
+    for entry in profile.accuracy[-1:]:
+        if entry.probe is not None:
+            print(f"accuracy on the {profile.settings['samples']} measured samples: {entry.probe:.3f}")
+    if profile.scale is not None and not determined:
+        print(f"the scale is undetermined: {profile.scale.note}")
+    for note in profile.notes:
+        print(note)
+
+
+def _print_untangling(what: str, profile: TopologyProfile) -> None:
+    """One line a layer output; watched nets have a column an epoch, random copies one of their own."""
+    given = [row for row in profile.untangling if row.random is None]
+    if not given:
+        return
+    rows = {(r.epoch, r.layer, r.call, r.random): r for r in profile.untangling}
+    epochs = _shown(list(dict.fromkeys(row.epoch for row in given)))
+    copies = sorted({row.random for row in profile.untangling if row.random is not None})
+    if len(epochs) == 1:
+        columns = ["islands", "tangle", "purity"]
+    else:
+        columns = [f"epoch {epoch}" for epoch in epochs]
+    if copies:
+        columns += ["random: islands", "tangle", "purity", "shuffled: tangle"]
+    lines = []
+    for layer, call in dict.fromkeys((row.layer, row.call) for row in given):
+        of_epochs = [rows.get((epoch, layer, call, None)) for epoch in epochs]
+        if len(epochs) == 1:
+            cells = [interval_text(of_epochs[0], name) for name in _NUMBERS]
+        else:
+            cells = [", ".join(interval_text(row, name) for name in _NUMBERS) for row in of_epochs]
+        if copies:
+            first = [rows.get((epochs[0], layer, call, copy)) for copy in copies]
+            cells += [_over_copies([row for row in first if row], name) for name in _NUMBERS]
+            cells.append(_range_text(None if of_epochs[0] is None else of_epochs[0].shuffled))
+        lines.append((layer, call, *cells))
+    each = "" if len(epochs) == 1 else " (islands, tangle, purity)"
+    title = f"Islands, tangle and purity of {what}{each}, n = {given[0].n_points:,}, seed {profile.seed}"
+    print_table(title, ["layer", "call", *columns], lines)
+    notes = dict.fromkeys(row.note for row in given if row.epoch == epochs[-1] and row.note)
+    for note in notes:
+        layers = [r.layer for r in given if r.epoch == epochs[-1] and r.note == note]
+        print(f"{', '.join(dict.fromkeys(layers))}: {note}")
+
+
+def _over_copies(rows: list[UntanglingRow], name: str) -> str:
+    """The range over random copies of a net, or the number of the only one."""
+    if len(rows) == 1:
+        return interval_text(rows[0], name)
+    values = [value for row in rows if (value := getattr(row, name)) is not None]
+    return _range_text((min(values), max(values)) if values else None)
+
+
+def _range_text(span: tuple[float, float] | None) -> str:
+    ends = () if span is None else [f"{end}" if isinstance(end, int) else f"{end:.2f}" for end in span]
+    return " to ".join(dict.fromkeys(ends)) or "-"
+
+
+def _print_betti(what: str, profile: TopologyProfile) -> None:
     """One line a cloud; watched nets have a column an epoch, filters a line a layer."""
     title = f"Betti numbers of {what} at {profile.scale}, seed {profile.seed}"
     if profile.rows[0].filter is not None:
@@ -173,13 +243,6 @@ def _print_profile(what: str, profile: TopologyProfile) -> None:
             for layer, call, label in keys
         ]  # fmt: skip
         print_table(title, ["layer", "call", "class", "n", *columns], rows)
-    for entry in profile.accuracy[-1:]:
-        if entry.probe is not None:
-            print(f"accuracy on the {profile.settings['samples']} measured samples: {entry.probe:.3f}")
-    if profile.scale is not None and not profile.scale.determined:
-        print(f"the scale is undetermined: {profile.scale.note}")
-    for note in profile.notes:
-        print(note)
 
 
 def _print_filters(title: str, profile: TopologyProfile) -> None:

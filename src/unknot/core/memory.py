@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from unknot.core.errors import InputError
@@ -16,7 +17,8 @@ CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.l
 def memory_limit() -> int:
     """Bytes that one computation may take: ``$UNKNOT_MEMORY_GB``, or half of what this process may have.
 
-    That is the machine's memory, or what its container (cgroup) is allowed where that is less.
+    That is the machine's memory, or what its container (cgroup) was allowed at the first call, where
+    that is less: to read it again would take a tenth of the time of a small cloud.
     """
     text = os.environ.get(LIMIT_VARIABLE)
     if text is None:
@@ -24,7 +26,7 @@ def memory_limit() -> int:
             total: int = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         except (AttributeError, ValueError, OSError):  # Windows has no sysconf
             total = 16 << 30
-        return min([total, *_container_limits()]) // 2
+        return min([total, *_container_limits(CONTAINER_LIMITS)]) // 2
     try:
         gigabytes = float(text)
     except ValueError:
@@ -34,9 +36,10 @@ def memory_limit() -> int:
     return int(gigabytes * 1e9)
 
 
-def _container_limits() -> list[int]:
+@cache
+def _container_limits(names: tuple[str, ...]) -> list[int]:
     limits = []
-    for name in CONTAINER_LIMITS:
+    for name in names:
         with suppress(OSError, ValueError):  # no such file, or "max"
             limits.append(int(Path(name).read_text(encoding="ascii")))
     return limits

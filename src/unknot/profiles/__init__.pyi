@@ -5,4 +5,5 @@ from .monitor import Monitor as Monitor
 from .profile import EpochAccuracy as EpochAccuracy
 from .profile import ProfileRow as ProfileRow
 from .profile import TopologyProfile as TopologyProfile
+from .profile import UntanglingRow as UntanglingRow
 from .projection import CloudView as CloudView

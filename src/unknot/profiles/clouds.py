@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -17,45 +17,47 @@ from unknot.nets.recording import LayerOutput
 from unknot.topology.cloud import FloatArray
 
 By = Literal["layer", "class", "filter"]
+Place: TypeAlias = tuple[LayerOutput, int | None, int | None]
 
 
 @dataclass(frozen=True, eq=False)
-class LayerCloud:
-    """One cloud of a layer output.
+class Portion:
+    """Layer outputs that are measured in one call.
 
     Attributes:
-        output: which it is of.
-        label: the class, None for all classes together.
-        filter: the output channel, None for the whole layer output.
-        samples: float32 or float64 ``[n, d]``, duplicates included.
+        outputs: the layer outputs.
+        samples: float32 or float64 ``[n, d]``, one a layer output, by filter one a channel.
+        places: (layer output, class or None, channel or None) of each cloud that has Betti numbers.
+        random: None for the model given; else the number of its copy with random weights.
     """
 
-    output: LayerOutput
-    label: int | None
-    filter: int | None
-    samples: FloatArray
+    outputs: tuple[LayerOutput, ...]
+    samples: list[FloatArray]
+    places: list[Place]
+    random: int | None = None
 
 
-def layer_clouds(
-    output: LayerOutput, members: list[tuple[int, NDArray[np.intp]]], by: By
-) -> Iterator[LayerCloud]:
-    """The clouds of one layer output: one; one a class; or one an output channel ``[n, c, ...]``.
-
-    Args:
-        members: of `class_members`; empty for the other two.
-    """
+def portion_of(
+    outputs: Sequence[LayerOutput], classes: Sequence[int], by: By, random: int | None = None
+) -> Portion:
+    """What is measured of these layer outputs: the whole; each class; or each output channel."""
     if by == "filter":
-        if output.values.ndim > 2:
-            for channel in range(output.values.shape[1]):
-                one = LayerOutput(output.layer, output.call, output.values[:, channel])
-                yield LayerCloud(output, None, channel, one.numpy())
-        return
-    samples = output.numpy()
-    if by == "layer":
-        yield LayerCloud(output, None, None, samples)
-    else:
-        for label, numbers in members:
-            yield LayerCloud(output, label, None, samples[numbers])
+        channels = [channel_clouds(output) for output in outputs]
+        places: list[Place] = [
+            (o, None, i) for o, clouds in zip(outputs, channels, strict=True) for i in range(len(clouds))
+        ]
+        return Portion(tuple(outputs), [cloud for clouds in channels for cloud in clouds], places)
+    labels: Sequence[int | None] = classes if by == "class" else (None,)
+    whole: list[Place] = [(output, label, None) for output in outputs for label in labels]
+    return Portion(tuple(outputs), [output.numpy() for output in outputs], whole, random)
+
+
+def channel_clouds(output: LayerOutput) -> list[FloatArray]:
+    """The samples ``[n, d]`` of each output channel of ``[n, c, ...]``; none where it has no channels."""
+    if output.values.ndim < 3:
+        return []
+    channels = range(output.values.shape[1])
+    return [LayerOutput(output.layer, output.call, output.values[:, i]).numpy() for i in channels]
 
 
 def class_members(labels: Tensor) -> list[tuple[int, NDArray[np.intp]]]:
@@ -76,11 +78,11 @@ def require_finite(output: LayerOutput, epoch: int | None) -> None:
 
 
 @contextmanager
-def layer_named(clouds: Iterable[LayerCloud], epoch: int | None) -> Iterator[None]:
-    """Where counting the clouds is refused for NaN or infinity, refuse the layer in which it arose."""
+def layer_named(outputs: Iterable[LayerOutput], epoch: int | None) -> Iterator[None]:
+    """Where measuring is refused for NaN or infinity, refuse the layer in which it arose."""
     try:
         yield
     except InputError:
-        for output in dict.fromkeys(cloud.output for cloud in clouds):
+        for output in outputs:
             require_finite(output, epoch)
         raise

@@ -16,17 +16,19 @@ from unknot.core.memory import require_memory
 from unknot.profiles.profile import TopologyProfile
 
 JOURNAL = "profile-journal"
-_HEADER = ("seed", "versions", "scale", "settings", "notes", "sensitivity")
+_HEADER = ("seed", "versions", "scale", "settings", "notes", "sensitivity", "labels", "names")
+_KINDS = {"row": "rows", "untangling": "untangling", "view": "views"}  # of records within an epoch
 FORMATS = (".json", ".jsonl", ".parquet")
 
 
 class Journal:
     """A ``.jsonl`` file to which every measured epoch is added as it comes.
 
-    The first line is the header; then one line a row ("record": "row"), a picture ("view") or an epoch
-    ("epoch"). The epoch's line comes last and makes it count: a run that is killed while writing loses
-    that one epoch and nothing else; after a full disk the next epoch can be added. Read it with
-    `read_profile`, or with ``pandas.read_json(path, lines=True).query("record == 'row'")``.
+    The first line is the header; then one line a row ("record": "row"), islands and tangle of a layer
+    output ("untangling"), a picture ("view") or an epoch ("epoch"). The epoch's line comes last and
+    makes it count: a run that is killed while writing loses that one epoch and nothing else; after a full
+    disk the next epoch can be added. Read it with `read_profile`, or with
+    ``pandas.read_json(path, lines=True).query("record == 'row'")``.
 
     Args:
         path: must not exist unless ``resume`` is set.
@@ -145,7 +147,10 @@ def joined(parts: Iterable[TopologyProfile]) -> TopologyProfile:
     parts = list(parts)
     first = parts[0]
     for part in parts[1:]:
-        if (part.settings, part.seed, part.scale) != (first.settings, first.seed, first.scale):
+        # A setting that an older file does not know was not there to be chosen.
+        both = part.settings.keys() & first.settings.keys()
+        differs = any(part.settings[key] != first.settings[key] for key in both)
+        if differs or (part.seed, part.scale) != (first.seed, first.scale):
             raise InputError(
                 f"settings {part.settings}, seed {part.seed}, {part.scale}",
                 f"{first.settings}, seed {first.seed}, {first.scale}, as before",
@@ -161,23 +166,29 @@ def joined(parts: Iterable[TopologyProfile]) -> TopologyProfile:
         versions=parts[-1].versions,
         accuracy=tuple(a for e, part in chosen for a in part.accuracy if a.epoch == e),
         views=tuple(view for e, part in chosen for view in part.views if view.epoch == e),
+        untangling=tuple(row for e, part in chosen for row in part.untangling if row.epoch == e),
         sensitivity=first.sensitivity or parts[-1].sensitivity,
+        labels=parts[-1].labels,
+        names=parts[-1].names,
     )
 
 
 def _head(profile: TopologyProfile) -> str:
-    record = asdict(profile)
+    record = asdict(replace(profile, rows=(), untangling=(), views=()))
     return _line({"unknot": JOURNAL, "record": "header", **{key: record[key] for key in _HEADER}})
 
 
 def _lines(part: TopologyProfile) -> str:
     lines: list[dict[str, Any]] = []
     for accuracy in part.accuracy:
-        rows = [row for row in part.rows if row.epoch == accuracy.epoch]
-        lines += [{"record": "row", **asdict(row)} for row in rows]
-        views = [view for view in part.views if view.epoch == accuracy.epoch]
-        lines += [{"record": "view", **asdict(view)} for view in views]
-        lines.append({"record": "epoch", "rows": len(rows), **asdict(accuracy)})
+        numbers = {}
+        for kind, field in _KINDS.items():
+            records = [record for record in getattr(part, field) if record.epoch == accuracy.epoch]
+            numbers[field] = len(records)
+            # Only rows hold what is no plain value: asdict would copy each number of the others.
+            plain = asdict if kind == "row" else vars
+            lines += [{"record": kind, **plain(record)} for record in records]
+        lines.append({"record": "epoch", **numbers, **asdict(accuracy)})
     return "".join(map(_line, lines))
 
 
@@ -204,7 +215,7 @@ def _append(path: Path, text: str) -> None:
 def _read_lines(path: Path) -> TopologyProfile:
     header: dict[str, Any] | None = None
     parts: list[dict[str, Any]] = []
-    pending: dict[str, list[Any]] = {"row": [], "view": []}
+    pending: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
     for text in path.read_text(encoding="utf-8").splitlines():
         try:
             line = json.loads(text)
@@ -219,11 +230,11 @@ def _read_lines(path: Path) -> TopologyProfile:
             pending[kind].append(line)
         else:
             if kind == "epoch":
-                if line.pop("rows") != len(pending["row"]):
+                records = {field: pending[kind] for kind, field in _KINDS.items()}
+                if any(line.pop(field, len(found)) != len(found) for field, found in records.items()):
                     raise ValueError(f"epoch {line['epoch']} lacks rows")
-                rows, views = pending["row"], pending["view"]
-                parts.append({**header, "rows": rows, "views": views, "accuracy": [line]})
-            pending = {"row": [], "view": []}
+                parts.append({**header, **records, "accuracy": [line]})
+            pending = {kind: [] for kind in _KINDS}
     if header is None:
         raise ValueError("no header")
     return joined(TopologyProfile.from_record(part) for part in parts or [{**header, "rows": []}])

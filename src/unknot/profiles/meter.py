@@ -1,10 +1,11 @@
-"""The Betti numbers of what the layers of a model return, once or again and again."""
+"""Betti numbers, islands and tangle of what the layers of a model return, once or again and again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,23 +18,30 @@ from unknot.core.keywords import spelled_out
 from unknot.core.workforce import Workforce
 from unknot.nets.accuracy import ends_in_sigmoid, share_right
 from unknot.nets.follower import OUTPUT
-from unknot.nets.probe import Probe, probe_samples
+from unknot.nets.probe import NAMES_SHOWN, Probe, probe_samples
 from unknot.nets.recording import INPUT, LayerOutput, Recording
 from unknot.nets.running import plain_name
-from unknot.profiles.clouds import (
-    By,
-    LayerCloud,
-    class_members,
-    layer_clouds,
-    layer_named,
-    require_finite,
-)
+from unknot.profiles.clouds import By, Portion, class_members, layer_named, portion_of, require_finite
+from unknot.profiles.nulls import random_copy
 from unknot.profiles.options import MeasureKeywords, MeasureOptions
-from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile, library_versions
+from unknot.profiles.profile import (
+    EpochAccuracy,
+    ProfileRow,
+    TopologyProfile,
+    UntanglingRow,
+    library_versions,
+)
 from unknot.profiles.projection import CloudView, project
-from unknot.topology.batch import CloudCount, CountSettings, count_clouds
+from unknot.profiles.records import betti_row, untangling_row, with_untangling
+from unknot.topology.batch import CloudCount, CountSettings
 from unknot.topology.calibration import calibrate
 from unknot.topology.multiscale.sweep import sensitivity as scan_scales
+from unknot.topology.multiscale.untangling import (
+    CloudSettings,
+    Untangled,
+    UntanglingSettings,
+    measure_clouds,
+)
 from unknot.topology.scale import Scale
 
 if TYPE_CHECKING:
@@ -49,7 +57,10 @@ def measure(
     progress: bool = False,
     **options: Unpack[MeasureKeywords],
 ) -> TopologyProfile:
-    """Betti numbers of what the layers of ``model`` return, one row a cloud.
+    """Betti numbers, islands and tangle of what the layers of ``model`` return.
+
+    Betti numbers hang on a scale; ``rows`` has one record a cloud. Islands and tangle (`unknot.islands`,
+    `unknot.tangle`) hang on none; ``untangling`` has one record a layer output, all classes together.
 
     Args:
         model: any module; it comes back as it was (see `Recording`).
@@ -77,6 +88,11 @@ def measure(
 
 # Layer outputs that are measured in one call: few calls leave Python's lock to the training.
 TOGETHER_BYTES = 1 << 26
+# For intervals of islands and tangle, and of labels for the range of tangle by chance.
+HALVES, SHUFFLES = 10, 20
+
+Counted: TypeAlias = tuple[list[CloudCount], list[Untangled]]
+Rows: TypeAlias = tuple[list[ProfileRow], list[UntanglingRow]]
 
 
 @dataclass
@@ -87,7 +103,9 @@ class Reading:
     given: float | None = None
     share: float | None = None
     rows: list[ProfileRow] = field(default_factory=list)
+    untangling: list[UntanglingRow] = field(default_factory=list)
     views: list[CloudView] = field(default_factory=list)
+    progress: bool = False
 
 
 class Meter:
@@ -96,6 +114,7 @@ class Meter:
     Args:
         probe: the samples, drawn already: ``max_points`` of the options has had its say.
         threads: of the engine; 0 takes one a core.
+        halves: half-samples for the intervals of islands and tangle, at least; more with ``repeats``.
 
     Attributes:
         scale: of every row.
@@ -103,7 +122,13 @@ class Meter:
     """
 
     def __init__(
-        self, model: nn.Module, probe: Probe, options: MeasureOptions, *, threads: int = 0
+        self,
+        model: nn.Module,
+        probe: Probe,
+        options: MeasureOptions,
+        *,
+        threads: int = 0,
+        halves: int = HALVES,
     ) -> None:
         if options.by == "class" and probe.labels is None:
             why = f" ({'; '.join(probe.notes)})" if probe.notes else ""
@@ -115,16 +140,17 @@ class Meter:
         by_filter, layers, seed = options.by == "filter", options.layers, options.seed
         chosen = _convolutions(model) if by_filter and layers == "*" else layers
         self.probe = probe
-        self.recording = Recording(
-            model, probe, layers=chosen, tokens=options.tokens, after=options.after
+        self._recorded = partial(
+            Recording, probe=probe, layers=chosen, tokens=options.tokens, after=options.after
         )
+        self.recording = self._recorded(model)
         self._labels = None if probe.labels is None else probe.labels.numpy()
         self._members = [] if probe.labels is None else class_members(probe.labels)
         self.scale = self._calibrated(seed) if isinstance(options.scale, str) else options.scale
         sensitivity = None
         if options.sensitivity:
             sensitivity = scan_scales(self._reference(), self._labels, scale=self.scale, seed=seed)
-        settings = {
+        settings: dict[str, Any] = {
             "by": options.by,
             "layers": [layers] if isinstance(layers, str) else list(layers),
             "tokens": options.tokens,
@@ -132,80 +158,99 @@ class Meter:
             "samples": len(probe),
             "repeats": options.repeats,
         }
+        if not by_filter:
+            self._untangling = UntanglingSettings(
+                repeats=max(options.repeats, halves), threads=threads, seed=seed
+            )
+            settings["islands"] = f"k = {self._untangling.k}, z = {self._untangling.z:g}"
         self.empty = TopologyProfile(
             (), seed, library_versions(), scale=self.scale, settings=settings,
             notes=(*probe.notes, *self._few(options.by), *self.recording.notes), sensitivity=sensitivity,
+            labels=None if self._labels is None else tuple(self._labels.tolist()), names=probe.names,
         )  # fmt: skip
+        self._nulls = options.nulls
         self._by: By = options.by
         # What the accuracy is measured on: nothing where probabilities would be taken for logits.
         unrated = probe.labels is None or bool(probe.names) or ends_in_sigmoid(model, probe.inputs)
         self._rated = None if unrated else probe.labels
-        self.counting = CountSettings(self.scale, options.max_dim, threads, options.repeats, seed)
+        self._counting = CountSettings(self.scale, options.max_dim, threads, options.repeats, seed)
         n_views = 0 if by_filter else min(options.views, len(probe))
         picks = np.random.default_rng(seed).choice(len(probe), n_views, replace=False)
         self._drawn = torch.from_numpy(np.sort(picks))
         self._pictures: dict[tuple[str, int], Any] = {}
-        self._input_rows: list[ProfileRow] | None = None
+        self._input_rows: Rows | None = None
 
     def measure_once(self, workforce: Workforce, *, progress: bool = False) -> TopologyProfile:
         """The profile of the model as it is now, without an epoch."""
-        total = len(self.recording.shapes) + (self.probe.points() is not None)
-        outputs = track(self.recording.outputs(), "Betti numbers of layers", show=progress, total=total)
-        return self.read(outputs, Reading(None), workforce)
+        return self.read(Reading(None, progress=progress), workforce)
 
-    def read(
-        self, outputs: Iterable[LayerOutput], reading: Reading, workforce: Workforce | None = None
-    ) -> TopologyProfile:
-        """Measure what the model returned, a portion at a time; needs the model no more."""
-        epoch = reading.epoch
+    def read(self, reading: Reading, workforce: Workforce | None = None) -> TopologyProfile:
+        """Measure the model now, a portion at a time."""
         counted = [
-            self.rows(clouds, self.count(clouds, epoch, workforce), epoch)
-            for clouds in self.portions(outputs, reading)
+            self.rows(portion, self.count(portion, reading.epoch, workforce), reading.epoch)
+            for portion in self.portions(reading)
         ]
         return self.profile(reading, counted)
 
-    def portions(self, outputs: Iterable[LayerOutput], reading: Reading) -> Iterator[list[LayerCloud]]:
-        """Clouds to be counted in one call; what needs no counting goes into ``reading``."""
-        together: list[LayerCloud] = []
-        size = 0
-        for output in outputs:
-            if output.layer == OUTPUT:
-                reading.share = share_right(output.values, self._rated)
-                continue
-            if self._by == "filter" and output.layer == self.recording.input_layer:
-                continue
-            if len(self._drawn):
-                require_finite(output, reading.epoch)
-                reading.views.append(self._view(output, reading.epoch))
-            if output.layer == self.recording.input_layer and self._input_rows is not None:
-                # The probe stays the same: its own rows are measured once.
-                reading.rows += [replace(row, epoch=reading.epoch) for row in self._input_rows]
-                continue
-            together += layer_clouds(output, self._members, self._by)
-            size += output.values.nbytes
-            if size > TOGETHER_BYTES:
-                yield together
-                together, size = [], 0
-        if together:
-            yield together
+    def portions(self, reading: Reading) -> Iterator[Portion]:
+        """Run the model, and before any training its random copies: what is to be counted in one call.
 
-    def count(
-        self, clouds: list[LayerCloud], epoch: int | None, workforce: Workforce | None = None
-    ) -> list[CloudCount]:
+        What needs no counting goes into ``reading``.
+        """
+        total = len(self.recording.shapes) + (self.probe.points() is not None)
+        label = "topology of layers"
+        outputs = track(self.recording.outputs(), label, show=reading.progress, total=total)
+        yield from self._together(self._seen(outputs, reading))
+        if not reading.epoch:
+            for number in range(self._nulls):
+                yield from self._together(self._random_outputs(number, reading), number)
+
+    def how(self, portion: Portion, epoch: int | None) -> CloudSettings:
+        """What is measured of a portion; survives pickling."""
+        given = portion.random is None
+        untangling = None
+        if self._by != "filter":
+            shuffled = self._nulls and given and not epoch
+            untangling = replace(self._untangling, shuffles=SHUFFLES if shuffled else 0)
+        groups = tuple(members for _, members in self._members) if self._by == "class" else None
+        return CloudSettings(self._counting if given else None, groups, untangling, self._labels)
+
+    def count(self, portion: Portion, epoch: int | None, workforce: Workforce | None = None) -> Counted:
         """The engine's part, now."""
-        with layer_named(clouds, epoch):
-            return count_clouds([cloud.samples for cloud in clouds], self.counting, workforce)
+        with layer_named(portion.outputs, epoch):
+            return measure_clouds(portion.samples, self.how(portion, epoch), workforce)
 
-    def rows(
-        self, clouds: list[LayerCloud], counts: list[CloudCount], epoch: int | None
-    ) -> list[ProfileRow]:
-        return [self._row(*pair, epoch) for pair in zip(clouds, counts, strict=True)]
+    def rows(self, portion: Portion, counted: Counted, epoch: int | None) -> Rows:
+        counts, found = counted
+        untangling = [
+            untangling_row(output, one, len(self.probe), epoch, portion.random)
+            for output, one in zip(portion.outputs, found, strict=bool(found))
+        ]
+        if portion.random is not None:
+            return [], untangling
+        rows = [
+            betti_row(output, (label, channel), count, epoch, self.scale)
+            for (output, label, channel), count in zip(portion.places, counts, strict=True)
+        ]
+        if self._by == "layer":
+            rows = [with_untangling(*pair) for pair in zip(rows, untangling, strict=True)]
+        return rows, untangling
 
-    def profile(self, reading: Reading, counted: Iterable[list[ProfileRow]]) -> TopologyProfile:
+    def profile(self, reading: Reading, counted: Iterable[Rows]) -> TopologyProfile:
         """What `portions` has read, with the rows of each portion in order."""
-        rows = [*reading.rows, *(row for portion_rows in counted for row in portion_rows)]
+        rows, untangling = [*reading.rows], [*reading.untangling]
+        for new_rows, new_untangling in counted:
+            rows += new_rows
+            untangling += new_untangling
+        given = [row for row in untangling if row.random is None]
+        name = self.recording.input_layer
+        of_input = [row for row in given if row.layer == name]
         if self._input_rows is None:
-            self._input_rows = [row for row in rows if row.layer == self.recording.input_layer]
+            self._input_rows = [row for row in rows if row.layer == name], of_input
+        for number in range(self._nulls):  # their input is the same
+            of_copy = [row for row in untangling if row.random == number]
+            same = [replace(row, random=number, shuffled=None) for row in of_input if of_copy]
+            given += [*same, *of_copy]
         if self._by == "filter" and not rows:
             raise InputError(
                 "layers without a convolution output [n, c, ...]",
@@ -213,7 +258,65 @@ class Meter:
                 "name one by its glob, or pass by='layer'",
             )
         accuracy = EpochAccuracy(reading.epoch, reading.share, reading.given)
-        return replace(self.empty, rows=tuple(rows), accuracy=(accuracy,), views=tuple(reading.views))
+        return replace(
+            self.empty,
+            rows=tuple(rows),
+            accuracy=(accuracy,),
+            views=tuple(reading.views),
+            untangling=tuple(given),
+        )
+
+    def _together(self, outputs: Iterable[LayerOutput], random: int | None = None) -> Iterator[Portion]:
+        classes = [label for label, _ in self._members]
+        held: list[LayerOutput] = []
+        for output in outputs:
+            held.append(output)
+            if sum(one.values.nbytes for one in held) > TOGETHER_BYTES:
+                yield portion_of(held, classes, self._by, random)
+                held = []
+        if held:
+            yield portion_of(held, classes, self._by, random)
+
+    def _seen(self, outputs: Iterable[LayerOutput], reading: Reading) -> Iterator[LayerOutput]:
+        """Those of the layers; the model's own answer, views and a known input go into ``reading``."""
+        for output in outputs:
+            of_input = output.layer == self.recording.input_layer
+            if output.layer == OUTPUT:
+                reading.share = share_right(output.values, self._rated)
+                continue
+            if self._by == "filter" and (of_input or output.values.ndim < 3):
+                continue
+            if len(self._drawn):
+                require_finite(output, reading.epoch)
+                reading.views.append(self._view(output, reading.epoch))
+            if of_input and self._input_rows is not None:
+                # The probe stays the same: its own rows are measured once.
+                rows, untangling = self._input_rows
+                reading.rows += [replace(row, epoch=reading.epoch) for row in rows]
+                reading.untangling += [
+                    replace(row, epoch=reading.epoch, shuffled=None) for row in untangling
+                ]
+                continue
+            yield output
+
+    def _random_outputs(self, number: int, reading: Reading) -> Iterator[LayerOutput]:
+        """What a copy of the model with random weights returns; nothing for the input."""
+        copy, permuted = random_copy(self.recording.model, self.empty.seed + number)
+        if permuted and not number:
+            names = ", ".join(permuted[:NAMES_SHOWN]) + ", ..." * (len(permuted) > NAMES_SHOWN)
+            note = f"random weights: the trained ones in random order for {names}"
+            self.empty = replace(self.empty, notes=(*self.empty.notes, note))
+        recording = self._recorded(copy)
+        total, label = len(recording.shapes), f"random weights, copy {number}"
+        for output in track(recording.outputs(), label, show=reading.progress, total=total):
+            if output.layer in (OUTPUT, recording.input_layer):
+                continue
+            if bool(torch.isfinite(output.values).all()):
+                yield output
+            else:
+                lacking = Untangled(None, None, note="NaN or infinity with random weights")
+                row = untangling_row(output, lacking, len(self.probe), reading.epoch, number)
+                reading.untangling.append(row)
 
     def _few(self, by: By) -> Iterator[str]:
         """Which clouds have too few samples for k, and the k that they get."""
@@ -236,26 +339,6 @@ class Meter:
         if not np.isfinite(reference).all():
             raise InputError("an input with NaN or infinity", "finite samples", "clean the data")
         return calibrate(reference, self._labels, max_points=max(2, len(reference)), seed=seed)
-
-    def _row(self, cloud: LayerCloud, count: CloudCount, epoch: int | None) -> ProfileRow:
-        output, betti = cloud.output, count.betti
-        b0, b1, *b2 = betti.values
-        notes = [output.note] if output.note else []
-        notes += [betti.scale.note] if betti.scale != self.scale else []
-        return ProfileRow(
-            epoch=epoch,
-            layer=output.layer,
-            call=output.call,
-            label=cloud.label,
-            filter=cloud.filter,
-            n_points=betti.n_points,
-            b0=b0,
-            b1=b1,
-            b2=b2[0] if b2 else None,
-            scale=betti.scale,
-            intervals=count.intervals,
-            note="; ".join(notes),
-        )
 
     def _view(self, output: LayerOutput, epoch: int | None) -> CloudView:
         key = (output.layer, output.call)

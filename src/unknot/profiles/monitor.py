@@ -1,4 +1,4 @@
-"""The Betti numbers of a model's layers while it trains."""
+"""Betti numbers, islands and tangle of a model's layers while it trains."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from unknot.core.errors import InputError, require_count
 from unknot.core.keywords import spelled_out
 from unknot.nets.probe import probe_samples
 from unknot.nets.recording import PASS_BYTES
-from unknot.profiles.clouds import LayerCloud, layer_named
+from unknot.profiles.clouds import Portion, layer_named
 from unknot.profiles.journal import joined, open_journal
-from unknot.profiles.meter import Meter, Reading
+from unknot.profiles.meter import Counted, Meter, Reading
 from unknot.profiles.options import MonitorKeywords, MonitorOptions
 from unknot.profiles.profile import TopologyProfile
-from unknot.topology.batch import CloudCount, CountSettings, count_clouds, warm_up
+from unknot.topology.multiscale.untangling import CloudSettings, measure_clouds, warm_up
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -31,7 +31,7 @@ MAX_WAITING = 2
 
 
 # An epoch whose clouds are being counted, portion by portion.
-_Waiting: TypeAlias = tuple[Reading, list[tuple[list[LayerCloud], Future[list[CloudCount]]]]]
+_Waiting: TypeAlias = tuple[Reading, list[tuple[Portion, Future[Counted]]]]
 
 
 def _share(accuracy: Any) -> float:
@@ -45,11 +45,10 @@ def _share(accuracy: Any) -> float:
     return share
 
 
-def _submitted(worker: Any, clouds: list[LayerCloud], settings: CountSettings) -> Future[Any]:
+def _submitted(worker: Any, portion: Portion, how: CloudSettings) -> Future[Any]:
     """Of a process that is known to be dead: a future that says so, as one of its last tasks would."""
     try:
-        samples = [cloud.samples for cloud in clouds]
-        future: Future[Any] = worker.submit(count_clouds, samples, settings)
+        future: Future[Any] = worker.submit(measure_clouds, portion.samples, how)
     except BrokenProcessPool as error:
         future = Future()
         future.set_exception(error)
@@ -93,7 +92,7 @@ class Monitor:
         if chosen.background:
             self._started().submit(warm_up)  # the process starts while the scale is calibrated
         samples = probe_samples(probe, max_points=chosen.max_points, seed=chosen.seed, named=True)
-        self._meter = Meter(model, samples, chosen, threads=chosen.threads)
+        self._meter = Meter(model, samples, chosen, threads=chosen.threads, halves=0)
         self.scale = self._meter.scale
         self._parts = [] if earlier is None else [earlier]
         if earlier is not None:
@@ -134,15 +133,14 @@ class Monitor:
         reading.epoch = require_count("epoch", reading.epoch, minimum=0)
         if reading.epoch % self.every and not always:
             return
-        outputs = self._meter.recording.outputs()
         if not self._background:
-            self._keep(self._meter.read(outputs, reading))
+            self._keep(self._meter.read(reading))
             return
         self._collect(MAX_WAITING - 1)
         worker = self._started()
         portions = [
-            (clouds, _submitted(worker, clouds, self._meter.counting))
-            for clouds in self._meter.portions(outputs, reading)
+            (portion, _submitted(worker, portion, self._meter.how(portion, reading.epoch)))
+            for portion in self._meter.portions(reading)
         ]
         self._waiting.append((reading, portions))
 
@@ -174,20 +172,18 @@ class Monitor:
                 return
             self._waiting.popleft()
             counted = [
-                self._meter.rows(clouds, self._counted(clouds, future, reading.epoch), reading.epoch)
-                for clouds, future in portions
+                self._meter.rows(portion, self._counted(portion, future, reading.epoch), reading.epoch)
+                for portion, future in portions
             ]
             self._keep(self._meter.profile(reading, counted))
 
-    def _counted(
-        self, clouds: list[LayerCloud], future: Future[list[CloudCount]], epoch: int | None
-    ) -> list[CloudCount]:
+    def _counted(self, portion: Portion, future: Future[Counted], epoch: int | None) -> Counted:
         try:
-            with layer_named(clouds, epoch):
+            with layer_named(portion.outputs, epoch):
                 return future.result()
         except BrokenProcessPool:  # it was killed, e.g. for memory: nothing is lost, it is counted here
             self._background, self._worker = False, None
-            return self._meter.count(clouds, epoch)
+            return self._meter.count(portion, epoch)
 
     def _keep(self, part: TopologyProfile) -> None:
         if self._journal is not None:

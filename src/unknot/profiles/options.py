@@ -37,7 +37,10 @@ class MeasureOptions:
         after: for convolutions: "module", or the "activation" or "pooling" that follows.
         max_points: samples measured at most, stratified by class and seeded.
         max_dim: 1, or 2 for b2 as well.
-        repeats: 0, or how many subsamples give each row an interval; see `betti_interval`.
+        repeats: 0, or how many subsamples give each row an interval; see `betti_interval`. Islands,
+            tangle and purity have one over 10 half-samples at least; in a Monitor only with ``repeats``.
+        nulls: 0, or how many copies of the model with random weights are measured beside it, and tangle
+            under 20 shuffles of the labels; in a Monitor at epoch 0. Not by filter.
         views: 0, or how many samples of each layer are kept in three dimensions for the report.
         sensitivity: also measure the input over a grid of scales, for the report.
         seed: of everything random: the samples, the scale, subsamples and views.
@@ -51,6 +54,7 @@ class MeasureOptions:
     max_points: int = 1000
     max_dim: int = 1
     repeats: int = 0
+    nulls: int = 0
     views: int = 0
     sensitivity: bool = False
     seed: int = 0
@@ -67,8 +71,12 @@ class MeasureOptions:
             or not 1 <= self.max_dim <= 2
         ):
             raise InputError(f"max_dim = {self.max_dim!r}", "1 or 2", "pass 2 for b2 as well")
-        for name in ("repeats", "views", "seed"):
+        for name in ("repeats", "nulls", "views", "seed"):
             require_count(name, getattr(self, name), minimum=0)
+        if self.nulls and self.by == "filter":
+            raise InputError(
+                f"nulls = {self.nulls} with by = 'filter'", "by = 'class' or 'layer'", "pass nulls=0"
+            )
 
 
 class MeasureKeywords(TypedDict, total=False):
@@ -82,6 +90,7 @@ class MeasureKeywords(TypedDict, total=False):
     max_points: int
     max_dim: int
     repeats: int
+    nulls: int
     views: int
     sensitivity: bool
     seed: int

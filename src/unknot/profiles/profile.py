@@ -1,4 +1,4 @@
-"""TopologyProfile: Betti numbers after each layer, per class, per filter, per epoch."""
+"""TopologyProfile: Betti numbers, islands and tangle after each layer, per class, filter and epoch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from unknot.core.errors import import_package
 from unknot.core.files import Saved
+from unknot.profiles.frames import as_html, as_text, betti_columns, untangling_columns
 from unknot.profiles.projection import CloudView
 from unknot.topology.multiscale.sweep import Sensitivity
 from unknot.topology.scale import Scale
+
+Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class ProfileRow:
             distinct points.
         intervals: ``((low, high) of b0, of b1, ...)`` over repeated subsamples, where asked for.
         note: what a reader of the numbers has to know, e.g. that the layer is constant; often empty.
+        islands, tangle, purity: by layer, of the same layer output as in `UntanglingRow`; else None.
+        islands_interval, tangle_interval, purity_interval: likewise.
     """
 
     epoch: int | None
@@ -44,6 +50,54 @@ class ProfileRow:
     b2: int | None
     scale: Scale
     intervals: tuple[tuple[int, int], ...] | None = None
+    note: str = ""
+    islands: int | None = None
+    tangle: float | None = None
+    purity: float | None = None
+    islands_interval: tuple[int, int] | None = None
+    tangle_interval: Span | None = None
+    purity_interval: Span | None = None
+
+
+@dataclass(frozen=True)
+class UntanglingRow:
+    """Islands and tangle of one layer output, all classes together: numbers that hang on no scale.
+
+    Attributes:
+        epoch, layer, call: as of `ProfileRow`.
+        n_points: how many samples were measured, the same in every layer and epoch.
+        islands: how many pieces stand out of the noise; None where they cannot be counted.
+        total: the sum of their prominences, finer than the count.
+        dimension: the intrinsic dimension.
+        tangle: 0 where every class is one piece, 1 where the labels could as well be random; None where
+            there are no labels of two classes.
+        pieces: into how many pieces of one class each the spanning tree falls.
+        purity: the share of the 10 nearest neighbours that have a sample's label; a baseline.
+        islands_interval, total_interval, tangle_interval, purity_interval: ``(low, high)`` over
+            half-samples, where taken.
+        shuffled: (lowest, highest) tangle of the same points under shuffled labels, where asked for.
+        random: None for the model given; 0, 1, ... for copies of it with random weights.
+        members: the island of each measured sample, in their order; empty where there are no islands.
+        note: what to heed, and why a number is missing; often empty.
+    """
+
+    epoch: int | None
+    layer: str
+    call: int
+    n_points: int
+    islands: int | None = None
+    total: float | None = None
+    dimension: float | None = None
+    tangle: float | None = None
+    pieces: int | None = None
+    purity: float | None = None
+    islands_interval: tuple[int, int] | None = None
+    total_interval: Span | None = None
+    tangle_interval: Span | None = None
+    purity_interval: Span | None = None
+    shuffled: Span | None = None
+    random: int | None = None
+    members: tuple[int, ...] = ()
     note: str = ""
 
 
@@ -63,9 +117,9 @@ class EpochAccuracy:
     given: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TopologyProfile(Saved):
-    """Rows of Betti numbers with what is needed to judge them and to measure them again.
+    """Betti numbers, islands and tangle, with what is needed to judge them and to measure them again.
 
     Attributes:
         rows: one record each cloud, in the order of epochs and layers.
@@ -78,6 +132,9 @@ class TopologyProfile(Saved):
         notes: what was left out, and why.
         views: layer outputs in three dimensions, where asked for.
         sensitivity: Betti numbers of the input over a grid of scales, where asked for.
+        untangling: by layer and by class one record each layer output and epoch; by filter none.
+        labels: the class of each measured sample, in their order; None where there are none.
+        names: of the classes 0, 1, ... where the labels were names; else empty.
     """
 
     file_kind = "profile"
@@ -91,6 +148,9 @@ class TopologyProfile(Saved):
     notes: tuple[str, ...] = ()
     views: tuple[CloudView, ...] = ()
     sensitivity: Sensitivity | None = None
+    untangling: tuple[UntanglingRow, ...] = ()
+    labels: tuple[int, ...] | None = None
+    names: tuple[str, ...] = ()
 
     def layers(self) -> list[str]:
         """Layer names in the order in which they ran."""
@@ -99,6 +159,34 @@ class TopologyProfile(Saved):
     def epochs(self) -> list[int | None]:
         """The epochs that were measured, in that order."""
         return list(dict.fromkeys(row.epoch for row in self.rows))
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame of ``rows``, one line each, with the same names of columns.
+
+        The scale's fields are columns, and the ends of an interval are e.g. ``b0_low`` and ``b0_high``.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return import_package("pandas", extra="plot").DataFrame(betti_columns(self))
+
+    def untangling_frame(self) -> Any:
+        """A pandas DataFrame of ``untangling``, one line each, without the members of islands.
+
+        The ends of an interval are e.g. ``tangle_low`` and ``tangle_high``; ``random`` is missing for the
+        model given.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        columns = untangling_columns(self.untangling, UntanglingRow)
+        return import_package("pandas", extra="plot").DataFrame(columns)
 
 
 def library_versions() -> dict[str, str]:

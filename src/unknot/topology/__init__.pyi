@@ -11,6 +11,8 @@ from .homology import PersistenceDiagram as PersistenceDiagram
 from .homology import betti_numbers as betti_numbers
 from .homology import betti_numbers_batch as betti_numbers_batch
 from .homology import persistence as persistence
+from .multiscale.curve import BettiCurve as BettiCurve
+from .multiscale.curve import betti_curve as betti_curve
 from .multiscale.density import Islands as Islands
 from .multiscale.density import islands as islands
 from .multiscale.density import islands_batch as islands_batch

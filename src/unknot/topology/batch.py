@@ -73,7 +73,7 @@ def count_clouds(
         InputError: NaN or infinity, no sample, a scale without a rule, a cluster that went.
     """
     if workforce is not None and workforce.cluster is not None:
-        calls = [(part, settings) for part in _parts(clouds)]
+        calls = [(part, settings) for part in sent_parts(clouds)]
         return [count for part in workforce.run(count_clouds, calls, ordered=True) for count in part]
     points = [make_cloud(cloud).points for cloud in clouds]
     how: Any = {"max_dim": settings.max_dim, "threads": settings.threads}
@@ -98,8 +98,8 @@ def _with_intervals(scale: Scale, n_points: int) -> Scale:
     return replace(scale, note=f"{scale.note}; {note}" if scale.note else note)
 
 
-def _parts(clouds: Sequence[FloatArray]) -> Iterator[list[FloatArray]]:
-    """The clouds in order, in parts of about `SENT_BYTES`."""
+def sent_parts(clouds: Sequence[FloatArray]) -> Iterator[list[FloatArray]]:
+    """The clouds in order, in parts of about `SENT_BYTES`, as they travel to a cluster."""
     part: list[FloatArray] = []
     for cloud in clouds:
         if part and sum(c.nbytes for c in part) + cloud.nbytes > SENT_BYTES:
@@ -108,12 +108,6 @@ def _parts(clouds: Sequence[FloatArray]) -> Iterator[list[FloatArray]]:
         part.append(cloud)
     if part:
         yield part
-
-
-def warm_up() -> None:
-    """Load the engine in a new process, so that the first clouds need not wait for it."""
-    cloud = np.arange(8.0)[:, None]
-    count_clouds([cloud], CountSettings(Scale(k=2, hops=1)))
 
 
 def _subsample_size(n_points: int, share: float) -> int:

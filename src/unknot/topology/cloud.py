@@ -76,6 +76,24 @@ def check_points(points: ArrayLike, name: str = "points") -> FloatArray:
         InputError: not numeric, complex, no dimension, NaN or infinity inside, or numbers that float64
             cannot hold.
     """
+    array = real_rows(points, name)
+    require_finite(array, name)
+    return array
+
+
+def require_finite(array: FloatArray, name: str) -> None:
+    """An InputError that names the first NaN or infinity of ``array`` ``[n, d]``."""
+    if not np.isfinite(array).all():
+        row, column = np.argwhere(~np.isfinite(array))[0]
+        raise InputError(
+            f"{name}[{row}, {column}] = {array[row, column]}",
+            "finite numbers only",
+            "drop or repair the rows with NaN or infinity",
+        )
+
+
+def real_rows(points: ArrayLike, name: str) -> FloatArray:
+    """What `check_points` gives, NaN and infinity among it."""
     array = as_array(points, name)
     if array.dtype.kind not in "fiub":
         remedies = {"c": "pass real and imaginary parts as features"}
@@ -95,15 +113,7 @@ def check_points(points: ArrayLike, name: str = "points") -> FloatArray:
         _require_exact(array, name)
         with np.errstate(over="ignore"):
             array = array.astype(np.float64)
-    array = np.ascontiguousarray(array.reshape(array.shape[0], math.prod(array.shape[1:])))
-    if not np.isfinite(array).all():
-        row, column = np.argwhere(~np.isfinite(array))[0]
-        raise InputError(
-            f"{name}[{row}, {column}] = {array[row, column]}",
-            "finite numbers only",
-            "drop or repair the rows with NaN or infinity",
-        )
-    return array
+    return np.ascontiguousarray(array.reshape(array.shape[0], math.prod(array.shape[1:])))
 
 
 def _require_exact(array: NDArray[Any], name: str) -> None:

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from unknot import _native
 from unknot.core.errors import InputError, require_count
 from unknot.topology.cloud import as_array, check_points
-from unknot.topology.distances import check_distances, joined_pairs, near_pairs
+from unknot.topology.distances import joined_pairs, near_pairs, near_rows
 from unknot.topology.rules import KnnRule, RipsRule
 from unknot.topology.scale import Scale, require_rule
 
@@ -143,8 +142,8 @@ def rips_graph(
     scale = Scale(radius=rule.radius)
     if sparse.issparse(distances):
         return replace(NeighborGraph.from_edges(*near_pairs(distances, rule.radius)), scale=scale)
-    matrix = check_distances(distances if distances is not None else ())
-    return NeighborGraph(len(matrix), scale, rows=_native.rows_from_distances(matrix, rule.radius))
+    rows = near_rows(distances if distances is not None else (), rule.radius)
+    return NeighborGraph(len(rows), scale, rows=rows)
 
 
 def knn_graph(points: ArrayLike, *, k: int, hops: int = 1) -> NeighborGraph:

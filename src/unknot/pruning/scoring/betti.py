@@ -15,7 +15,7 @@ from unknot.core.errors import InputError
 from unknot.core.workforce import Workforce
 from unknot.nets.probe import Probe, map_tensors
 from unknot.nets.recording import LayerOutput, Recording
-from unknot.profiles.clouds import layer_clouds, require_finite
+from unknot.profiles.clouds import channel_clouds, require_finite
 from unknot.pruning.scoring.criteria import Criterion, Evidence, FilterBetti, LayerScores, register
 from unknot.pruning.structure.layers import is_attention
 from unknot.pruning.structure.linear_maps import by_sample
@@ -161,7 +161,7 @@ def layer_scales(
 def filter_clouds(output: LayerOutput, rows: Tensor) -> list[FloatArray]:
     """The cloud of each filter ``[r, d]``, of some of the samples."""
     part = replace(output, values=output.values[rows])
-    return [cloud.samples for cloud in layer_clouds(part, [], "filter")]
+    return channel_clouds(part)
 
 
 def _counts(output: LayerOutput, rows: Tensor, scale: Scale, workforce: Workforce) -> list[FilterBetti]:

@@ -12,7 +12,7 @@ from unknot import _native
 from unknot.core.errors import InputError, require_count
 from unknot.core.memory import require_memory
 from unknot.topology.cloud import FloatArray, check_labels, check_points, group_equal_rows
-from unknot.topology.distances import squared_distances
+from unknot.topology.distances import square_roots, squared_distances
 from unknot.topology.homology import MOST_THREADS
 
 # Of the baseline, and the lists that the tree starts from.
@@ -72,6 +72,18 @@ def tangle(points: ArrayLike, labels: ArrayLike, *, threads: int = 0) -> Tangle:
         InputError: NaN, labels that are not one whole number a point, one class, classes of one point
             each, more memory than `memory_limit` allows.
     """
+    return tangle_and_shuffled(points, labels, threads=threads)[0]
+
+
+def tangle_and_shuffled(
+    points: ArrayLike, labels: ArrayLike, *, shuffles: int = 0, seed: int = 0, threads: int = 0
+) -> tuple[Tangle, NDArray[np.float64]]:
+    """`tangle`, and beside it float64 ``[shuffles]``: that of the same tree under permuted labels.
+
+    Args:
+        points, labels, threads: as of `tangle`, with its errors.
+        shuffles: permutations of the labels, drawn by ``seed``.
+    """
     array = check_points(points)
     n = len(array)
     numbers = check_labels(labels, n)
@@ -91,13 +103,16 @@ def tangle(points: ArrayLike, labels: ArrayLike, *, threads: int = 0) -> Tangle:
     first, group = group_equal_rows(array)
     distinct = array if len(first) == n else array[first]
     near = _nearest(distinct, threads)
-    between = _edges_between(_tree(distinct, near, threads), group, coded)
+    tree = _tree(distinct, near, threads)
+    between = _edges_between(tree, group, coded)
     own = sum(int(size) * (int(size) - 1) for size in sizes)
     random = (n * (n - 1) - own) / n
+    rng = np.random.default_rng(seed)
+    shuffled = [_edges_between(tree, group, rng.permutation(coded)) for _ in range(shuffles)]
     if len(first) < n:
         near = _nearest(array, threads)
     equal = n - len(first)
-    return Tangle(
+    found = Tangle(
         tangle=(between - (classes - 1)) / (random - (classes - 1)),
         pieces=round(between) + 1,
         purity=float((coded[near] == coded[:, None]).mean()),
@@ -105,6 +120,13 @@ def tangle(points: ArrayLike, labels: ArrayLike, *, threads: int = 0) -> Tangle:
         classes=classes,
         note=f"{equal} of {n} points equal another" if equal else "",
     )
+    return found, (np.array(shuffled) - (classes - 1)) / (random - (classes - 1))
+
+
+def longest_edge(points: FloatArray) -> float:
+    """The longest edge of the spanning tree of two distinct points or more, in their unit."""
+    edges = _tree(points, _nearest(points, 0), 0)
+    return float(square_roots(*squared_distances(points, edges[:, 0], edges[:, 1])).max())
 
 
 def _nearest(points: FloatArray, threads: int) -> NDArray[np.int32]:
@@ -122,10 +144,12 @@ def _edges_between(
         group: ``[n]`` in [0, m), the group of each point.
         labels: ``[n]`` in [0, classes).
     """
+    left, right = tree[:, 0], tree[:, 1]
+    if len(tree) == len(group) - 1:  # no two points are equal
+        return float((labels[left] != labels[right]).sum())
     ones = np.ones(len(group))
     counts = sparse.csr_array((ones, (group, labels)), shape=(group.max() + 1, labels.max() + 1))
     sizes = np.bincount(group)
-    left, right = tree[:, 0], tree[:, 1]
     alike = counts[left].multiply(counts[right]).sum(axis=1) / (sizes[left] * sizes[right])
     outside = len(tree) - float(np.sum(alike))
     # A tree on s points has s - 1 edges, each as likely between any two of them.

@@ -2,7 +2,8 @@
 
 `recorder` runs the model once a group of layers; where that would be too often, `lockstep` runs all
 batches side by side, by a plan of `sweeps`, in the threads of `strands` and the `surroundings` that torch
-holds for each, and `products` turns wide layers into distances. `outputs` has the results.
+holds for each; `products` turns wide layers into distances, `embedding` these into points. `outputs` has
+the results.
 """
 
 from unknot.core.doors import open_door

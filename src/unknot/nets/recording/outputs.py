@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ class LayerDistances:
 
 
 LayerReading: TypeAlias = LayerOutput | LayerDistances
+Tokens = Literal["mean", "first", "last", "all"]
 
 
 @dataclass(frozen=True)

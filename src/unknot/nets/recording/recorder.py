@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -34,11 +34,11 @@ from unknot.nets.recording.outputs import (
     LayerOutput,
     LayerReading,
     LayerShape,
+    Tokens,
 )
 from unknot.nets.recording.sweeps import Section, plan_sections
 from unknot.nets.running import is_leaf, matching_layers, plain_name, unwrapped
 
-Tokens = Literal["mean", "first", "last", "all"]
 # Layer outputs held at once; a model that returns more is run several times.
 PASS_BYTES = 1 << 30
 # Their outputs [n, c, l] are channels over a line, not a sequence of tokens [n, t, d].
@@ -140,7 +140,9 @@ class Recording:
         self._lockstep = Lockstep(self._layers(), probe)
         self._sections = self._planned(batch_size) if distances and after == "module" else ()
         self.notes += tuple(f"read in step: {section}" for section in self._sections)
-        self._groups = [] if self._sections else _grouped(self.shapes, len(probe), batch_size)
+        self._batch_size = batch_size
+        if not self._sections:
+            self._grouped()  # refuses what would not fit
 
     def outputs(self) -> Iterator[LayerOutput]:
         """The input where it is floating point, every layer in order, and last the model's `OUTPUT`.
@@ -149,7 +151,7 @@ class Recording:
         """
         yield from self._input()
         result = None
-        for shapes, batch_size in self._groups:
+        for shapes, batch_size in self._grouped():
             held = self._record(shapes, batch_size)
             result = held.pop((OUTPUT, 0), result)
             for shape in shapes:
@@ -188,6 +190,9 @@ class Recording:
         if self._sections:
             return sum(len(section.passes()) * len(section.pauses) for section in self._sections)
         return len(self.shapes) + (self.probe.points() is not None)
+
+    def _grouped(self) -> list[tuple[list[LayerShape], int]]:
+        return _grouped(self.shapes, len(self.probe), self._batch_size)
 
     def _input(self) -> Iterator[LayerOutput]:
         points = self.probe.points()

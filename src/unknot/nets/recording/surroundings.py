@@ -31,7 +31,7 @@ class Calls(TorchFunctionMode):
 
 
 class Alive:
-    """How much of what torch returned for a batch is still held, beside the model and the batch itself."""
+    """How much of what torch returned for a batch is still held, beside the model and the batch."""
 
     def __init__(self, model: nn.Module, batch: Inputs) -> None:
         self._there = (*model.parameters(), *model.buffers(), *tensors_of(batch))

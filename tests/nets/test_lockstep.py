@@ -16,8 +16,22 @@ from unknot.core.errors import InputError
 from unknot.nets.follower import OUTPUT
 from unknot.nets.models import cnn, resnet
 from unknot.nets.probe import Probe
-from unknot.nets.recording import LayerDistances, LayerOutput, LayerShape, Recording, capture
+from unknot.nets.recording import (
+    LayerDistances,
+    LayerOutput,
+    LayerShape,
+    Recording,
+    as_points,
+    capture,
+)
+from unknot.nets.recording.embedding import count_doubtful
 from unknot.nets.recording.sweeps import Pause, Section, plan_sections
+
+
+@pytest.fixture(autouse=True)
+def keep_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers of the size that a test can afford are read as distances too."""
+    monkeypatch.setattr("unknot.nets.recording.lockstep.KEPT_BYTES", 0)
 
 
 class Tokens(nn.Module):
@@ -260,3 +274,40 @@ def test_what_fits_in_one_plain_run_is_recorded_plainly() -> None:
     recording = Recording(cnn(1, 2), Probe(torch.randn(20, 1, 8, 8)), distances=True)
     assert all(isinstance(r, LayerOutput) for r in recording.readings())
     assert not any("in step" in note for note in recording.notes)
+
+
+def test_points_lie_as_far_apart_as_the_samples() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(50, 3, 16, 16)
+    images[9] = images[2]
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(inplace=True))
+    exact = capture(model, images)[1:]
+    for layer, plain in zip(in_step(model, images, 1), exact, strict=True):
+        assert isinstance(layer, LayerDistances)
+        points = as_points(layer, (5,))
+        of_points = cdist(points.numpy(), points.numpy(), "sqeuclidean")
+        of_samples = cdist(plain.numpy(), plain.numpy(), "sqeuclidean")
+        np.testing.assert_allclose(of_points, of_samples, rtol=1e-5, atol=1e-9)
+        assert (points.values[9] == points.values[2]).all()
+        assert points.note.startswith("read as distances, whose squares are good to 6e-05")
+
+
+@pytest.mark.parametrize("rank", [0, 1, 3])
+def test_points_of_few_dimensions(rank: int) -> None:
+    """Distances that are far from general: all equal samples, a line, a space."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(30, rank)) if rank else np.zeros((30, 1))
+    squares = cdist(points, points, "sqeuclidean")
+    layer = LayerDistances("wide", 0, squares, np.linalg.norm(points, axis=1), 3e-5)
+    found = as_points(layer).numpy()
+    np.testing.assert_allclose(cdist(found, found, "sqeuclidean"), squares, rtol=1e-4, atol=1e-7)
+
+
+def test_which_neighbours_the_bound_leaves_open_is_counted() -> None:
+    """On a line the nearest of 1 is 0 by less than the bound; those of the ends are sure."""
+    line = np.array([[0.0], [1.0], [2.0001], [3.0]])
+    squares = cdist(line, line, "sqeuclidean")
+    layer = LayerDistances("wide", 0, squares, np.abs(line[:, 0] - 1.5), 1e-3)
+    assert [count_doubtful(layer, k) for k in (1, 2, 3)] == [2, 0, 0]
+    exact = LayerDistances("wide", 0, squares, np.abs(line[:, 0] - 1.5), 1e-6)
+    assert count_doubtful(exact, 1) == 0

@@ -285,10 +285,10 @@ class Meter:
             closing(recording.readings(report)) as readings,
         ):
             for one in readings:
-                if isinstance(one, LayerDistances):  # never by filter
-                    ks = (self.scale.k or self._untangling.k, self._untangling.k)
-                    one = as_points(one, ks)
-                yield one
+                yield self._pointed(one) if isinstance(one, LayerDistances) else one
+
+    def _pointed(self, layer: LayerDistances) -> LayerOutput:
+        return as_points(layer, {self.scale.k or self._untangling.k, self._untangling.k})
 
     def _seen(self, outputs: Iterable[LayerOutput], reading: Reading) -> Iterator[LayerOutput]:
         """Those of the layers; the model's own answer, views and a known input go into ``reading``."""

@@ -32,11 +32,11 @@ def as_points(layer: LayerDistances, ks: Iterable[int] = ()) -> LayerOutput:
     if not np.isfinite(squares).all():
         return LayerOutput(layer.layer, layer.call, torch.full((n, 1), torch.nan), layer.note)
     points = _cholesky(squares[np.ix_(first, first)])[number]
-    note = f"read as distances, to {2 * layer.unit:.1g} of themselves or so"
-    for k in sorted(set(ks)):
-        doubtful = count_doubtful(layer, k)
-        if doubtful:
-            note += f"; the {k} nearest of {doubtful} of {n} samples hang on that"
+    note = f"read as distances, whose squares are good to {2 * layer.unit:.1g}"
+    doubtful = {k: count for k in sorted(set(ks)) if (count := count_doubtful(layer, k))}
+    if doubtful:
+        listed = ", ".join(f"the {k} nearest of {count}" for k, count in doubtful.items())
+        note += f": that leaves open {listed} of {n} samples"
     notes = [layer.note] if layer.note else []
     return LayerOutput(layer.layer, layer.call, torch.from_numpy(points), "; ".join([*notes, note]))
 

@@ -28,6 +28,8 @@ from unknot.nets.recording.surroundings import Alive, Calls, Surroundings
 from unknot.nets.recording.sweeps import Pause, Section, bytes_of_distances
 from unknot.nets.running import as_it_was, call_model, hooked, named_scores, placed
 
+# Values that take no more are kept whatever their distances take: they are exact.
+KEPT_BYTES = 1 << 24
 # A layer whose output is whole in reach, and its key.
 Reached: TypeAlias = tuple[Key, Tensor]
 
@@ -121,7 +123,7 @@ class Lockstep:
     def _pause(self, key: Key, watch: Alive) -> Pause:
         n, shape = len(self.probe), self.layers.shapes[key]
         alive, most, steps = (number / 2 for number in watch.take())
-        wide = key != (OUTPUT, 0) and shape.bytes_of(n) > bytes_of_distances(n)
+        wide = key != (OUTPUT, 0) and shape.bytes_of(n) > max(KEPT_BYTES, bytes_of_distances(n))
         return Pause(shape, alive, most, steps, wide)
 
     def read(

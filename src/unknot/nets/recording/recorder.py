@@ -168,7 +168,7 @@ class Recording:
 
         All batches then run side by side, and pause at each layer until all have come so far: one run of
         the model reads every layer, or a few runs where not all samples fit at once. Layers whose values
-        take more memory than their distances come as `LayerDistances`. Close the iterator if you leave
+        take more memory than their distances, and 16 MB, come as `LayerDistances`. Close the iterator if you leave
         it early: until then the model is at work.
 
         Args:

@@ -4,9 +4,9 @@ pip install --group zoo                        # torchvision
 python benchmarks/profiles/wide.py [--images 1000] [--size 224] [--memory 3.9]
 
 Random weights, images that are smooth noise around one of ten patterns. One forward pass of the same
-images is timed first, in batches of 64, then `uk.measure(layers="*", by="layer")` of Betti numbers, islands
-and tangle with their intervals. ``--memory`` is what the measurement may take, in GB; the peak is that of
-the process, with torch and the images. Writes benchmarks/results/wide.json.
+images is timed first, in batches of 64, then `uk.measure(layers="*", by="layer")`: Betti numbers,
+islands and tangle with their intervals. ``--memory`` is what the measurement may take, in GB; the peak
+is that of the process, with torch and the images. Writes benchmarks/results/wide.json.
 """
 
 from __future__ import annotations
@@ -76,6 +76,12 @@ def forward_seconds(model: nn.Module, images: Images) -> float:
     return seconds
 
 
+def resident_gb() -> float:
+    """Of this process, now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 1e9
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=1000)
@@ -86,6 +92,7 @@ def main() -> None:
     images = Images(given.images, given.size)
     model = make_model(images)
     forward = forward_seconds(model, images)
+    before = resident_gb()
     start = time.perf_counter()
     profile = uk.measure(
         model, images, layers="*", by="layer", max_points=given.images, progress=True,
@@ -105,6 +112,7 @@ def main() -> None:
         "forward_seconds": forward,
         "measure_seconds": seconds,
         "ratio": seconds / forward,
+        "before_gb": before,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         "passes": [note for note in profile.notes if "in step" in note],
     }
@@ -117,6 +125,7 @@ def main() -> None:
             ("one forward pass, s", forward),
             ("the measurement, s", seconds),
             ("in forward passes", record["ratio"]),
+            ("memory before, GB", before),
             ("peak of memory, GB", record["peak_gb"]),
         ],
     )

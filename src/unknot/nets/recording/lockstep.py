@@ -123,7 +123,7 @@ class Lockstep:
     def _pause(self, key: Key, watch: Alive) -> Pause:
         n, shape = len(self.probe), self.layers.shapes[key]
         alive, most, steps = (number / 2 for number in watch.take())
-        wide = key != (OUTPUT, 0) and shape.bytes_of(n) > max(KEPT_BYTES, bytes_of_distances(n))
+        wide = key != (OUTPUT, 0) and _is_wide(shape.bytes_of(n), n)
         return Pause(shape, alive, most, steps, wide)
 
     def read(
@@ -137,7 +137,7 @@ class Lockstep:
 
         def told(number: int, layer: str) -> None:
             if report is not None:
-                of = f"{layer}, pass {number} of {len(section.passes())}"
+                of = f"{layer}, pass {number} of {len(section.passes)}"
                 report(layer if section.blocks == 1 else of)
 
         n = len(self.probe)
@@ -152,7 +152,7 @@ class Lockstep:
             return
         all_held = [_Held(pause, n) for pause in section.pauses]
         done: set[tuple[int, int]] = set()
-        for number, blocks in enumerate(section.passes(), 1):
+        for number, blocks in enumerate(section.passes, 1):
             chosen = [batch for batch in batches if batch[0] in blocks]
             with self._running_on(self._batches(chosen), _keys(section)) as running:
                 for held in all_held:
@@ -291,8 +291,21 @@ class _Held:
         if self._values is not None:
             return LayerOutput(shape.layer, shape.call, self._values, shape.note)
         assert self._squares is not None
-        found = self._squares
-        return LayerDistances(shape.layer, shape.call, found.squares, found.reach, found.unit, shape.note)
+        return LayerDistances(shape.layer, shape.call, *self._squares.result(), shape.note)
+
+
+def in_distances(output: LayerOutput) -> LayerReading:
+    """The distances of a layer output that is as wide as those that are read so."""
+    n, values = len(output.values), output.values
+    if not _is_wide(values.nbytes, n):
+        return output
+    squares = Squares(n)
+    squares.add([Part(0, 0, values)])
+    return LayerDistances(output.layer, output.call, *squares.result(), output.note)
+
+
+def _is_wide(size: int, samples: int) -> bool:
+    return size > max(KEPT_BYTES, bytes_of_distances(samples))
 
 
 def _fingerprint(reached: Reached) -> tuple[Key, Tensor]:

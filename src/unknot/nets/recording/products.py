@@ -8,9 +8,9 @@ the rows' own precision and added up:
 With u the unit roundoff (2^-24 in float32), a sum of m products in any order, fused or not, is off by at
 most m u / (1 - m u) |x| |y| (Higham, Accuracy and Stability of Numerical Algorithms, 3.1); here m is
 `BLOCK`, and `BLOCKS` such sums are added in the same precision, the rest in float64. Norms, of as many
-numbers, are off by as little, and a rounded difference x - centre by u of itself. All in all
+numbers, are off by as little; a rounded difference x - centre and the result by u of themselves:
 
-    |error| <= unit (|x| + |y|)^2   with   unit = (BLOCK + BLOCKS + 8) u * 1.01
+    |error| <= unit (|x| + |y|)^2   with   unit = (BLOCK + BLOCKS + 12) u * 1.01
 
 for x and y less the centre. That is the worst case: errors are about a thousandth of it.
 """
@@ -22,6 +22,7 @@ from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ BLOCK, BLOCKS = 512, 8
 STRIP = 128
 # Squared norms between which nothing was lost to under- or overflow of their parts in float32.
 _SURE = (2.0**-40, 2.0**120)
-_LEAST = np.finfo(np.float64).tiny
+# What differs is no nearer, in units in which the farthest is about 1.
+_LEAST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,22 +61,22 @@ class Part:
 
 
 class Squares:
-    """The squared distances of all samples, as far as they are known.
+    """The squared distances of all samples, as far as they are known, each once and in single precision.
 
     Args:
         samples: how many there are.
-
-    Attributes:
-        squares, reach, unit: as of `LayerDistances`.
     """
 
     def __init__(self, samples: int) -> None:
-        self.squares = np.zeros((samples, samples))
-        self.reach = np.zeros(samples)
-        self.unit = 0.0
+        self._samples = samples
+        self._reach = np.zeros(samples)
+        self._unit = 0.0
+        # In units of 4^-exponent, that of i > j at i (i - 1) / 2 + j; made by the first rows that come.
+        self._lower: NDArray[np.floating[Any]] | None = None
+        self._exponent = 0
 
     def add(self, parts: Sequence[Part], done: Container[tuple[int, int]] = ()) -> None:
-        """The distances between the rows of ``parts``, in order of their numbers, at most two blocks.
+        """The distances between the rows of ``parts``, in order of their numbers.
 
         Args:
             done: pairs of blocks, the lower first, whose distances are known.
@@ -85,28 +87,42 @@ class Squares:
         strips = list(_strips(blocks, done))
         products, norms, shift = _scaled_gram(rows, strips)
         precision = torch.finfo(_precision(rows[0]))
-        self.unit = (BLOCK + BLOCKS + 8) * precision.eps / 2 * 1.01
+        self._unit = (BLOCK + BLOCKS + 12) * precision.eps / 2 * 1.01
         # What underflow can take, of numbers flushed to 0 too, as if every row were so much longer.
-        reach = np.sqrt(norms) + math.sqrt(rows[0].shape[1] * precision.tiny / self.unit)
+        reach = np.sqrt(norms) + math.sqrt(rows[0].shape[1] * precision.tiny / self._unit)
+        lower = self._made(float(reach.max()), shift, str(precision.dtype))
         equal = _Equal(rows)
         for here, there in strips:
             square = norms[here, None] + norms[None, there] - 2 * products[here, there]
-            low, high = here.start - there.start, here.stop - there.start
-            if high <= square.shape[1]:  # up to the diagonal: one of the two triangles is taken
-                corner = np.tril(square[:, low:high], -1)
-                square[:, low:high] = corner + corner.T
-            close = square <= self.unit * (reach[here, None] + reach[None, there]) ** 2
-            close &= np.arange(there.start, there.stop)[None] < np.arange(here.start, here.stop)[:, None]
-            for i, j in np.argwhere(close).tolist():
+            below = np.arange(there.start, there.stop)[None] < np.arange(here.start, here.stop)[:, None]
+            close = square <= self._unit * (reach[here, None] + reach[None, there]) ** 2
+            for i, j in np.argwhere(close & below).tolist():
                 equal.compare(here.start + i, there.start + j)
-            square = np.ldexp(np.maximum(square, _LEAST), -2 * shift)  # what differs stays above 0
-            pair = np.ix_(numbers[here], numbers[there])
-            self.squares[pair] = square
-            self.squares[numbers[there][:, None], numbers[here][None]] = square.T
+            places = _place(numbers[here, None], numbers[None, there])[below]
+            lower[places] = np.maximum(np.ldexp(square[below], 2 * (self._exponent - shift)), _LEAST)
         for group in equal.groups():
-            self.squares[np.ix_(numbers[group], numbers[group])] = 0.0
-        self.reach[numbers] = np.maximum(self.reach[numbers], np.ldexp(reach, -shift))
-        np.fill_diagonal(self.squares, 0.0)
+            members = np.sort(numbers[group])
+            high, low = np.tril_indices(len(members), -1)
+            lower[_place(members[high], members[low])] = 0.0
+        self._reach[numbers] = np.maximum(self._reach[numbers], np.ldexp(reach, -shift))
+
+    def result(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """Squares, reach and unit as of `LayerDistances`."""
+        assert self._lower is not None
+        squares = np.zeros((self._samples, self._samples))
+        squares[np.tri(self._samples, k=-1, dtype=bool)] = self._lower
+        squares = np.ldexp(squares, -2 * self._exponent)
+        return squares + squares.T, self._reach, self._unit
+
+    def _made(self, reach: float, shift: int, precision: str) -> NDArray[np.floating[Any]]:
+        if self._lower is None:
+            self._lower = np.zeros(_place(self._samples, 0), dtype=precision)
+            self._exponent = shift - math.frexp(reach)[1] if math.isfinite(reach) else shift
+        return self._lower
+
+
+def _place(i: Any, j: Any) -> Any:
+    return i * (i - 1) // 2 + j
 
 
 class _Equal:

@@ -27,7 +27,7 @@ from unknot.nets.follower import (
     run_trial,
 )
 from unknot.nets.probe import Inputs, Probe, as_inputs, tensors_of
-from unknot.nets.recording.lockstep import Layers, Lockstep
+from unknot.nets.recording.lockstep import Layers, Lockstep, in_distances
 from unknot.nets.recording.outputs import (
     INPUT,
     INPUT_BESIDE,
@@ -168,8 +168,8 @@ class Recording:
 
         All batches then run side by side, and pause at each layer until all have come so far: one run of
         the model reads every layer, or a few runs where not all samples fit at once. Layers whose values
-        take more memory than their distances, and 16 MB, come as `LayerDistances`. Close the iterator if you leave
-        it early: until then the model is at work.
+        take more memory than their distances, and 16 MB, come as `LayerDistances`; so does the input.
+        Close the iterator if you leave it early: until then the model is at work.
 
         Args:
             report: gets a line on what is read next, ``steps`` times in all.
@@ -180,16 +180,18 @@ class Recording:
                     report(output.layer)
                 yield output
             return
-        yield from self._input()
+        for given in self._input():
+            if report is not None:
+                report(given.layer)
+            yield in_distances(given)
         for section in self._sections:
             yield from self._lockstep.read(section, report)
 
     @property
     def steps(self) -> int:
         """How often `readings` reports."""
-        if self._sections:
-            return sum(len(section.passes()) * len(section.pauses) for section in self._sections)
-        return len(self.shapes) + (self.probe.points() is not None)
+        of_layers = sum(len(section.passes) * len(section.pauses) for section in self._sections)
+        return (of_layers or len(self.shapes)) + (self.probe.points() is not None)
 
     def _grouped(self) -> list[tuple[list[LayerShape], int]]:
         return _grouped(self.shapes, len(self.probe), self._batch_size)

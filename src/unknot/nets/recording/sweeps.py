@@ -1,8 +1,10 @@
 """Which layers are read in which runs of a model, so that what has to be held at once fits.
 
-A sweep runs some blocks of samples side by side up to the last of its layers. With m blocks every pair of
-them has to meet: m - 1 runs of the model, with 2 / m of the samples at a time; with one block one run. As
-what is alive falls with depth, the layers are cut into sections, each with its own m.
+A sweep runs some blocks of samples side by side up to the last of its layers. Every pair of blocks has to
+meet: so they meet like the points on the lines of a projective plane, of which any two lie on one line.
+With lines of q + 1 out of q^2 + q + 1 blocks the model runs q + 1 times, and about one sample in q is
+alive at a time. As what is alive falls with depth, the layers are cut into sections, each with its own
+plane.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import product
 from typing import NamedTuple, NoReturn
 
 from unknot.core.errors import InputError
@@ -18,8 +20,24 @@ from unknot.core.memory import LIMIT_VARIABLE
 from unknot.nets.recording.outputs import LayerShape
 from unknot.nets.recording.products import BLOCK, BLOCKS
 
-# More runs of a model than so many, less one, are refused.
-MOST_BLOCKS = 32
+
+def _plane(blocks: int, *first: int) -> tuple[tuple[int, ...], ...]:
+    """Its lines, of one that is moved on block by block."""
+    return tuple(tuple(sorted((i + by) % blocks for i in first)) for by in range(blocks))
+
+
+# Blocks that run together, by how many there are; more runs than the last takes are refused.
+GROUPS = {
+    1: ((0,),),
+    3: _plane(3, 0, 1),
+    5: ((0, 1, 2), (0, 3, 4), (1, 3, 4), (2, 3, 4)),  # no plane, and the best between its neighbours
+    7: _plane(7, 0, 1, 3),
+    13: _plane(13, 0, 1, 3, 9),
+    21: _plane(21, 0, 1, 4, 14, 16),
+    31: _plane(31, 0, 1, 3, 8, 12, 18),
+    57: _plane(57, 0, 1, 3, 13, 32, 36, 43, 52),
+    73: _plane(73, 0, 1, 3, 7, 15, 31, 36, 54, 63),
+}
 # Of what is alive, what one batch may take.
 _BATCHES = 16
 # Samples in a batch at least: smaller ones run slowly, and are for want of room only.
@@ -51,7 +69,7 @@ class Section:
 
     Attributes:
         pauses: in order.
-        blocks: of samples; 1, or 3 and more.
+        blocks: of samples, one of `GROUPS`.
         batch_size: samples run at once.
     """
 
@@ -60,20 +78,23 @@ class Section:
     batch_size: int
 
     @property
-    def runs(self) -> int:
-        """How often each sample runs up to the last of the layers."""
-        return max(1, self.blocks - 1)
-
-    def passes(self) -> list[tuple[int, ...]]:
+    def passes(self) -> tuple[tuple[int, ...], ...]:
         """Blocks that run together, pass by pass."""
-        return list(combinations(range(self.blocks), 2)) if self.blocks > 1 else [(0,)]
+        return GROUPS[self.blocks]
+
+    @property
+    def runs(self) -> float:
+        """How often the samples run up to the last of the layers."""
+        return sum(map(len, self.passes)) / self.blocks
 
     def __str__(self) -> str:
         first, last = self.pauses[0].shape, self.pauses[-1].shape
         count = f"{len(self.pauses)} layer outputs, {_named(first)} to {_named(last)}"
         if self.blocks == 1:
-            return f"{count}: one run, all samples side by side"
-        return f"{count}: {self.runs} runs up to there, 2/{self.blocks} of the samples side by side"
+            return f"{count}: in one run of the model, all samples side by side"
+        share = len(self.passes[0]) / self.blocks
+        how = f"in {self.runs:g} runs of the model up to there"
+        return f"{count}: {how}, {share:.0%} of the samples side by side"
 
 
 def plan_sections(
@@ -116,7 +137,8 @@ class _Needs(NamedTuple):
     kept: int = 0
 
     def with_pause(self, pause: Pause, samples: int) -> _Needs:
-        kept = bytes_of_distances(samples) if pause.wide else pause.shape.bytes_of(samples)
+        distances = max(4, pause.shape.dtype.itemsize) * samples**2 // 2
+        kept = distances if pause.wide else pause.shape.bytes_of(samples)
         return _Needs(
             max(self.alive, pause.alive),
             max(self.most, pause.most),
@@ -127,16 +149,17 @@ class _Needs(NamedTuple):
 
 def _fitting(needs: _Needs, samples: int, batch_size: int, limit: float) -> tuple[int, int] | None:
     """The fewest blocks that fit, and the size of a batch."""
-    counts = (1, *range(3, min(MOST_BLOCKS, samples // 2) + 1))
-    for least, blocks in product(_LEAST_BATCHES, counts):
-        together = math.ceil(samples * min(1.0, 2 / blocks))
+    for least, (blocks, groups) in product(_LEAST_BATCHES, GROUPS.items()):
+        if blocks > max(1, samples // 2):
+            continue
+        together = len(groups[0]) * math.ceil(samples / blocks)
         # Products in two precisions, the rows that they are taken of, and what is being made of them.
-        work = 28 * together**2 + 8 * BLOCK * BLOCKS * together + 3 * bytes_of_distances(samples)
+        work = 28 * together**2 + 8 * BLOCK * BLOCKS * together + 12 * bytes_of_distances(samples)
         room = limit - work - (needs.largest if blocks == 1 else needs.kept)
-        batch = min(
-            batch_size, max(least, int(room / _BATCHES / needs.most)), math.ceil(samples / blocks)
-        )
-        if together * needs.alive + batch * needs.most <= room:
+        spare = int((room - together * needs.alive) // needs.most)
+        wanted = min(batch_size, math.ceil(samples / blocks))
+        batch = min(wanted, spare, max(least, int(room / _BATCHES / needs.most)))
+        if batch >= min(wanted, least):
             return blocks, batch
     return None
 
@@ -146,7 +169,7 @@ def _refuse(pause: Pause, samples: int, limit: float) -> NoReturn:
     raise InputError(
         f"layer {pause.shape.layer}: {samples} samples of shape {pause.shape.shape}, with what the model "
         f"holds beside it ({needed:.2g} GB)",
-        f"what fits {limit / 1e9:.2g} GB in {MOST_BLOCKS} parts",
+        f"what fits {limit / 1e9:.2g} GB in {max(GROUPS)} parts",
         f"lower max_points, leave the layer out, or raise {LIMIT_VARIABLE}",
     )
 

@@ -447,6 +447,63 @@ def test_measure_says_that_a_scale_is_undetermined(run, tmp_path: Path) -> None:
     assert ran.code == 0 and "the scale is undetermined: " in ran.out
 
 
+def table_of(text: str, title: str) -> list[list[str]]:
+    """The lines of the table under a title, each as its cells."""
+    lines = text.split(title)[1].splitlines()
+    rules = [i for i, line in enumerate(lines) if line.strip().startswith("──")]
+    body = lines[rules[0] + 1 :]
+    return [
+        line.split("   ") for line in body[: next(i for i, one in enumerate(body) if not one.strip())]
+    ]
+
+
+def test_measure_prints_islands_and_tangle_first_where_no_scale_is_determined(
+    run, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0)
+    labels = np.arange(240) % 2
+    np.savez(tmp_path / "n.npz", X=noise.normal(size=(240, 5)) + labels[:, None], y=labels)
+    plain = ("measure", "--model", "mlp", "--data", "n.npz", "--layers", "act1")
+    ran = run(*plain, "--out", "p.json")
+    title, betti = "Islands, tangle and purity of mlp on n.npz, n = 240, seed 0", "Betti numbers of"
+    assert title in ran.out and ran.out.index(title) < ran.out.index(betti)
+    rows = read_profile(tmp_path / "p.json").untangling
+    for row, cells in zip(rows, table_of(ran.out, title), strict=True):
+        found = [cell.strip() for cell in cells if cell.strip()]
+        low, high = row.islands_interval or (0, 0)
+        assert found[:3] == [row.layer, "0", f"{row.islands} [{low}, {high}]"]
+        for name, cell in zip(("tangle", "purity"), found[3:], strict=True):
+            low, high = getattr(row, f"{name}_interval")
+            assert cell == f"{getattr(row, name):.2f} [{low:.2f}, {high:.2f}]"
+    (note,) = {row.note for row in rows}
+    assert f"input, act1: {note}" in ran.out and "try n = 4,000" in note
+    ran = run(*plain, "--knn", "5")  # a scale that was given
+    assert ran.out.index(betti) < ran.out.index(title)
+
+
+def test_measure_sets_random_weights_and_shuffled_labels_beside(run, tmp_path: Path) -> None:
+    plain = ("measure", "--model", "mlp", "--data", "rings", "--layers", "act1", "--max-points", "300",
+             "--knn", "8")  # fmt: skip
+    ran = run(*plain, "--nulls", "2", "--json")
+    rows = ran.record["untangling"]
+    assert [(r["layer"], r["random"]) for r in rows] == [
+        (layer, copy) for copy in (None, 0, 1) for layer in ("input", "act1")
+    ]
+    assert all(len(row["members"]) == ran.record["settings"]["samples"] for row in rows)
+    assert len(ran.record["labels"]) == 300
+    low, high = rows[1]["shuffled"]
+    assert low < 1 < high
+    text = run(*plain, "--nulls", "2").out
+    assert "random: islands" in text and "shuffled: tangle" in text and f"{low:.2f} to {high:.2f}" in text
+    ran = run(*plain, "--train", "2", "--every", "1", "--nulls", "1", "--out", "p.jsonl")
+    assert "(islands, tangle, purity)" in ran.out
+    row = read_profile(tmp_path / "p.jsonl").untangling[-1]
+    assert (row.epoch, row.layer, row.random) == (2, "act1", None)
+    assert f"{row.islands}, {row.tangle:.2f}, {row.purity:.2f}" in ran.out
+    refused = run("measure", "--model", "cnn", "--data", "digits", "--by", "filter", "--nulls", "1")
+    assert refused.code == 2 and "nulls = 1 with by = 'filter'" in refused.err
+
+
 def test_study_prints_each_target_and_the_topology(run, tmp_path: Path) -> None:
     points = np.random.default_rng(0).normal(size=(300, 2))
     np.savez(tmp_path / "d.npz", X=points, y=(points[:, 0] > 0).astype(int))

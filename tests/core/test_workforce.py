@@ -219,7 +219,7 @@ def test_a_study_on_a_cluster_is_the_study_of_one_machine(
     assert uk.Study(tmp_path / "s.sqlite").trials() == alone
 
 
-def test_filters_counted_on_a_cluster(cluster: Cluster) -> None:
+def test_filters_and_islands_counted_on_a_cluster(cluster: Cluster) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.Flatten(), nn.LazyLinear(2)
@@ -230,6 +230,9 @@ def test_filters_counted_on_a_cluster(cluster: Cluster) -> None:
     there = uk.measure(model, images, by="filter", repeats=3, max_dim=2, cluster=cluster.address)
     assert there == here
     assert len(here.rows) == 14
+    data = [(images, torch.arange(60) % 2)]
+    untangled = uk.measure(model, data, nulls=1, cluster=cluster.address)
+    assert untangled == uk.measure(model, data, nulls=1) and untangled.untangling[-1].random == 0
     scores = uk.score_filters(model, images, criterion="betti")
     assert uk.score_filters(model, images, criterion="betti", cluster=cluster.address) == scores
     with pytest.raises(InputError, match="layer 0"):

@@ -60,6 +60,13 @@ def test_scalars_name_every_number_once(model_and_data: tuple[Any, Any]) -> None
 
     assert set(numbers()) == {f"topology/0/b{d}/{label}" for d in (0, 1) for label in (0, 1)}
     assert set(numbers(by="layer", max_dim=2)) == {f"topology/0/b{d}/all" for d in (0, 1, 2)}
+    for by in ("layer", "class"):
+        profile = uk.measure(*model_and_data, scale=SCALE, layers="0", by=by, nulls=1)
+        (found,) = named_scalars(profile).values()
+        for row in profile.untangling[:2]:  # of the input and of layer 0, not of the random copy
+            for name in ("islands", "tangle", "purity"):
+                assert found.pop(f"topology/{row.layer}/{name}") == getattr(row, name)
+        assert not [name for name in found if name.endswith(("islands", "tangle", "purity"))]
     assert set(numbers(by="filter")) == {"topology/0/b0/filters", "topology/0/b1/filters"}
     net, data = model_and_data
     twice = torch.nn.Sequential(net[1], net[1], torch.nn.Flatten())
@@ -160,7 +167,8 @@ class TestMlflow:
         for _ in range(2):  # the second logs the same parameters to the same run
             MlflowWriter(run_id=run_id)(replace(profile, rows=rows))
         metrics = mlflow.get_run(run_id).data.metrics
-        assert len(metrics) == 300 * 5 + 1 and "topology/block_0_é/b0/1" in metrics
+        untangled = 2 * 3  # islands, tangle and purity of the input and the layer
+        assert len(metrics) == 300 * 5 + untangled + 1 and "topology/block_0_é/b0/1" in metrics
 
     def test_without_a_run_the_remedy_is_named(self, model_and_data: Any) -> None:
         from unknot.integrations.mlflow import MlflowWriter

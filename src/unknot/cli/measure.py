@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -120,7 +120,7 @@ def measure_command(
     if report is not None:
         write_report(report, (f"{model} on {data}", profile), title=f"{model} on {data}")
     if as_json:
-        print_json(asdict(profile))
+        print_json(profile.to_record())
     else:
         _print_profile(f"{model} on {data}", shown)
 

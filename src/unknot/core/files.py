@@ -220,7 +220,11 @@ class Saved:
 
     def to_json(self, path: str | Path) -> None:
         """Write everything to ``path``, whole or not at all."""
-        write_record(path, self.file_kind, asdict(self))
+        write_record(path, self.file_kind, self.to_record())
+
+    def to_record(self) -> dict[str, Any]:
+        """Everything as dicts, tuples and what JSON knows besides; `from_record` takes it."""
+        return asdict(self)
 
     @classmethod
     def from_json(cls: type[S], path: str | Path) -> S:
@@ -236,7 +240,7 @@ class Saved:
 
     @classmethod
     def from_record(cls: type[S], record: dict[str, Any]) -> S:
-        """The inverse of ``dataclasses.asdict``, also after a journey through JSON; as of `typed`."""
+        """The inverse of `to_record`, also after a journey through JSON; as of `typed`."""
         return typed(cls, record)
 
 

@@ -57,7 +57,8 @@ def title(profile: TopologyProfile) -> str:
     span = f"epoch {epochs[0]}" if len(epochs) == 1 else f"{len(epochs)} epochs" if epochs else ""
     if len(epochs) > 1:
         span += f" from {epochs[0]} to {epochs[-1]}"
-    samples, layers = profile.settings.get("samples"), len(profile.layers())
+    samples = profile.settings.get("samples")
+    layers = len({(row.layer, row.call) for row in profile.rows})
     parts = (
         f"by {profile.settings.get('by', 'layer')}",
         f"{layers} layer output{'s' * (layers != 1)}",

@@ -174,7 +174,7 @@ def joined(parts: Iterable[TopologyProfile]) -> TopologyProfile:
 
 
 def _head(profile: TopologyProfile) -> str:
-    record = asdict(replace(profile, rows=(), untangling=(), views=()))
+    record = replace(profile, rows=(), untangling=(), views=()).to_record()
     return _line({"unknot": JOURNAL, "record": "header", **{key: record[key] for key in _HEADER}})
 
 
@@ -261,7 +261,7 @@ def _write_parquet(path: Path, profile: TopologyProfile) -> None:
     for row in profile.rows:
         columns = {key: getattr(row.scale, key) for key in _SCALE_COLUMNS}
         records.append({**asdict(row), **columns, "scale": scales.index(row.scale)})
-    rest = {**asdict(profile), "rows": [], "scales": [asdict(scale) for scale in scales]}
+    rest = {**replace(profile, rows=()).to_record(), "scales": [asdict(scale) for scale in scales]}
     table = arrow.Table.from_pylist(records).replace_schema_metadata({"unknot": json.dumps(rest)})
     write_file(path, lambda temporary: parquet.write_table(table, temporary))
 

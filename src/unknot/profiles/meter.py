@@ -160,7 +160,8 @@ class Meter:
             "samples": len(probe),
             "repeats": options.repeats,
         }
-        if not by_filter:
+        self._untangling: UntanglingSettings | None = None
+        if options.untangling and not by_filter:
             self._untangling = UntanglingSettings(
                 repeats=max(options.repeats, halves), threads=threads, seed=seed
             )
@@ -209,10 +210,9 @@ class Meter:
     def how(self, portion: Portion, epoch: int | None) -> CloudSettings:
         """What is measured of a portion; survives pickling."""
         given = portion.random is None
-        untangling = None
-        if self._by != "filter":
-            shuffled = self._nulls and given and not epoch
-            untangling = replace(self._untangling, shuffles=SHUFFLES if shuffled else 0)
+        untangling = self._untangling
+        if untangling is not None and self._nulls and given and not epoch:
+            untangling = replace(untangling, shuffles=SHUFFLES)
         groups = tuple(members for _, members in self._members) if self._by == "class" else None
         return CloudSettings(self._counting if given else None, groups, untangling, self._labels)
 
@@ -233,7 +233,7 @@ class Meter:
             betti_row(output, (label, channel), count, epoch, self.scale)
             for (output, label, channel), count in zip(portion.places, counts, strict=True)
         ]
-        if self._by == "layer":
+        if self._by == "layer" and untangling:
             rows = [with_untangling(*pair) for pair in zip(rows, untangling, strict=True)]
         return rows, untangling
 

@@ -98,8 +98,9 @@ class Monitor:
         if earlier is not None:
             joined([earlier, self._meter.empty])  # refuses other settings before any training
         self._listeners = list(chosen.on_record)
-        size = sum(shape.bytes_of(len(samples)) for shape in self._meter.recording.shapes)
-        self._background = chosen.background and size <= PASS_BYTES
+        self._bytes = sum(shape.bytes_of(len(samples)) for shape in self._meter.recording.shapes)
+        self._nulls = chosen.nulls
+        self._background = chosen.background and self._bytes <= PASS_BYTES
         self._waiting: deque[_Waiting] = deque()
 
     def __enter__(self) -> Monitor:
@@ -133,7 +134,9 @@ class Monitor:
         reading.epoch = require_count("epoch", reading.epoch, minimum=0)
         if reading.epoch % self.every and not always:
             return
-        if not self._background:
+        copies = 0 if reading.epoch else self._nulls
+        if not self._background or self._bytes * (1 + copies) > PASS_BYTES:  # all would wait in memory
+            self._collect(0)
             self._keep(self._meter.read(reading))
             return
         self._collect(MAX_WAITING - 1)

@@ -29,7 +29,7 @@ def random_copy(model: nn.Module, seed: int) -> tuple[nn.Module, list[str]]:
     """
     copy = copied(model)
     devices = {p.device for p in copy.parameters() if p.device.type == "cuda"}
-    permuted: list[str] = []
+    permuted: set[str] = set()
     drawn: set[int] = set()
     with torch.random.fork_rng(devices), torch.no_grad():
         torch.manual_seed(seed)
@@ -38,9 +38,10 @@ def random_copy(model: nn.Module, seed: int) -> tuple[nn.Module, list[str]]:
                 if id(tensor) not in drawn:
                     flat = tensor.flatten()
                     tensor.copy_(flat[torch.randperm(len(flat), device=flat.device)].view_as(tensor))
-                    permuted.append(plain_name(f"{name}.{key}" if name else key))
+                    permuted.add(f"{name}.{key}" if name else key)
             drawn |= {id(p) for p in module.parameters(recurse=False)}
-    return copy, permuted[::-1]
+    every = [*copy.named_parameters(remove_duplicate=False), *copy.named_buffers()]
+    return copy, [plain_name(name) for name, _ in every if name in permuted]
 
 
 def _left_alone(module: nn.Module) -> dict[str, Tensor]:

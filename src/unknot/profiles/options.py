@@ -39,6 +39,7 @@ class MeasureOptions:
         max_dim: 1, or 2 for b2 as well.
         repeats: 0, or how many subsamples give each row an interval; see `betti_interval`. Islands,
             tangle and purity have one over 10 half-samples at least; in a Monitor only with ``repeats``.
+        untangling: also islands, tangle and purity of each layer output. Not by filter.
         nulls: 0, or how many copies of the model with random weights are measured beside it, and tangle
             under 20 shuffles of the labels; in a Monitor at epoch 0. Not by filter.
         views: 0, or how many samples of each layer are kept in three dimensions for the report.
@@ -54,6 +55,7 @@ class MeasureOptions:
     max_points: int = 1000
     max_dim: int = 1
     repeats: int = 0
+    untangling: bool = True
     nulls: int = 0
     views: int = 0
     sensitivity: bool = False
@@ -73,10 +75,10 @@ class MeasureOptions:
             raise InputError(f"max_dim = {self.max_dim!r}", "1 or 2", "pass 2 for b2 as well")
         for name in ("repeats", "nulls", "views", "seed"):
             require_count(name, getattr(self, name), minimum=0)
-        if self.nulls and self.by == "filter":
-            raise InputError(
-                f"nulls = {self.nulls} with by = 'filter'", "by = 'class' or 'layer'", "pass nulls=0"
-            )
+        if self.nulls and (self.by == "filter" or not self.untangling):
+            without = "by = 'filter'" if self.by == "filter" else f"untangling = {self.untangling}"
+            expected = "by = 'class' or 'layer', and untangling = True"
+            raise InputError(f"nulls = {self.nulls} with {without}", expected, "pass nulls=0")
 
 
 class MeasureKeywords(TypedDict, total=False):
@@ -90,6 +92,7 @@ class MeasureKeywords(TypedDict, total=False):
     max_points: int
     max_dim: int
     repeats: int
+    untangling: bool
     nulls: int
     views: int
     sensitivity: bool

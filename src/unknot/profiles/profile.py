@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -165,6 +165,13 @@ class TopologyProfile(Saved):
 
     def _repr_html_(self) -> str:
         return as_html(self)
+
+    def to_record(self) -> dict[str, Any]:
+        # asdict copies number by number, and a watched run has millions of members.
+        shell = asdict(replace(self, rows=(), untangling=(), views=()))
+        rows = [asdict(row) for row in self.rows]
+        plain = {name: [vars(one) for one in getattr(self, name)] for name in ("untangling", "views")}
+        return {**shell, "rows": rows, **plain}
 
     def to_frame(self) -> Any:
         """A pandas DataFrame of ``rows``, one line each, with the same names of columns.

@@ -161,7 +161,7 @@ class _Watch:
             if seed in first:
                 self._monitors[i] = Monitor(
                     models[i], probe, layers=_layers(models[i]), scale=task.scale,
-                    max_points=WATCHED_POINTS, background=False,
+                    max_points=WATCHED_POINTS, background=False, untangling=False,
                 )  # fmt: skip
                 self._record(i, 0)
 

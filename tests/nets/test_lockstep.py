@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
+import time
 from collections import Counter
 from itertools import combinations
 from typing import Any
@@ -193,6 +195,28 @@ def test_what_a_model_raises_comes_out_and_no_thread_stays(error: type[BaseExcep
         in_step(model, x, 3, 4)
     assert threading.active_count() == threads
     assert model.training and torch.is_grad_enabled() and not model.first._forward_hooks
+
+
+def test_an_interruption_ends_every_thread() -> None:
+    """Of the main thread, while a batch is at work in another."""
+    x = torch.zeros(20, 4)
+    x[13] = 101
+    model = Fork().train()
+    model.fail = _Interrupting
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        in_step(model, x, 3, 4)
+    assert threading.active_count() == threads
+    assert model.training and torch.is_grad_enabled() and not model.first._forward_hooks
+
+
+class _Interrupting(ValueError):
+    """Interrupts the main thread, as Ctrl-C does, when it is made."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        _thread.interrupt_main()
+        time.sleep(0.2)
 
 
 def test_a_reading_that_is_left_leaves_the_model_as_it_was() -> None:

@@ -288,7 +288,8 @@ class Meter:
                 yield self._pointed(one) if isinstance(one, LayerDistances) else one
 
     def _pointed(self, layer: LayerDistances) -> LayerOutput:
-        return as_points(layer, {self.scale.k or self._untangling.k, self._untangling.k})
+        ks = (self.scale.k, None if self._untangling is None else self._untangling.k)
+        return as_points(layer, [k for k in ks if k is not None])
 
     def _seen(self, outputs: Iterable[LayerOutput], reading: Reading) -> Iterator[LayerOutput]:
         """Those of the layers; the model's own answer, views and a known input go into ``reading``."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError
+from unknot.core.memory import freed_at_once
 from unknot.nets.follower import OUTPUT, RANDOM, Key, Place, in_company
 from unknot.nets.probe import Inputs, Probe, map_tensors
 from unknot.nets.recording.outputs import LayerDistances, LayerOutput, LayerReading, LayerShape
@@ -207,7 +208,7 @@ class Lockstep:
         """Batches that can be resumed up to each of the calls ``wanted``."""
         self._wanted = wanted
         surroundings = Surroundings()
-        with as_it_was(self.layers.model), hooked(self.layers.modules, self._see):
+        with freed_at_once(), as_it_was(self.layers.model), hooked(self.layers.modules, self._see):
             for batch in batches:
                 batch.strand = Strand(self._work(batch, surroundings, watch))
             try:

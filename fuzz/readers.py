@@ -18,7 +18,7 @@ with atheris.instrument_imports(include=["unknot", "zipfile"]):
     from unknot.core.errors import InputError
     from unknot.report.results import load_result
     from unknot.study.trials import TrialFile
-    from unknot.topology.point_files import load_points
+    from unknot.topology.adapters.point_files import load_points
 
 NAMES = (
     "profile.json", "profile.jsonl", "profile.parquet", "scores.json", "study.sqlite",

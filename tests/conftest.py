@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -104,3 +104,16 @@ def saved(tmp_path: Path) -> tuple[Path, nn.Module, PruningPlan]:
     slim = prune(model.eval(), plan)
     save_pruned(slim, plan, tmp_path / "model")
     return tmp_path / "model", slim, plan
+
+
+@pytest.fixture
+def drawn() -> Iterator[Any]:
+    """matplotlib's pyplot without a screen; what was drawn is closed."""
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    yield pyplot
+    for number in pyplot.get_fignums():
+        pyplot.figure(number).canvas.draw()  # what cannot be drawn shows here
+    pyplot.close("all")

@@ -10,7 +10,6 @@
 import copy
 
 import matplotlib.pyplot as plt
-import numpy as np
 import onnxruntime
 import torch
 
@@ -53,20 +52,8 @@ print(plan.budget)
 for layer, filters in plan.filters.items():
     print(f"{layer}: {len(plan.removed.get(layer, []))} of {filters} filters go")
 
-# %% alt="Every filter of three layers as a square coloured by its score, sorted; crosses mark those that go."
-figure, axes = plt.subplots(figsize=(6.5, 1.9), layout="constrained")
-layers = scores.by_layer()
-values = np.full((len(layers), max(map(len, layers.values()))), np.nan)
-for at, (layer, rows) in enumerate(layers.items()):
-    ranked = sorted(rows, key=lambda row: row.score)
-    values[at, : len(ranked)] = [np.log10(max(row.score, 1e-12)) for row in ranked]
-    gone = [i for i, row in enumerate(ranked) if row.filter in plan.removed.get(layer, [])]
-    axes.scatter(gone, [at] * len(gone), marker="x", color="white", s=9, linewidths=1)
-low = np.nanpercentile(values, 3)  # a dead filter would take the whole colour scale
-drawn = axes.imshow(values, aspect="auto", cmap="cividis", vmin=low)
-axes.set_yticks(range(len(layers)), list(layers))
-axes.set_xlabel("filters, cheapest first; those with a cross go")
-figure.colorbar(drawn, label="log10 of the score")
+# %% alt="The scores of the filters of three layers, sorted within each layer; orange crosses mark those that go."
+scores.plot(removed=plan.removed)
 plt.show()
 
 # %% [markdown]
@@ -97,10 +84,7 @@ for name, share in hits.items():
 
 # %%
 cost = uk.compare_cost(model, slim, test.images[:64])
-for what in ("parameters", "macs", "bytes"):
-    a, b = getattr(cost.before, what), getattr(cost.after, what)
-    print(f"{what:11} {a:9,} -> {b:8,}  ({b / a:.0%})")
-print(cost.verdict)
+print(cost)
 
 # %% [markdown]
 # ## Against other criteria
@@ -113,17 +97,8 @@ data = LabelledData("digits", digits.images, digits.labels, test.images, test.la
 baselines = compare_criteria(
     model, data, Recipe(Budget(macs=0.5), criterion="elder-surgeon"), shares=(0.5, 0.75, 0.9, 0.95), seconds=600,
 )  # fmt: skip
-figure, axes = plt.subplots(figsize=(4.8, 2.9), layout="constrained")
+axes = baselines.plot()
 axes.axhline(before, color="0.5", linestyle=":", linewidth=1)
-for name, colour, mark in (
-    ("elder-surgeon", "#d55e00", "o"), ("taylor", "#009e73", "s"), ("l1", "#0072b2", "^"), ("random", "0.45", "x"),
-):  # fmt: skip
-    found = sorted((1 - r.removed, r.accuracy) for r in baselines if r.criterion == name)
-    axes.plot(*zip(*found, strict=True), color=colour, marker=mark, markersize=5, label=name)
-axes.set(xlabel="share of the multiply-accumulates left", ylabel="test accuracy, refitted", xscale="log")
-axes.set_xticks([0.05, 0.1, 0.25, 0.5], ["5 %", "10 %", "25 %", "50 %"])
-axes.minorticks_off()
-axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]

@@ -8,16 +8,13 @@
 
 # %%
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 
 import unknot as uk
-from unknot.study.survival import ratio_text, survival_curve
+from unknot.study.survival import ratio_text
 
 torch.set_num_threads(1)
 plt.rcParams |= {"figure.dpi": 120, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-COLOURS = {"relu": "#0072b2", "tanh": "#009e73", "hardtanh": "#e69f00", "zfold": "#d55e00"}
-LINES = {"relu": "-", "tanh": "--", "hardtanh": ":", "zfold": "-"}
 
 # %% [markdown]
 # ## Four activations
@@ -35,8 +32,8 @@ modules = {
     "zfold": uk.ZFold(),
 }
 figure, axes = plt.subplots(figsize=(4.2, 2.6), layout="constrained")
-for name, module in modules.items():
-    axes.plot(x, module(x), label=name, color=COLOURS[name], linestyle=LINES[name], linewidth=2)
+for (name, module), line in zip(modules.items(), ("-", "--", ":", "-."), strict=True):
+    axes.plot(x, module(x), label=name, linestyle=line, linewidth=2)
 axes.set(xlabel="x", ylabel="f(x)")
 axes.legend(frameon=False)
 plt.show()
@@ -54,58 +51,30 @@ points, labels = torch.from_numpy(shape.points).float(), torch.from_numpy(shape.
 study = uk.Study("study.sqlite")
 study.run(
     {"rings": (points, labels)},
-    list(COLOURS),
+    list(modules),
     seeds=5,
     epochs=6,
     learning_rates=[1e-3, 3e-3, 1e-2],
     gains=[1.0, 2.0],
     selection_seeds=1,
 )
-found = {row.activation: row for row in study.summary([0.99])}
-rows = {name: found[name] for name in COLOURS}
-for name, row in rows.items():
+for row in study.summary([0.99]):
     median = "not reached" if row.median is None else f"{row.median:.2f}"
     cell = f"rate {row.learning_rate:g}, gain {row.gain:g}"
-    print(f"{name:9} {cell:20} {row.reached} of {row.seeds} seeds arrive, median {median}")
+    print(f"{row.activation:9} {cell:20} {row.reached} of {row.seeds} seeds arrive, median {median}")
 
-# %% alt="Bars of the median epochs to 99 % train accuracy, one bar an activation, with one mark a seed."
-figure, axes = plt.subplots(figsize=(4.8, 2.6), layout="constrained")
-for at, (name, row) in enumerate(rows.items()):
-    arrived = [epoch for epoch in row.epochs if epoch is not None]
-    missing = row.seeds - len(arrived)
-    height = row.cap if row.median is None else row.median
-    axes.bar(at, height, color=COLOURS[name], alpha=0.35, hatch="//" if row.median is None else None)
-    axes.scatter(
-        at + np.linspace(-0.2, 0.2, row.seeds)[: len(arrived)],
-        arrived,
-        color=COLOURS[name],
-        s=14,
-        zorder=3,
-    )
-    if missing:
-        axes.annotate(
-            f"{missing} of {row.seeds}\nnot reached", (at, row.cap), ha="center", va="bottom", fontsize=8
-        )
-axes.set_xticks(range(len(rows)), list(rows))
-axes.set(ylabel="epochs to 99 % train accuracy", ylim=(0, 7.5))
+# %% alt="A strip an activation: one mark a seed at its epochs to 99 % train accuracy, those not reached in a grey band, medians as upright lines."
+study.plot(target=0.99)
 plt.show()
 
 # %% [markdown]
-# *Bars: medians over the seeds, a censored one counting as longer than the cap; hatched where the median itself is not
-# reached. Dots: seeds.*
+# *Upright lines: medians over the seeds, a censored one counting as longer than the cap; none where the median itself is
+# not reached. Marks: seeds.*
 #
 # The same as survival curves (Kaplan and Meier): the share of seeds that have not arrived yet.
 
 # %% alt="Kaplan-Meier curves: the share of seeds not yet at 99 %, against epochs, one line an activation."
-figure, axes = plt.subplots(figsize=(4.8, 2.6), layout="constrained")
-for name, row in rows.items():
-    curve = survival_curve(row.epochs, row.cap)
-    axes.step(
-        [0, *curve.epochs, row.cap], [1, *curve.share, ([1, *curve.share])[-1]],
-        where="post", label=name, color=COLOURS[name], linestyle=LINES[name], linewidth=2,
-    )  # fmt: skip
-axes.set(xlabel="epochs", ylabel="share not yet at 99 %", ylim=(-0.03, 1.03), xlim=(0, 6))
-axes.legend(frameon=False)
+study.plot(target=0.99, kind="survival")
 plt.show()
 
 # %% [markdown]

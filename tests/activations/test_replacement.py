@@ -295,3 +295,11 @@ def test_what_makes_no_module_is_refused(change: dict[str, Any], says: str) -> N
     with pytest.raises(InputError, match=says) as caught:
         replace_activations(**given)
     assert "\n" not in str(caught.value)
+
+
+def test_a_report_is_a_table_too() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), Block(4, 4, 1))
+    report = replacement_report(replace_activations(model, ZFold))
+    columns = report._columns()
+    assert columns["what"] == ["module", "functional call", "functional call"]
+    assert columns["name"] == [*report.modules, *report.functions] and repr(report) == str(report)

@@ -340,7 +340,7 @@ class TestRandomCopies:
         assert not torch.equal(copy.scale, model.scale)  # type: ignore[arg-type]
         assert torch.equal(copy.scale.sort().values, model.scale)  # type: ignore[operator, union-attr]
         profile = measure(model, rings(), by="layer", scale=SCALE, nulls=1)
-        expected = f"random weights: the trained ones in random order for scale, {weights}0, {weights}1"
+        expected = f"random weights: the model's own, in random order, for scale, {weights}0, {weights}1"
         assert expected in profile.notes
 
     def test_take_what_is_no_method_of_that_kind_for_none(self) -> None:

@@ -34,7 +34,7 @@ def run(code: list[str], folder: Path) -> str:
 
 def skip_without_extras(code: str) -> None:
     """Unless all that the code imports of the extras is installed."""
-    names = "|".join(("lightning", "transformers", "distributed", "mlflow", "tensorboard"))
+    names = "|".join(("lightning", "transformers", "distributed", "mlflow", "tensorboard", "matplotlib"))
     needed = re.findall(
         rf"^\s*(?:import|from) (?:unknot\.integrations\.)?({names})\b", code, re.MULTILINE
     )

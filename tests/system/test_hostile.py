@@ -34,7 +34,7 @@ from unknot.pruning.artifact import load_pruned
 from unknot.pruning.removal import PruningPlan
 from unknot.report.page import write_report
 from unknot.report.results import load_result
-from unknot.topology.point_files import load_points
+from unknot.topology.adapters.point_files import load_points
 
 EXAMPLES = int(os.environ.get("UNKNOT_EXAMPLES", "60"))
 FUZZ = settings(

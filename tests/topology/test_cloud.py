@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from unknot.core.errors import InputError
+from unknot.topology.adapters.point_files import load_points, load_samples
 from unknot.topology.cloud import check_points, make_cloud
-from unknot.topology.point_files import load_points, load_samples
 
 
 def test_flattens_and_keeps_float32() -> None:

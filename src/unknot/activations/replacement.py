@@ -19,14 +19,15 @@ from unknot.activations.functional_calls import (
     rewrite_calls,
 )
 from unknot.core.errors import InputError
+from unknot.core.showing.frames import Tabular
 from unknot.nets.running import copied, require_module
 
 Where: TypeAlias = type[nn.Module] | tuple[type[nn.Module], ...]
 _REPORT = "_unknot_replacement_report"
 
 
-@dataclass(frozen=True)
-class ReplacementReport:
+@dataclass(frozen=True, repr=False)
+class ReplacementReport(Tabular):
     """What `replace_activations` did, one line each; ``str()`` gives them all.
 
     Attributes:
@@ -38,6 +39,14 @@ class ReplacementReport:
     modules: tuple[str, ...]
     functions: tuple[str, ...]
     untouched: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _columns(self) -> dict[str, list[str]]:
+        kinds = {"module": self.modules, "functional call": self.functions, "left": self.untouched}
+        rows = [(name, kind) for kind, names in kinds.items() for name in names]
+        return {"name": [name for name, _ in rows], "what": [kind for _, kind in rows]}
 
     def __str__(self) -> str:
         parts = (

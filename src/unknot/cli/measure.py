@@ -22,7 +22,7 @@ from unknot.nets.probe import probe_samples
 from unknot.nets.recording.outputs import Tokens
 from unknot.nets.training import train, train_first
 from unknot.profiles.clouds import By
-from unknot.profiles.frames import interval_text
+from unknot.profiles.frames import NUMBERS, interval_text
 from unknot.profiles.journal import FORMATS, write_profile
 from unknot.profiles.meter import Meter, measure
 from unknot.profiles.monitor import Monitor
@@ -31,7 +31,6 @@ from unknot.profiles.profile import ProfileRow, TopologyProfile, UntanglingRow
 from unknot.report.page import write_report
 
 DEFAULTS = MeasureOptions()
-_NUMBERS = ("islands", "tangle", "purity")
 
 
 def measure_command(
@@ -196,12 +195,12 @@ def _print_untangling(what: str, profile: TopologyProfile) -> None:
     for layer, call in dict.fromkeys((row.layer, row.call) for row in given):
         of_epochs = [rows.get((epoch, layer, call, None)) for epoch in epochs]
         if len(epochs) == 1:
-            cells = [interval_text(of_epochs[0], name) for name in _NUMBERS]
+            cells = [interval_text(of_epochs[0], name) for name in NUMBERS]
         else:
-            cells = [", ".join(interval_text(row, name) for name in _NUMBERS) for row in of_epochs]
+            cells = [", ".join(interval_text(row, name) for name in NUMBERS) for row in of_epochs]
         if copies:
             first = [rows.get((epochs[0], layer, call, copy)) for copy in copies]
-            cells += [_over_copies([row for row in first if row], name) for name in _NUMBERS]
+            cells += [_over_copies([row for row in first if row], name) for name in NUMBERS]
             cells.append(_range_text(None if of_epochs[0] is None else of_epochs[0].shuffled))
         lines.append((layer, call, *cells))
     each = "" if len(epochs) == 1 else " (islands, tangle, purity)"

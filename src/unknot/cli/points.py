@@ -14,11 +14,11 @@ from unknot.cli import options as flags
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
 from unknot.core.files import write_file
+from unknot.topology.adapters.point_files import cloud_of, load_samples
 from unknot.topology.calibration import MOST_POINTS, calibrate
 from unknot.topology.cloud import FloatArray, make_cloud
 from unknot.topology.graph import scale_graph
 from unknot.topology.homology import BettiNumbers, betti_numbers
-from unknot.topology.point_files import cloud_of, load_samples
 from unknot.topology.scale import Scale
 from unknot.topology.shapes import SHAPES, make_shape
 

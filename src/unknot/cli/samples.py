@@ -23,7 +23,7 @@ from unknot.core.tables import Samples, parse_table, said_classes
 from unknot.nets.data import LabelledData, labelled_data
 from unknot.nets.images import DATA_SETS, FOLDER_VARIABLE, ImageData, load_images
 from unknot.nets.probe import LABEL_KEYS
-from unknot.topology.point_files import SUFFIXES, file_suffix, load_samples
+from unknot.topology.adapters.point_files import SUFFIXES, file_suffix, load_samples
 from unknot.topology.shapes import SHAPES, make_shape
 
 TEST_SHARE = 0.2  # of a study's and of a net that is trained to be measured

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,8 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
 from unknot.core.errors import require_count
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Tabular
 from unknot.nets.probe import Inputs, map_tensors, tensors_of
 from unknot.nets.running import (
     as_example,
@@ -30,6 +32,8 @@ from unknot.nets.running import (
 from unknot.nets.timing import Latency, Speed, latency_of, speed_of, time_in_turns
 
 BATCH_SIZES = (1, 64)
+ACTIVATIONS = "peak activation memory, bytes"
+LATENCY = "latency at batch {} in ms"
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *_others: Any, **_named: Any) -> int:
@@ -49,8 +53,8 @@ _UNCOUNTED = {
 }
 
 
-@dataclass(frozen=True)
-class Cost:
+@dataclass(frozen=True, repr=False)
+class Cost(Tabular):
     """What a model takes, in memory and for a forward pass.
 
     Attributes:
@@ -78,9 +82,24 @@ class Cost:
     activation_bytes: int | None = None
     latencies: tuple[Latency, ...] = ()
 
+    def quantities(self) -> dict[str, float]:
+        """The numbers by what they are, for tables; those of the latencies have their batch sizes."""
+        activations = {} if self.activation_bytes is None else {ACTIVATIONS: self.activation_bytes}
+        times = {LATENCY.format(time.batch_size): time.median_ms for time in self.latencies}
+        counted = {"parameters": self.parameters, "MACs per sample": self.macs, "bytes": self.bytes}
+        return {**counted, **activations, **(times or {LATENCY.format(self.batch_size): self.latency_ms})}
 
-@dataclass(frozen=True)
-class CostComparison:
+    def _columns(self) -> dict[str, list[Any]]:
+        quantities = self.quantities()
+        return {"what": list(quantities), "value": list(quantities.values())}
+
+    def _title(self) -> str:
+        threads = f", {self.threads} thread{'s' * (self.threads != 1)}" if self.device == "cpu" else ""
+        return f"Cost on {self.device}{threads}, example of {self.batch_size:,} samples"
+
+
+@dataclass(frozen=True, repr=False)
+class CostComparison(Tabular):
     """Two models on one example.
 
     Attributes:
@@ -91,6 +110,29 @@ class CostComparison:
     before: Cost
     after: Cost
     speeds: tuple[Speed, ...]
+
+    def _columns(self) -> dict[str, list[Any]]:
+        return compared(self.before.quantities(), self.after.quantities())
+
+    def _title(self) -> str:
+        return self.verdict
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw what is left of each quantity.
+
+        Args:
+            ax: matplotlib axes; None makes new ones.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: matplotlib is not installed.
+        """
+        columns = self._columns()
+        (axes,) = drawing.axes_for(ax, 6, 1 + 0.35 * len(columns["what"]))
+        drawing.ratio_bars(axes, columns["what"], columns["before"], columns["after"])
+        return axes
 
     @property
     def verdict(self) -> str:
@@ -116,6 +158,18 @@ class CostComparison:
             f"{timings} It has {share:.0%} of the multiply-accumulates, but where the time goes into "
             "calling many small operations or moving data, fewer of them save none."
         )
+
+
+def compared(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, list[Any]]:
+    """Columns "what", "before", "after" and "ratio" (None of nothing) of what both name."""
+    names = [name for name in before if name in after]
+    ratios = [after[name] / before[name] if before[name] else None for name in names]
+    return {
+        "what": names,
+        "before": [before[name] for name in names],
+        "after": [after[name] for name in names],
+        "ratio": ratios,
+    }
 
 
 def measure_cost(

@@ -92,11 +92,18 @@ def speed_of(batch_size: int, before: Sequence[float], after: Sequence[float]) -
     """The second's times over the first's, both in the order in which they took turns."""
     ratios = sorted(b / a for a, b in zip(before, after, strict=True))
     n = len(ratios)
-    # The median lies between the k-th smallest and largest unless k or fewer fall on one side of it.
-    tails = [math.fsum(math.comb(n, i) for i in range(k + 1)) / 2.0**n for k in range(n // 2)]
-    k = max((k for k, tail in enumerate(tails) if tail <= 0.025), default=-1)
+    k = median_rank(n)
     low, high = (ratios[k], ratios[n - 1 - k]) if k >= 0 else (0.0, math.inf)
     return Speed(batch_size, statistics.median(ratios), low, high)
+
+
+def median_rank(n: int) -> int:
+    """The k (from 0) whose smallest and largest of n values hold the median with 95 %; -1 of too few.
+
+    By the sign test: it lies between them unless k or fewer fall on one side of it.
+    """
+    tails = [math.fsum(math.comb(n, i) for i in range(k + 1)) / 2.0**n for k in range(n // 2)]
+    return max((k for k, tail in enumerate(tails) if tail <= 0.025), default=-1)
 
 
 def _timed(call: Callable[[], object]) -> float:

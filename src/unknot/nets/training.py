@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from unknot.core.console import track
 from unknot.core.errors import InputError, require_count, require_number, require_positive, require_share
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Tabular
 from unknot.nets.accuracy import (
     class_loss,
     count_right,
@@ -30,8 +32,8 @@ from unknot.nets.running import require_module
 Epoch = TypeVar("Epoch", int, float)
 
 
-@dataclass(frozen=True)
-class TrainingCurve:
+@dataclass(frozen=True, repr=False)
+class TrainingCurve(Tabular):
     """Accuracy after each epoch; the first entry is epoch 1.
 
     Attributes:
@@ -42,6 +44,34 @@ class TrainingCurve:
 
     train_accuracy: tuple[float, ...]
     loss: tuple[float, ...]
+
+    def _columns(self) -> dict[str, Sequence[float]]:
+        epochs = range(1, 1 + len(self.loss))
+        return {"epoch": epochs, "train_accuracy": self.train_accuracy, "loss": self.loss}
+
+    def _title(self) -> str:
+        return f"TrainingCurve of {len(self.loss):,} epoch{'s' * (len(self.loss) != 1)}"
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the train accuracy after each epoch.
+
+        Args:
+            ax: matplotlib axes; None makes new ones.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: no epochs, matplotlib is not installed.
+        """
+        drawing.require_rows(self.loss, "a curve")
+        (axes,) = drawing.axes_for(ax, 4.8, 2.8)
+        axes.plot(range(1, 1 + len(self.loss)), self.train_accuracy, color=drawing.KEPT)
+        axes.set(xlabel="epoch", ylabel="train accuracy")
+        drawing.percent_axis(axes, "y")
+        drawing.whole_ticks(axes, "x")
+        drawing.plain(axes)
+        return axes
 
     def epochs_to(self, target: float) -> int | None:
         """The first epoch after which train accuracy is at least ``target``; None if there is none."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-from unknot.core.console import format_table
 
 if TYPE_CHECKING:
     from unknot.profiles.profile import TopologyProfile, UntanglingRow
@@ -15,6 +12,7 @@ if TYPE_CHECKING:
 Columns: TypeAlias = dict[str, list[Any]]
 # Of a summary: more layers than this are left out in the middle.
 MOST_LINES = 12
+NUMBERS = ("islands", "tangle", "purity")
 
 
 def betti_columns(profile: TopologyProfile) -> Columns:
@@ -26,7 +24,7 @@ def betti_columns(profile: TopologyProfile) -> Columns:
     for i, name in enumerate(("b0", "b1", "b2")):
         spans = [row.intervals[i] if row.intervals and i < len(row.intervals) else None for row in rows]
         columns |= _ends(name, spans)
-    for name in ("islands", "tangle", "purity"):
+    for name in NUMBERS:
         columns[name] = [getattr(row, name) for row in rows]
         columns |= _ends(name, [getattr(row, f"{name}_interval") for row in rows])
     for name in ("k", "hops", "radius", "determined"):
@@ -70,8 +68,8 @@ def title(profile: TopologyProfile) -> str:
     return f"TopologyProfile({', '.join(filter(None, parts))})"
 
 
-def summary(profile: TopologyProfile) -> tuple[list[str], list[list[str]]]:
-    """The names of columns, and a line a layer output of the last epoch, of the model given.
+def summary(profile: TopologyProfile) -> Columns:
+    """One entry a layer output of the last epoch, of the model given; of a deep net the first and last.
 
     Betti numbers are summed over the classes or filters of a layer output.
     """
@@ -86,17 +84,17 @@ def summary(profile: TopologyProfile) -> tuple[list[str], list[list[str]]]:
         for row in profile.untangling
         if row.random is None and [row.epoch] == last
     }
-    lines = []
-    for key, betti in sums.items():
-        row, name = found.get(key), key[0] + f" ({key[1]})" * bool(key[1])
-        numbers = [interval_text(row, what) for what in ("islands", "tangle", "purity")] if found else []
-        lines.append([name, *numbers, *(f"{number:,}" for number in betti)])
-    if len(lines) > MOST_LINES:
-        cut = MOST_LINES // 2
-        lines[cut:-cut] = [[f"... {len(lines) - 2 * cut} more", *[""] * (len(lines[0]) - 1)]]
+    columns: Columns = {"layer": [layer + f" ({call})" * bool(call) for layer, call in sums]}
+    for name in NUMBERS if found else ():
+        columns[name] = [interval_text(found.get(key), name) for key in sums]
     of = {"class": " of all classes", "filter": " of all filters"}.get(profile.settings.get("by", ""), "")
-    measured = ["islands", "tangle", "purity"] if found else []
-    return ["layer", *measured, f"b0{of}", f"b1{of}"], lines
+    for i, name in enumerate(("b0", "b1")):
+        columns[name + of] = [betti[i] for betti in sums.values()]
+    more, half = len(sums) - MOST_LINES, MOST_LINES // 2
+    if more > 0:
+        for name, cells in columns.items():
+            cells[half:-half] = [f"... {more} more" if name == "layer" else None]
+    return columns
 
 
 def interval_text(row: UntanglingRow | None, name: str) -> str:
@@ -107,26 +105,3 @@ def interval_text(row: UntanglingRow | None, name: str) -> str:
     digits = "d" if name == "islands" else ".2f"
     span = getattr(row, f"{name}_interval")
     return f"{value:{digits}}" + (f" [{span[0]:{digits}}, {span[1]:{digits}}]" if span else "")
-
-
-def as_text(profile: TopologyProfile) -> str:
-    """Title and summary, for a terminal."""
-    names, lines = summary(profile)
-    return f"{title(profile)}\n{format_table(names, lines)}" if lines else title(profile)
-
-
-def as_html(profile: TopologyProfile) -> str:
-    """The same for a notebook, without scripts, every text escaped."""
-    names, lines = summary(profile)
-    sides = ["left"] + ["right"] * (len(names) - 1)
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        parts = (
-            f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
-            for side, cell in zip(sides, cells, strict=True)
-        )
-        return f"<tr>{''.join(parts)}</tr>"
-
-    body = "".join(line("td", cells) for cells in lines)
-    table = f"<table><thead>{line('th', names)}</thead><tbody>{body}</tbody></table>" if lines else ""
-    return f"<div><p>{html.escape(title(profile))}</p>{table}</div>"

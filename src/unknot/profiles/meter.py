@@ -316,10 +316,10 @@ class Meter:
     def _random_outputs(self, number: int, reading: Reading) -> Iterator[LayerOutput]:
         """What a copy of the model with random weights returns; nothing for the input."""
         copy, permuted = random_copy(self.recording.model, self.empty.seed + number)
-        if permuted and not number:
+        if permuted:
             names = ", ".join(permuted[:NAMES_SHOWN]) + ", ..." * (len(permuted) > NAMES_SHOWN)
-            note = f"random weights: the trained ones in random order for {names}"
-            self.empty = replace(self.empty, notes=(*self.empty.notes, note))
+            note = f"random weights: the model's own, in random order, for {names}"
+            self.empty = replace(self.empty, notes=tuple(dict.fromkeys((*self.empty.notes, note))))
         recording = self._recorded(copy)
         for output in self._outputs(recording, f"random weights, copy {number}", reading.progress):
             if output.layer in (OUTPUT, recording.input_layer):

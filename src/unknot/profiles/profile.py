@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from unknot.core.errors import import_package
 from unknot.core.files import Saved
-from unknot.profiles.frames import as_html, as_text, betti_columns, untangling_columns
+from unknot.core.showing.frames import Columns, Tabular, frame, html_table, text_table
+from unknot.profiles.frames import MOST_LINES, betti_columns, summary, title, untangling_columns
 from unknot.profiles.projection import CloudView
 from unknot.topology.multiscale.sweep import Sensitivity
 from unknot.topology.scale import Scale
@@ -118,7 +118,7 @@ class EpochAccuracy:
 
 
 @dataclass(frozen=True, repr=False)
-class TopologyProfile(Saved):
+class TopologyProfile(Tabular, Saved):
     """Betti numbers, islands and tangle, with what is needed to judge them and to measure them again.
 
     Attributes:
@@ -160,11 +160,18 @@ class TopologyProfile(Saved):
         """The epochs that were measured, in that order."""
         return list(dict.fromkeys(row.epoch for row in self.rows))
 
+    def _columns(self) -> Columns:
+        return betti_columns(self)
+
+    def _title(self) -> str:
+        return title(self)
+
     def __repr__(self) -> str:
-        return as_text(self)
+        table = text_table(summary(self), MOST_LINES + 1) if self.rows else ""
+        return "\n".join(filter(None, (title(self), table)))
 
     def _repr_html_(self) -> str:
-        return as_html(self)
+        return html_table(summary(self), title(self))
 
     def to_record(self) -> dict[str, Any]:
         # asdict copies number by number, and a watched run has millions of members.
@@ -181,7 +188,7 @@ class TopologyProfile(Saved):
         Raises:
             InputError: pandas is not installed.
         """
-        return import_package("pandas", extra="plot").DataFrame(betti_columns(self))
+        return super().to_frame()
 
     def untangling_frame(self) -> Any:
         """A pandas DataFrame of ``untangling``, one line each, without the members of islands.
@@ -192,8 +199,7 @@ class TopologyProfile(Saved):
         Raises:
             InputError: pandas is not installed.
         """
-        columns = untangling_columns(self.untangling, UntanglingRow)
-        return import_package("pandas", extra="plot").DataFrame(columns)
+        return frame(untangling_columns(self.untangling, UntanglingRow))
 
 
 def library_versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 from .artifact import load_pruned as load_pruned
 from .artifact import save_pruned as save_pruned
 from .comparison import Baseline as Baseline
+from .comparison import Baselines as Baselines
 from .comparison import compare_criteria as compare_criteria
 from .onnx_export import ExportReport as ExportReport
 from .onnx_export import Parity as Parity
@@ -27,6 +28,7 @@ from .scoring.scores import FilterScore as FilterScore
 from .scoring.scores import FilterScores as FilterScores
 from .scoring.scores import score_filters as score_filters
 from .scoring.thresholds import ThresholdRow as ThresholdRow
+from .scoring.thresholds import Thresholds as Thresholds
 from .scoring.thresholds import threshold_sensitivity as threshold_sensitivity
 from .structure.pools import Structure as Structure
 from .structure.pools import find_structure as find_structure

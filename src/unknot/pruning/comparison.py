@@ -6,11 +6,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
 from unknot.core.console import track
 from unknot.core.errors import InputError
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Rows
 from unknot.nets.accuracy import measure_accuracy
 from unknot.nets.cost import count_macs
 from unknot.nets.data import LabelledData
@@ -46,6 +49,43 @@ class Baseline:
     accuracy: float
 
 
+class Baselines(Rows[Baseline]):
+    """Criteria at several budgets: a tuple of `Baseline` that can be drawn."""
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the accuracy over the share of MACs left, a line a criterion.
+
+        Args:
+            ax: matplotlib axes; None makes new ones.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: no rows, matplotlib is not installed.
+        """
+        drawing.require_rows(self, "a comparison")
+        (axes,) = drawing.axes_for(ax, 4.8, 3)
+        draw_baselines(axes, self)
+        return axes
+
+
+def draw_baselines(axes: Any, rows: Sequence[Baseline], before: float | None = None) -> None:
+    """What `Baselines.plot` draws; dashed the accuracy ``before`` pruning."""
+    for i, name in enumerate(dict.fromkeys(row.criterion for row in rows)):
+        points = sorted((1 - row.removed, row.accuracy) for row in rows if row.criterion == name)
+        style = {"color": drawing.colour(i), "marker": drawing.mark(i), "markersize": 5}
+        axes.plot(*zip(*points, strict=True), label=drawing.short(name), **style)
+    if before is not None:
+        axes.axhline(before, color=drawing.SOFT, linestyle="--", linewidth=1, label="before pruning")
+    axes.set(xlabel="MACs left", ylabel="accuracy on test samples")
+    axes.set_xlim(1.05 * (max(1 - row.removed for row in rows) if before is None else 1), 0)
+    for which in ("x", "y"):
+        drawing.percent_axis(axes, which)
+    axes.legend(frameon=False, fontsize=drawing.SMALL)
+    drawing.plain(axes)
+
+
 def compare_criteria(
     model: nn.Module,
     data: LabelledData,
@@ -56,7 +96,7 @@ def compare_criteria(
     shares: Sequence[float] = SHARES,
     seconds: float = SECONDS,
     progress: bool = False,
-) -> tuple[Baseline, ...]:
+) -> Baselines:
     """The recipe's criterion and the baselines at several shares of MACs.
 
     Args:
@@ -109,4 +149,4 @@ def compare_criteria(
         except InputError:  # so much cannot go
             continue
         rows += at_share
-    return tuple(rows)
+    return Baselines(rows)

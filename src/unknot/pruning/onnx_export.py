@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from unknot.core.errors import InputError, import_package, require_count
 from unknot.core.files import as_path, write_file
+from unknot.core.showing.frames import Tabular
 from unknot.nets.cost import BATCH_SIZES, batch_of
 from unknot.nets.probe import Inputs, map_tensors, tensors_of
 from unknot.nets.running import (
@@ -57,8 +58,8 @@ class Parity:
     relative: float
 
 
-@dataclass(frozen=True)
-class ExportReport:
+@dataclass(frozen=True, repr=False)
+class ExportReport(Tabular):
     """What was written, and how it compares.
 
     Attributes:
@@ -86,6 +87,21 @@ class ExportReport:
             raise ValueError(
                 f"{len(self.torch)} and {len(self.onnx)} latencies, {len(self.parity)} parities"
             )
+
+    def _columns(self) -> dict[str, list[Any]]:
+        times = ({time.batch_size: time.median_ms for time in of} for of in (self.torch, self.onnx))
+        sizes = [parity.batch_size for parity in self.parity]
+        columns = [[of.get(size) for size in sizes] for of in times]
+        return {
+            "batch_size": sizes,
+            "difference": [parity.difference for parity in self.parity],
+            "relative": [parity.relative for parity in self.parity],
+            "torch_ms": columns[0],
+            "onnx_ms": columns[1],
+        }
+
+    def _title(self) -> str:
+        return f"ExportReport: {self.file}, {self.bytes:,} bytes, opset {self.opset}"
 
     @property
     def worst(self) -> float:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from unknot.core.console import format_table
 from unknot.core.files import Saved
-from unknot.nets.cost import Cost
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Tabular
+from unknot.nets.cost import ACTIVATIONS, Cost, compared
 from unknot.nets.training import Tuning
-from unknot.pruning.comparison import Baseline
+from unknot.pruning.comparison import Baseline, draw_baselines
 from unknot.pruning.onnx_export import ExportReport
 from unknot.pruning.refitting.reconstruction import RefitReport
 from unknot.pruning.scoring.thresholds import ThresholdRow
@@ -56,9 +59,9 @@ class Round:
         return note
 
 
-@dataclass(frozen=True)
-class PruningOutcome(Saved):
-    """What pruning changed; ``print`` shows it as a table.
+@dataclass(frozen=True, repr=False)
+class PruningOutcome(Tabular, Saved):
+    """What pruning changed; it prints as a table.
 
     Attributes:
         accuracy_before, accuracy_after: shares of test samples classified rightly.
@@ -98,7 +101,42 @@ class PruningOutcome(Saved):
     def __str__(self) -> str:
         rows = [(*row[:3], "" if row[3] is None else f"{row[3]:.2f}") for row in self.table()]
         table = format_table(["", "before", "after", "ratio"], rows)
-        return "\n".join([table, self.conditions, *filter(None, [self.verdict])])
+        return "\n".join([table, self._title()])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _columns(self) -> dict[str, list[Any]]:
+        before = {"accuracy": self.accuracy_before, "filters": self.filters_before}
+        after = {"accuracy": self.accuracy_after, "filters": self.filters_after}
+        costs = self.cost_before.quantities(), self.cost_after.quantities()
+        return compared({**before, **costs[0]}, {**after, **costs[1]})
+
+    def _title(self) -> str:
+        return "\n".join([self.conditions, *filter(None, [self.verdict])])
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the accuracy at each stage and what is left of the costs; also the baselines, if any.
+
+        Args:
+            ax: matplotlib axes for the costs alone; None makes new ones for all.
+
+        Returns:
+            The axes: those of the costs in ``ax``, else an array of two or, with baselines, three.
+
+        Raises:
+            InputError: matplotlib is not installed.
+        """
+        if ax is not None:
+            (axes,) = drawing.axes_for(ax, 0, 0)
+            _draw_costs(axes, self)
+            return axes
+        baselines = bool(self.baselines)
+        panels = drawing.axes_for(None, 9 + 4 * baselines, 3, 2 + baselines)
+        draw_outcome(panels, self)
+        if baselines:
+            draw_baselines(panels[2], self.baselines, self.accuracy_before)
+        return drawing.one_or_all(panels)
 
     def summary(self) -> dict[str, float | int]:
         """Flat keys, each ``_before`` and ``_after``: accuracy, parameters, macs, latency_ms, filters."""
@@ -122,8 +160,7 @@ class PruningOutcome(Saved):
             ("bytes", before.bytes, after.bytes, "{:,}"),
         ]
         if before.activation_bytes is not None and after.activation_bytes is not None:
-            what = "peak activation memory, bytes"
-            rows.append((what, before.activation_bytes, after.activation_bytes, "{:,}"))
+            rows.append((ACTIVATIONS, before.activation_bytes, after.activation_bytes, "{:,}"))
         table = [
             (what, form.format(a), form.format(b), b / a if a else None) for what, a, b, form in rows
         ]
@@ -157,3 +194,31 @@ class PruningOutcome(Saved):
         if [x.batch_size for x in before] != [x.batch_size for x in after]:
             raise ValueError("latencies before and after at different batch sizes")
         return outcome
+
+
+def draw_outcome(axes: Sequence[Any], outcome: PruningOutcome) -> None:
+    """The accuracies in the first of ``axes``, the costs in the second."""
+    _draw_stages(axes[0], outcome)
+    _draw_costs(axes[1], outcome)
+
+
+def _draw_costs(axes: Any, outcome: PruningOutcome) -> None:
+    columns = outcome._columns()
+    names, before, after = (columns[name][1:] for name in ("what", "before", "after"))
+    drawing.ratio_bars(axes, names, before, after)
+
+
+def _draw_stages(axes: Any, outcome: PruningOutcome) -> None:
+    """The accuracy before pruning, and after each stage of the last round."""
+    last = outcome.rounds[-1].accuracies if outcome.rounds else {"after": outcome.accuracy_after}
+    stages = {"before": outcome.accuracy_before}
+    stages |= {name: accuracy for name, accuracy in last.items() if accuracy is not None}
+    at = range(len(stages))
+    tones = [drawing.SOFT, *[drawing.GONE] * (len(stages) - 2), drawing.KEPT]
+    axes.barh(at, list(stages.values()), color=tones, height=0.6)
+    for i, accuracy in enumerate(stages.values()):
+        axes.text(accuracy, i, f" {accuracy:.2%}", va="center", fontsize=drawing.SMALL)
+    drawing.name_rows(axes, list(stages))
+    axes.set(xlim=(0, 1.25), xticks=[0, 0.5, 1], xlabel="accuracy on test samples")
+    drawing.percent_axis(axes, "x")
+    drawing.plain(axes)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
 from unknot.core.errors import InputError
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Columns, Tabular
 from unknot.nets.accuracy import measure_accuracy, require_classifier
 from unknot.nets.cost import compare_cost
 from unknot.nets.data import Data, LabelledData, keep_apart, labelled_data
 from unknot.nets.probe import tensors_of
 from unknot.nets.running import as_it_was, placed, unwrapped
 from unknot.nets.training import fine_tune
-from unknot.pruning.outcome import PruningOutcome, Round
+from unknot.pruning.outcome import PruningOutcome, Round, draw_outcome
 from unknot.pruning.planning.budget import REMEDY, Budget
 from unknot.pruning.planning.plan import Allocation, PruningPlan, plan_by
 from unknot.pruning.planning.rounds import RoundBudgets, combine_plans
@@ -29,7 +32,7 @@ REPEATS = 50  # timed forward passes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Shrunk:
+class Shrunk(Tabular):
     """A smaller model and how it came about; ``print`` shows what changed as a table.
 
     Attributes:
@@ -45,8 +48,37 @@ class Shrunk:
     outcome: PruningOutcome
 
     def __repr__(self) -> str:
-        title = f"{type(self.model).__name__} pruned by {self.scores.criterion}: {self.plan.budget}"
-        return f"{title}\n{self.outcome}"
+        return f"{self._name}\n{self.outcome}"
+
+    @property
+    def _name(self) -> str:
+        return f"{type(self.model).__name__} pruned by {self.scores.criterion}: {self.plan.budget}"
+
+    def _columns(self) -> Columns:
+        return self.outcome._columns()
+
+    def _title(self) -> str:
+        return f"{self._name}\n{self.outcome._title()}"
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the accuracy at each stage, what is left of the costs, and the filters of each layer.
+
+        Args:
+            ax: matplotlib axes for the costs alone; None makes new ones for all three.
+
+        Returns:
+            The axes: those of the costs in ``ax``, else an array of three.
+
+        Raises:
+            InputError: matplotlib is not installed.
+        """
+        if ax is not None:
+            return self.outcome.plot(ax)
+        axes = drawing.axes_for(None, 13, max(3.0, 1 + 0.3 * len(self.plan.filters)), 3)
+        draw_outcome(axes[:2], self.outcome)
+        if self.plan.filters:
+            self.plan.plot(axes[2])
+        return drawing.one_or_all(axes)
 
 
 def shrink(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from unknot.pruning.outcome import PruningOutcome
-from unknot.pruning.scoring.thresholds import ThresholdRow
+from unknot.pruning.scoring.thresholds import ThresholdRow, scale_name
 from unknot.report.profile import View
 
 
@@ -62,8 +62,8 @@ def _thresholds(rows: tuple[ThresholdRow, ...]) -> View | None:
         return None
     layers = list(dict.fromkeys(row.layer for row in rows))
     sizes = sorted({row.n_points for row in rows})
-    scales = list(dict.fromkeys(_scale_name(row) for row in rows))
-    row_of = {(row.layer, row.n_points, _scale_name(row)): row for row in rows}
+    scales = list(dict.fromkeys(scale_name(row) for row in rows))
+    row_of = {(row.layer, row.n_points, scale_name(row)): row for row in rows}
 
     def cells(field: str) -> list[list[list[Any]]]:
         return [
@@ -78,8 +78,3 @@ def _thresholds(rows: tuple[ThresholdRow, ...]) -> View | None:
         "exceeding": cells("exceeding"),
         "filters": cells("filters"),
     }
-
-
-def _scale_name(row: ThresholdRow) -> str:
-    """ "2% of distances" for a radius at a quantile, else the rule."""
-    return str(row.scale) if row.quantile is None else f"{100 * row.quantile:g} %"

@@ -2,8 +2,8 @@
 
 `study` runs what its `options` ask for: a `task` is one activation on one data set, its nets trained at
 once (`stack`, `stacked_training`), and `trials` is the file that they go to. `results` are epochs to
-target; `survival` compares times of which some never ended; `untangling` asks what Betti numbers say
-about them; an `overview` has it all.
+target, drawn by `strips`; `survival` compares times of which some never ended; `untangling` asks what
+Betti numbers say about them; an `overview` has it all.
 """
 
 from unknot.core.doors import open_door

@@ -1,6 +1,8 @@
 from .options import StudyOptions as StudyOptions
 from .results import StudyComparison as StudyComparison
+from .results import StudyComparisons as StudyComparisons
 from .results import StudyRow as StudyRow
+from .results import StudyRows as StudyRows
 from .stacked_training import train_alone as train_alone
 from .stacked_training import train_stack as train_stack
 from .study import Study as Study
@@ -12,6 +14,7 @@ from .survival import rank_correlation as rank_correlation
 from .survival import survival_curve as survival_curve
 from .trials import Curve as Curve
 from .trials import Trial as Trial
+from .trials import Trials as Trials
 from .trials import TrialSettings as TrialSettings
 from .untangling import UntanglingRow as UntanglingRow
 from .untangling import untangling_rows as untangling_rows

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unknot.core.errors import InputError
-from unknot.study.results import TARGETS, StudyComparison, StudyRow, compare_rows, summarize_trials
+from unknot.study.results import StudyComparison, StudyRow, compare_rows, rows_of
 from unknot.study.study import Study
 from unknot.study.survival import RankCorrelation
 from unknot.study.untangling import ALL_LAYERS, UntanglingRow, prediction, untangling_rows
@@ -54,13 +54,7 @@ def study_overview(
         InputError: trials, but none of the baseline.
     """
     trials = study.trials()
-    settings = [trial.settings for trial in trials]
-    if targets is None:
-        targets = sorted({*TARGETS, *(s.train_target for s in settings)})
-    if test_targets is None:
-        test_targets = sorted({s.test_target for s in settings if s.test_target is not None})
-    on_train = summarize_trials(trials, targets)
-    rows = (*on_train, *summarize_trials(trials, test_targets, split="test"))
+    rows = rows_of(trials, targets, test_targets)
     if not rows:
         return StudyOverview(())
     names = [row.activation for row in rows]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,21 @@ from torch import Tensor, nn
 from unknot.activations.folds import ACTIVATIONS
 from unknot.core.console import track
 from unknot.core.errors import InputError, require_items
+from unknot.core.showing.frames import html_table
 from unknot.core.workforce import Workforce
 from unknot.nets.data import Data, LabelledData, labelled_data
 from unknot.nets.running import call_model, require_module
 from unknot.study.options import DEFAULTS, NewActivation, NewNet, StudyOptions
-from unknot.study.results import TARGETS, StudyComparison, StudyRow, compare_rows, summarize_trials
+from unknot.study.results import (
+    TARGETS,
+    StudyComparisons,
+    StudyRows,
+    compare_rows,
+    rows_of,
+    summarize_trials,
+)
 from unknot.study.task import WATCHED_POINTS, Task, measured_samples, rank_cell, run_task
-from unknot.study.trials import SELECTION_SEED, Curve, Trial, TrialFile, TrialSettings
+from unknot.study.trials import SELECTION_SEED, Curve, Trial, TrialFile, Trials, TrialSettings
 from unknot.topology.calibration import calibrate
 from unknot.topology.scale import Scale
 
@@ -159,13 +167,53 @@ class Study:
             ]
             self._run_missing(reported, data, "trials", workforce, progress)
 
-    def trials(self) -> tuple[Trial, ...]:
-        """Everything that was run, sorted."""
-        return tuple(self._file.read())
+    def __repr__(self) -> str:
+        return f"Study({str(self.path)!r}: {len(self.trials()):,} trials)"
 
-    def summary(
-        self, targets: Iterable[float] = TARGETS, *, split: str = "train"
-    ) -> tuple[StudyRow, ...]:
+    def _repr_html_(self) -> str:
+        rows = rows_of(self.trials())
+        return html_table(rows._columns() if rows else {}, repr(self))
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame of one row a trial, those that chose cells included: see `Trials.to_frame`.
+
+        ``study.summary().to_frame()`` is that of the table.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return self.trials().to_frame()
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        target: float | None = None,
+        split: Literal["train", "test"] = "train",
+        kind: Literal["strip", "survival"] = "strip",
+    ) -> Any:
+        """Draw the epochs to one target of the reported seeds, as `StudyRows.plot`.
+
+        Args:
+            ax: matplotlib axes; None makes new ones.
+            target: accuracy; None: 99 % where the trials went so far, else what they were trained to.
+            split, kind: as of `StudyRows.plot`.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: no trials, none of this target and split, matplotlib is not installed.
+        """
+        trials = self.trials()
+        rows = rows_of(trials) if target is None else summarize_trials(trials, [target], split=split)
+        return rows.plot(ax, target=target, split=split, kind=kind)
+
+    def trials(self) -> Trials:
+        """Everything that was run, sorted."""
+        return Trials(self._file.read())
+
+    def summary(self, targets: Iterable[float] = TARGETS, *, split: str = "train") -> StudyRows:
         """One row for each set, activation, reported cell and target, from the reported seeds alone.
 
         Targets beyond the ones at which the trials ended are left out, and with ``split="test"`` sets
@@ -179,7 +227,7 @@ class Study:
 
     def compare(
         self, baseline: str, targets: Iterable[float] = TARGETS, *, split: str = "train"
-    ) -> tuple[StudyComparison, ...]:
+    ) -> StudyComparisons:
         """Every activation against the baseline: ratio of medians, interval, log-rank test.
 
         The p-values of one target are corrected together, over all sets and activations (Holm, 1979).

@@ -10,19 +10,23 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from unknot.core.errors import InputError, require_count, require_number, require_positive
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Tabular
+from unknot.nets.timing import median_rank
 
 Times = Sequence[float | None]
 RESAMPLES = 2000
 
 
-@dataclass(frozen=True)
-class SurvivalCurve:
+@dataclass(frozen=True, repr=False)
+class SurvivalCurve(Tabular):
     """The Kaplan-Meier estimate of the share of runs that have not reached the target yet.
 
     Attributes:
@@ -34,6 +38,39 @@ class SurvivalCurve:
     epochs: tuple[float, ...]
     share: tuple[float, ...]
     cap: float
+
+    def _columns(self) -> dict[str, Sequence[float]]:
+        return {"epochs": self.epochs, "share": self.share}
+
+    def _title(self) -> str:
+        return f"SurvivalCurve: share of runs not there yet, up to {self.cap:g} epochs"
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the share of runs that are not there yet over the epochs.
+
+        Args:
+            ax: matplotlib axes; None makes new ones.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: matplotlib is not installed.
+        """
+        (axes,) = drawing.axes_for(ax, 4.8, 2.8)
+        draw_survival(axes, self)
+        return axes
+
+
+def draw_survival(axes: Any, curve: SurvivalCurve, **style: Any) -> None:
+    """Draw the curve, to the cap where it does not reach 0, with the axes named."""
+    share = (1.0, *curve.share)
+    end = [curve.cap] if share[-1] > 0 else []
+    axes.step([0.0, *curve.epochs, *end], [*share, *share[-1:] * len(end)], where="post", **style)
+    axes.set(xlabel="epochs", ylabel="not there yet", ylim=(-0.03, 1.05))
+    axes.set_xlim(0, max(axes.get_xlim()[1], curve.cap))
+    drawing.percent_axis(axes, "y")
+    drawing.plain(axes)
 
 
 @dataclass(frozen=True)
@@ -78,6 +115,21 @@ def censored_median(times: Times) -> float | None:
     """The median with None as longer than every number; None where that is what it comes to."""
     middle = statistics.median(math.inf if t is None else float(t) for t in times)
     return None if math.isinf(middle) else middle
+
+
+def median_interval(times: Times) -> tuple[float | None, float | None] | None:
+    """The 95 % interval of the median by the sign test; fewer than six times give none.
+
+    Returns:
+        (low, high), None for an end that is censored; or None.
+    """
+    ordered = sorted(math.inf if t is None else float(t) for t in times)
+    n = len(ordered)
+    k = median_rank(n)
+    if k < 0:
+        return None
+    low, high = (None if math.isinf(end) else end for end in (ordered[k], ordered[n - 1 - k]))
+    return low, high
 
 
 def median_text(times: Times) -> str:

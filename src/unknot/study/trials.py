@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from unknot.core.errors import InputError, require_choice, require_number
 from unknot.core.files import (
@@ -19,6 +20,8 @@ from unknot.core.files import (
     require_writable,
     typed,
 )
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Rows, Tabular
 from unknot.nets.training import epochs_to
 
 # Seeds from here on choose cells and are never reported.
@@ -114,6 +117,33 @@ class Trial:
     def reported(self) -> bool:
         """Whether it counts in tables; the others chose the cell."""
         return self.seed < SELECTION_SEED
+
+
+class Trials(Rows[Trial]):
+    """Everything that a study ran: a tuple of `Trial` that is a table too."""
+
+    def _columns(self) -> dict[str, list[Any]]:
+        plain = ("activation", "learning_rate", "gain", "seed", "reported")
+        columns = {"set": [trial.data for trial in self]}
+        columns |= {name: [getattr(trial, name) for trial in self] for name in plain}
+        curves, last = [trial.curve for trial in self], ("epochs", "train_accuracy", "test_accuracy")
+        return {
+            **columns,
+            "net": [trial.settings.net for trial in self],
+            "ended": [curve.ended for curve in curves],
+            **{name: [(getattr(c, name) or (None,))[-1] for c in curves] for name in last},
+        }
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame of one row a trial: its cell, seed and net, how and when it ended.
+
+        Accuracies are the last ones of the curve, ``epochs`` when they were read; ``reported`` is False
+        of trials that chose a cell.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return super().to_frame()
 
 
 class TrialFile:
@@ -225,8 +255,8 @@ def _trial(row: sqlite3.Row) -> Trial:
     return typed(Trial, record)
 
 
-@dataclass(frozen=True)
-class Curve:
+@dataclass(frozen=True, repr=False)
+class Curve(Tabular):
     """The accuracies of one net while it trained.
 
     Attributes:
@@ -243,6 +273,38 @@ class Curve:
     train_accuracy: tuple[float, ...]
     test_accuracy: tuple[float, ...]
     ended: str
+
+    def _columns(self) -> dict[str, Sequence[float | None]]:
+        test = self.test_accuracy or (None,) * len(self.epochs)
+        return {"epoch": self.epochs, "train_accuracy": self.train_accuracy, "test_accuracy": test}
+
+    def _title(self) -> str:
+        return f"Curve of {len(self.epochs):,} readings, ended: {self.ended}"
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the accuracies over the epochs.
+
+        Args:
+            ax: matplotlib axes; None makes new ones.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: no readings, matplotlib is not installed.
+        """
+        drawing.require_rows(self.epochs, "a curve")
+        (axes,) = drawing.axes_for(ax, 4.8, 2.8)
+        for i, name in enumerate(("train", "test")):
+            accuracy = getattr(self, f"{name}_accuracy")
+            if accuracy:
+                style = {"color": drawing.colour(i), "linestyle": drawing.dash(i)}
+                axes.plot(self.epochs, accuracy, label=name, **style)
+        axes.set(xlabel="epoch", ylabel="accuracy")
+        drawing.percent_axis(axes, "y")
+        axes.legend(frameon=False, fontsize=drawing.SMALL)
+        drawing.plain(axes)
+        return axes
 
     def epochs_to(self, target: float, split: str = "train") -> float | None:
         """When accuracy was first seen to be at least ``target``; None where it never was.

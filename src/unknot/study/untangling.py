@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unknot.core.errors import InputError, require_items
+from unknot.core.showing.frames import Rows
 from unknot.nets.recording import INPUT, INPUT_BESIDE
 from unknot.study.survival import RankCorrelation, censored_median, rank_correlation
 from unknot.study.task import CHOOSE_BY
@@ -46,7 +47,7 @@ class UntanglingRow:
     median: float | None
 
 
-def untangling_rows(trials: Iterable[Trial]) -> tuple[UntanglingRow, ...]:
+def untangling_rows(trials: Iterable[Trial]) -> Rows[UntanglingRow]:
     """One row for each set, activation, layer and kind of Betti number that was measured.
 
     The numbers before any training stand beside those after it, because a wide random net can merge
@@ -74,7 +75,7 @@ def untangling_rows(trials: Iterable[Trial]) -> tuple[UntanglingRow, ...]:
                         epochs, censored_median(epochs),
                     )
                 )  # fmt: skip
-    return tuple(rows)
+    return Rows(rows)
 
 
 def _require_trials(trials: Any) -> list[Trial]:

@@ -1,3 +1,6 @@
+from .adapters.estimators import BettiNumbersTransformer as BettiNumbersTransformer
+from .adapters.estimators import IslandsTransformer as IslandsTransformer
+from .adapters.point_files import load_points as load_points
 from .batch import Interval as Interval
 from .batch import betti_interval as betti_interval
 from .calibration import calibrate as calibrate
@@ -21,7 +24,6 @@ from .multiscale.spanning_tree import tangle as tangle
 from .multiscale.sweep import Sensitivity as Sensitivity
 from .multiscale.sweep import SensitivityRow as SensitivityRow
 from .multiscale.sweep import sensitivity as sensitivity
-from .point_files import load_points as load_points
 from .rules import KnnRule as KnnRule
 from .rules import RipsRule as RipsRule
 from .rules import estimate_memory as estimate_memory

@@ -10,12 +10,57 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unknot.core.errors import InputError, require_count
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Tabular
 
 FloatArray = NDArray[np.floating[Any]]
 
 
-@dataclass(frozen=True, eq=False)
-class PointCloud:
+MOST_DRAWN = 5000  # points; more would cover each other
+
+
+class Points(Tabular):
+    """Points with or without labels, as a table and drawn."""
+
+    points: FloatArray
+    labels: NDArray[np.int64] | None
+
+    def __repr__(self) -> str:
+        n, d = self.points.shape
+        classes = "" if self.labels is None else f" of {len(np.unique(self.labels)):,} classes"
+        return f"{type(self).__name__}({n:,} points{classes}, {d:,} coordinate{'s' * (d != 1)})"
+
+    def _title(self) -> str:
+        return repr(self)
+
+    def _columns(self) -> dict[str, Any]:
+        columns = {f"x{i}": column for i, column in enumerate(self.points.T)}
+        return columns if self.labels is None else {**columns, "label": self.labels}
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the first three coordinates, or the first two in flat axes; a colour and mark a class.
+
+        Args:
+            ax: matplotlib axes, flat or with ``projection="3d"``; None makes new ones, in space where the
+                points have three coordinates or more.
+
+        Returns:
+            The axes. Of more than 5,000 points evenly spaced rows are drawn.
+
+        Raises:
+            InputError: no points, or none with a coordinate; matplotlib is not installed.
+        """
+        drawing.require_rows(self.points if self.points.shape[1] else (), "a cloud")
+        points = self.points if self.points.shape[1] > 1 else np.pad(self.points, ((0, 0), (0, 1)))
+        step = -(-len(points) // MOST_DRAWN)
+        labels = None if self.labels is None else self.labels[::step]
+        axes = drawing.point_axes(ax, points.shape[1])
+        drawing.scatter(axes, points[::step], labels)
+        return axes
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PointCloud(Points):
     """Distinct points of one cloud, with their labels where they have any.
 
     Attributes:

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from unknot.core.errors import InputError, require_count
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Tabular
 from unknot.topology.cloud import as_array, check_points
 from unknot.topology.distances import joined_pairs, near_pairs, near_rows
 from unknot.topology.rules import KnnRule, RipsRule
@@ -18,8 +20,8 @@ from unknot.topology.scale import Scale, require_rule
 _SET_BITS = np.array([byte.bit_count() for byte in range(256)])
 
 
-@dataclass(frozen=True, eq=False)
-class NeighborGraph:
+@dataclass(frozen=True, eq=False, repr=False)
+class NeighborGraph(Tabular):
     """An undirected graph on n points, as packed rows or as neighbour lists.
 
     Attributes:
@@ -84,6 +86,48 @@ class NeighborGraph:
                 more than rounding.
         """
         return cls.from_edges(*joined_pairs(matrix))
+
+    def __repr__(self) -> str:
+        return f"NeighborGraph({self.n_points:,} points, {self.n_edges:,} edges, {self.scale})"
+
+    def _columns(self) -> dict[str, Any]:
+        edges = self.edges()
+        return {"i": edges[:, 0], "j": edges[:, 1]}
+
+    def _repr_html_(self) -> str:
+        degrees = self.degrees()
+        spread = f"; {degrees.min():,} to {degrees.max():,} neighbours a point" if len(degrees) else ""
+        return f"<p>{self!r}{spread}</p>"  # edges by the million say nothing
+
+    def degrees(self) -> NDArray[np.int64]:
+        """int64 ``[n]``: how many neighbours each point has."""
+        if self.rows is None:
+            assert self.indptr is not None
+            return np.diff(self.indptr)
+        bits: NDArray[np.int64] = _SET_BITS[self.rows.view(np.uint8)].sum(axis=1)
+        return bits - 1
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw how many points have how many neighbours: few points with none, and few with all.
+
+        Args:
+            ax: matplotlib axes; None makes new ones.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: no points, matplotlib is not installed.
+        """
+        degrees = self.degrees()
+        drawing.require_rows(degrees, "a graph")
+        (axes,) = drawing.axes_for(ax, 4, 2.6)
+        axes.hist(degrees, bins=min(40, int(np.ptp(degrees)) + 1), color=drawing.KEPT)
+        axes.set(xlabel="neighbours", ylabel="points")
+        drawing.whole_ticks(axes, "x")
+        axes.set_title(f"{self.n_edges:,} edges, {self.scale}", fontsize="medium")
+        drawing.plain(axes)
+        return axes
 
     @property
     def n_edges(self) -> int:

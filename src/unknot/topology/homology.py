@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from unknot import _native
 from unknot.core.errors import InputError, require_count
 from unknot.core.memory import LIMIT_VARIABLE, memory_limit
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Tabular
 from unknot.topology.cloud import FloatArray, as_array, check_points
 from unknot.topology.distances import pairwise_distances
 from unknot.topology.graph import NeighborGraph
@@ -23,8 +25,8 @@ from unknot.topology.scale import Scale, require_rule
 MOST_THREADS = 1024
 
 
-@dataclass(frozen=True)
-class BettiNumbers:
+@dataclass(frozen=True, repr=False)
+class BettiNumbers(Tabular):
     """Betti numbers over GF(2), with what they were measured on.
 
     Attributes:
@@ -41,6 +43,39 @@ class BettiNumbers:
     def total(self) -> int:
         """The topological complexity: the sum of the Betti numbers (Naitzat et al., 2020)."""
         return sum(self.values)
+
+    def __repr__(self) -> str:
+        betti = ", ".join(f"b{i}={value}" for i, value in enumerate(self.values))
+        return f"BettiNumbers({betti}; {self.n_points:,} points, {self.scale})"
+
+    def _columns(self) -> dict[str, list[Any]]:
+        n = len(self.values)
+        return {
+            "dimension": list(range(n)),
+            "betti": list(self.values),
+            "n_points": [self.n_points] * n,
+            "scale": [str(self.scale)] * n,
+        }
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw one bar a dimension.
+
+        Args:
+            ax: matplotlib axes; None makes new ones.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: matplotlib is not installed.
+        """
+        (axes,) = drawing.axes_for(ax, 3, 2.4)
+        bars = axes.bar([f"b{i}" for i in range(len(self.values))], self.values, color=drawing.KEPT)
+        axes.bar_label(bars)
+        axes.set_title(f"{self.n_points:,} points, {self.scale}", fontsize="medium")
+        drawing.scale_counts(axes, "y", self.values)
+        drawing.plain(axes)
+        return axes
 
 
 def betti_numbers(
@@ -221,8 +256,8 @@ def _as_input_error(n_points: int) -> Iterator[None]:
         ) from None
 
 
-@dataclass(frozen=True, eq=False)
-class PersistenceDiagram:
+@dataclass(frozen=True, eq=False, repr=False)
+class PersistenceDiagram(Tabular):
     """Birth and death of every homology class of a Rips filtration.
 
     Attributes:
@@ -232,6 +267,42 @@ class PersistenceDiagram:
 
     bars: tuple[NDArray[np.float64], ...]
     n_points: int
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(bars):,} of H{i}" for i, bars in enumerate(self.bars))
+        return f"PersistenceDiagram(bars: {counts}; {self.n_points:,} points)"
+
+    def _columns(self) -> dict[str, Any]:
+        every = np.concatenate([np.empty((0, 2)), *self.bars])
+        lengths = [len(bars) for bars in self.bars]
+        dimension = np.repeat(np.arange(len(self.bars)), lengths)
+        return {"dimension": dimension, "birth": every[:, 0], "death": every[:, 1]}
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the diagram: a mark a bar, the farther from the diagonal the longer it lives.
+
+        Args:
+            ax: matplotlib axes; None makes new ones.
+
+        Returns:
+            The axes. What never dies is drawn on the dashed line at the top.
+
+        Raises:
+            InputError: matplotlib is not installed.
+        """
+        (axes,) = drawing.axes_for(ax, 3.6, 3.4)
+        every = np.concatenate([np.zeros((1, 2)), *self.bars])
+        top = 1.1 * float(every[np.isfinite(every)].max()) or 1.0
+        axes.plot([0, top], [0, top], color=drawing.SOFT, linewidth=1)
+        axes.axhline(top, color=drawing.SOFT, linestyle="--", linewidth=1)
+        for i, bars in enumerate(self.bars):
+            deaths = np.where(np.isfinite(bars[:, 1]), bars[:, 1], top)
+            style = {"s": 16, "color": drawing.colour(i), "marker": drawing.mark(i)}
+            axes.scatter(bars[:, 0], deaths, label=f"H{i}", clip_on=False, zorder=3, **style)
+        axes.set(xlabel="birth", ylabel="death (dashed: never)", xlim=(0, top), ylim=(0, top))
+        axes.legend(frameon=False, fontsize=drawing.SMALL, loc="lower right")
+        drawing.plain(axes)
+        return axes
 
     def betti_at(self, radius: float) -> tuple[int, ...]:
         """The Betti numbers at one radius: bars with birth <= radius < death.

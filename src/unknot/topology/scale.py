@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 from unknot.core.errors import InputError
 from unknot.topology.rules import KnnRule, RipsRule, Rule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scale:
     """The neighbour rule with its numbers, carried by every result.
 
@@ -55,6 +55,11 @@ class Scale:
             remedy = "pass e.g. k=14" if self.radius is None else "drop hops"
             raise InputError(f"hops = {self.hops} without k", "both or neither", remedy)
         return None if self.radius is None else RipsRule(self.radius)
+
+    def __repr__(self) -> str:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        told = [f"{f.name}={given[f.name]!r}" for f in fields(self) if given[f.name] != f.default]
+        return f"Scale({', '.join(told)})"
 
     def __str__(self) -> str:
         rule = str(self.rule or "given edges")

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unknot.core.errors import InputError, require_choice, require_count
+from unknot.topology.cloud import Points
 
 FloatArray = NDArray[np.float64]
 _GOLDEN, _PLASTIC = (math.sqrt(5) - 1) / 2, 1.3247179572447460  # roots of x^2 + x = 1, x^3 = x + 1
@@ -27,8 +28,8 @@ _STEPS: Mapping[int, tuple[float, ...]] = {1: (), 2: (_GOLDEN,), 3: (1 / _PLASTI
 _MOST = 10_000  # parts; and a thousand times as many points
 
 
-@dataclass(frozen=True, eq=False)
-class Shape:
+@dataclass(frozen=True, eq=False, repr=False)
+class Shape(Points):
     """Points of two classes, and the true Betti numbers of what they were sampled from.
 
     Attributes:

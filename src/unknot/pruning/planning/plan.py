@@ -14,6 +14,7 @@ from unknot.core.files import Saved
 from unknot.nets.probe import Inputs, map_tensors, tensors_of
 from unknot.nets.running import as_example, placed, unwrapped
 from unknot.pruning.planning.budget import REMEDY, UNITS, Budget, Met, meet_latency, meet_share, size_of
+from unknot.pruning.planning.by_layer import ByLayer, why_nothing_goes
 from unknot.pruning.planning.example import describe
 from unknot.pruning.planning.ranking import Candidate, rank_units, remove_first
 from unknot.pruning.scoring.scores import FilterScores
@@ -34,8 +35,8 @@ NEAR = 0.02  # of a share of MACs or parameters: near enough
 PASSED_OVER = 8  # units at most
 
 
-@dataclass(frozen=True)
-class PruningPlan(Saved):
+@dataclass(frozen=True, repr=False)
+class PruningPlan(ByLayer, Saved):
     """Which filters go, and why.
 
     Attributes:
@@ -229,17 +230,6 @@ def plan_by(
         },
     )
     return replace(plan, budget=f"{summary}; {plan.refusal}") if plan.refusal else plan
-
-
-def why_nothing_goes(kept: dict[str, str], filters: dict[str, int]) -> str:
-    """One line where every layer of ``filters`` is ``kept``; empty where one is not."""
-    if not filters:
-        return "no layer has channels that others take in"
-    if set(filters) - set(kept):
-        return ""
-    layer = next(iter(filters))
-    others = f", nor may those of {len(filters) - 1} other layers" if len(filters) > 1 else ""
-    return f"no filter of {layer} may go ({kept[layer]}){others}"
 
 
 @dataclass(frozen=True, eq=False)

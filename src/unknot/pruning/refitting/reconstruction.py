@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from unknot.core.errors import InputError, require_count, require_instance
 from unknot.core.memory import memory_limit
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Tabular, columns_of
 from unknot.nets.probe import Inputs, map_tensors, probe_samples, tensors_of
 from unknot.nets.running import (
     as_it_was,
@@ -59,8 +61,8 @@ class LayerRefit:
     after: float
 
 
-@dataclass(frozen=True)
-class RefitReport:
+@dataclass(frozen=True, repr=False)
+class RefitReport(Tabular):
     """What refitting changed.
 
     Attributes:
@@ -76,6 +78,40 @@ class RefitReport:
     output_after: float
     n_points: int
     notes: tuple[str, ...] = ()
+
+    def _columns(self) -> dict[str, list[Any]]:
+        return columns_of(self.rows)
+
+    def _title(self) -> str:
+        error = f"{self.output_before:.3g} to {self.output_after:.3g}"
+        return f"RefitReport on {self.n_points:,} samples: error of what the model returns {error}"
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the error of each layer's outputs before and after its refit, front to back.
+
+        Args:
+            ax: matplotlib axes; None makes new ones.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: no layer was refitted, matplotlib is not installed.
+        """
+        drawing.require_rows(self.rows, "a refit")
+        (axes,) = drawing.axes_for(ax, 5, 1.2 + 0.3 * len(self.rows))
+        # A logarithm has no place for 0, and rounding errors would push everything else together.
+        floor = max([1e-9, *(max(row.before, row.after) for row in self.rows)]) / 1e4
+        ends = [(max(row.before, floor), max(row.after, floor)) for row in self.rows]
+        at = list(range(len(ends)))
+        axes.hlines(at, *zip(*ends, strict=True), color=drawing.LINE, linewidth=3, zorder=1)
+        for side, (name, tone) in enumerate((("before", drawing.GONE), ("after", drawing.KEPT))):
+            axes.scatter([end[side] for end in ends], at, color=tone, label=name, marker="so"[side])
+        drawing.name_rows(axes, [row.layer for row in self.rows])
+        axes.set(xscale="log", xlabel="mean square error over the variance of the outputs")
+        axes.legend(frameon=False, fontsize=drawing.SMALL)
+        drawing.plain(axes)
+        return axes
 
 
 def refit(

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from unknot.core.errors import InputError, require_count, require_instance
 from unknot.core.files import Saved
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Tabular
 from unknot.nets.probe import Probe, probe_samples
 from unknot.nets.running import unwrapped
 from unknot.pruning.scoring.betti import Betti, Clouds, Number, ScaleRule
@@ -67,8 +69,8 @@ class FilterScore:
         return self.note.startswith((DEAD, DUPLICATE))
 
 
-@dataclass(frozen=True)
-class FilterScores(Saved):
+@dataclass(frozen=True, repr=False)
+class FilterScores(Tabular, Saved):
     """Scores of every prunable filter.
 
     Attributes:
@@ -93,12 +95,81 @@ class FilterScores(Saved):
         """Whether a plan can set a threshold on them: they are Betti numbers."""
         return gives_betti(self.criterion) if self.are_betti is None else self.are_betti
 
+    def _columns(self) -> dict[str, list[Any]]:
+        plain = ("layer", "filter", "score", "criterion", "n_points")
+        columns: dict[str, list[Any]] = {name: [getattr(r, name) for r in self.rows] for name in plain}
+        if any(row.scale for row in self.rows):
+            columns["scale"] = [None if row.scale is None else str(row.scale) for row in self.rows]
+        if any(row.betti for row in self.rows):
+            for i, name in enumerate(("b0", "b1")):
+                columns[name] = [None if row.betti is None else row.betti[i] for row in self.rows]
+        return {**columns, "note": [row.note for row in self.rows]}
+
+    def _title(self) -> str:
+        layers, first = len(self.by_layer()), "highest" if self.remove_high else "lowest"
+        n = len(self.rows)
+        of = f"{n:,} filter{'s' * (n != 1)} of {layers:,} layer{'s' * (layers != 1)}"
+        return f"FilterScores by {self.criterion}: {of}; the {first} go first"
+
+    def plot(self, ax: Any = None, *, removed: Mapping[str, Sequence[int]] | None = None) -> Any:
+        """Draw the scores, sorted within each layer.
+
+        Args:
+            ax: matplotlib axes; None makes new ones.
+            removed: {layer: filters} that go, e.g. ``plan.removed``; they are drawn as crosses.
+
+        Returns:
+            The axes. Dead and duplicate filters, whose scores say no more than that they go first, are
+            drawn at the edge.
+
+        Raises:
+            InputError: no rows, matplotlib is not installed.
+        """
+        drawing.require_rows(self.rows, "scores")
+        (axes,) = drawing.axes_for(ax, 7, 3.2)
+        first = _at_the_edge(self.rows, self.remove_high)
+        start, ticks, layers = 0, [], self.by_layer()
+        gap = max(1, len(self.rows) // 40)
+        gone = {(layer, i) for layer, filters in (removed or {}).items() for i in filters}
+        marks: dict[bool, list[tuple[int, float]]] = {False: [], True: []}
+        for layer, rows in layers.items():
+            heights = [(first if r.redundant else r.score, (layer, r.filter) in gone) for r in rows]
+            for i, (height, goes) in enumerate(sorted(heights)):
+                marks[goes].append((start + i, height))
+            ticks.append(start + (len(rows) - 1) / 2)
+            start += len(rows) + gap
+        for goes, name in ((False, "stays"), (True, "is removed")):
+            tone, symbol = (drawing.GONE, "x") if goes else (drawing.KEPT, "o")
+            if marks[goes]:
+                axes.scatter(*zip(*marks[goes], strict=True), s=12, color=tone, marker=symbol, label=name)
+        scores = [height for of in marks.values() for _, height in of]
+        if min(scores) > 0 and drawing.is_wide([score / min(scores) for score in scores]):
+            axes.set_yscale("log")
+        elif min(scores) >= 0:
+            drawing.scale_counts(axes, "y", scores)
+        axes.set_xticks(
+            ticks, [drawing.short(layer, 18) for layer in layers], rotation=20 * (len(ticks) > 6)
+        )
+        axes.tick_params(axis="x", length=0)
+        named = "Betti number" if self.gives_betti else drawing.short(self.criterion)
+        axes.set(ylabel=f"score: {named}", xlabel="filters by layer, sorted")
+        if gone:
+            axes.legend(frameon=False, fontsize=drawing.SMALL)
+        drawing.plain(axes)
+        return axes
+
     def by_layer(self) -> dict[str, tuple[FilterScore, ...]]:
         """The rows of each layer, in the order of its filters."""
         layers: dict[str, list[FilterScore]] = defaultdict(list)
         for row in self.rows:
             layers[row.layer].append(row)
         return {layer: tuple(rows) for layer, rows in layers.items()}
+
+
+def _at_the_edge(rows: Sequence[FilterScore], remove_high: bool) -> float:
+    """The score of the filter that goes first of those that are not redundant; 0 where all are."""
+    scores = [row.score for row in rows if not row.redundant]
+    return (max if remove_high else min)(scores, default=0.0)
 
 
 def score_filters(

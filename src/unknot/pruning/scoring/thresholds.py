@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError, require_count
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Rows
 from unknot.nets.probe import probe_samples
 from unknot.nets.running import unwrapped
 from unknot.pruning.scoring.betti import Betti, Number, conv_outputs, filter_clouds, layer_scales
@@ -43,6 +45,41 @@ class ThresholdRow:
     quantile: float | None = None
 
 
+class Thresholds(Rows[ThresholdRow]):
+    """Filters above a threshold, over sample sizes and scales: a tuple of `ThresholdRow`, to be drawn."""
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the share of all filters that exceed the threshold, a row a sample size, a column a scale.
+
+        Args:
+            ax: matplotlib axes; None makes new ones.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: no rows, matplotlib is not installed.
+        """
+        drawing.require_rows(self, "a comparison of thresholds")
+        sizes = sorted({row.n_points for row in self})
+        scales = list(dict.fromkeys(map(scale_name, self)))
+        counts = np.zeros((2, len(sizes), len(scales)))
+        for row in self:
+            at = sizes.index(row.n_points), scales.index(scale_name(row))
+            counts[:, at[0], at[1]] += row.exceeding, row.filters
+        (axes,) = drawing.axes_for(ax, 2 + 0.7 * len(scales), 1.2 + 0.3 * len(sizes))
+        shares = counts[0] / np.where(counts[1], counts[1], np.nan)
+        texts = [[f"{share:.0%}" for share in of_size] for of_size in shares]
+        drawing.heat_map(axes, shares, scales, [f"n = {n:,}" for n in sizes], texts)
+        axes.set_xlabel("radius, by quantile of distances")
+        return axes
+
+
+def scale_name(row: ThresholdRow) -> str:
+    """ "2 %" for a radius at this quantile of the distances, else the rule."""
+    return str(row.scale) if row.quantile is None else f"{100 * row.quantile:g} %"
+
+
 def threshold_sensitivity(
     model: nn.Module,
     loader: Iterable[Any] | Tensor,
@@ -55,7 +92,7 @@ def threshold_sensitivity(
     number: Number = "sum",
     seed: int = 0,
     progress: bool = False,
-) -> tuple[ThresholdRow, ...]:
+) -> Thresholds:
     """Count the filters whose Betti number exceeds ``threshold``, for every sample size and scale.
 
     What a threshold says depends on both: n samples have at most n components, and near a radius of 0
@@ -104,4 +141,4 @@ def threshold_sensitivity(
                 counts = count_clouds(clouds, CountSettings(rule))
                 above = sum(betti.chosen(count.betti.values) > threshold for count in counts)
                 rows.append(ThresholdRow(output.layer, n, rule, len(clouds), above, quantile))
-    return tuple(rows)
+    return Thresholds(rows)

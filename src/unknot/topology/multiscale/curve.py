@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unknot.core.errors import InputError, import_package, require_count
+from unknot.core.errors import InputError, require_count
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Tabular
 from unknot.topology.cloud import check_points, group_equal_rows
 from unknot.topology.graph import rips_graph
 from unknot.topology.homology import betti_numbers, require_dim
@@ -23,7 +25,7 @@ REACH = 2.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BettiCurve:
+class BettiCurve(Tabular):
     """Betti numbers at each of several radii.
 
     Attributes:
@@ -47,9 +49,13 @@ class BettiCurve:
         Raises:
             InputError: pandas is not installed.
         """
-        pandas = import_package("pandas", extra="data")
-        index = pandas.Index(self.radii, name="radius")
-        return pandas.DataFrame(self.values, index, [f"b{d}" for d in range(self.values.shape[1])])
+        return super().to_frame().set_index("radius")
+
+    def _columns(self) -> dict[str, Any]:
+        return {"radius": self.radii, **{f"b{d}": column for d, column in enumerate(self.values.T)}}
+
+    def _title(self) -> str:
+        return repr(self)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw one step curve a dimension, and return the matplotlib axes.
@@ -60,13 +66,15 @@ class BettiCurve:
         Raises:
             InputError: matplotlib is not installed.
         """
-        if ax is None:
-            ax = import_package("matplotlib.pyplot", extra="plot").subplots()[1]
+        (axes,) = drawing.axes_for(ax, 4.8, 2.8)
         for d, column in enumerate(self.values.T):
-            ax.step(self.radii, column, where="post", label=f"b{d}")
-        ax.set(xlabel="radius", ylabel="Betti number", yscale="symlog", ylim=(0, None))
-        ax.legend()
-        return ax
+            style = {"color": drawing.colour(d), "linestyle": drawing.dash(d)}
+            axes.step(self.radii, column, where="post", label=f"b{d}", **style)
+        axes.set(xlabel="radius", ylabel="Betti number", ylim=(0, None))
+        drawing.scale_counts(axes, "y", self.values.ravel().tolist())
+        axes.legend(frameon=False, fontsize=drawing.SMALL)
+        drawing.plain(axes)
+        return axes
 
 
 def betti_curve(

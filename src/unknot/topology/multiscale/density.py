@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unknot import _native
-from unknot.core.errors import InputError, import_package, require_count, require_positive
+from unknot.core.errors import InputError, require_count, require_positive
 from unknot.core.memory import require_memory
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Tabular, frame
 from unknot.topology.cloud import FloatArray, check_points, group_equal_rows
 from unknot.topology.homology import MOST_THREADS, check_clouds
 
@@ -23,10 +25,11 @@ ENOUGH_POINTS = 4000
 # Above this intrinsic dimension noise has a second island more often, and seldom of such prominence: see
 # docs/meaning.md.
 HIGH_DIMENSION, SURE_PROMINENCE = 50, 4.0
+PEAKS_DRAWN = 20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Islands:
+class Islands(Tabular):
     """The pieces of a cloud that stand out of the noise, with what they were measured on.
 
     Attributes:
@@ -70,9 +73,45 @@ class Islands:
         Raises:
             InputError: pandas is not installed.
         """
-        pandas = import_package("pandas", extra="data")
-        columns = {"size": self.sizes, "prominence": self.prominences[: self.count]}
-        return pandas.DataFrame(columns, index=pandas.RangeIndex(self.count, name="island"))
+        return frame(self._columns()).set_index("island")
+
+    def _columns(self) -> dict[str, Any]:
+        prominences = self.prominences[: self.count]
+        return {"island": range(self.count), "size": self.sizes, "prominence": prominences}
+
+    def _title(self) -> str:
+        return repr(self)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the highest peaks by prominence: islands stand out of the noise, whose peaks lie below z.
+
+        Args:
+            ax: matplotlib axes; None makes new ones.
+
+        Returns:
+            The axes. An infinite prominence is drawn at the upper edge.
+
+        Raises:
+            InputError: matplotlib is not installed.
+        """
+        (axes,) = drawing.axes_for(ax, 4.8, 2.8)
+        shown = self.prominences[: max(self.count, min(len(self.prominences), PEAKS_DRAWN))]
+        finite = shown[np.isfinite(shown)]
+        top = 1.15 * max(self.z, float(finite.max(initial=0.0)))
+        at = np.arange(len(shown))
+        heights = np.where(np.isfinite(shown), shown, top)
+        for island, name, tone in ((True, "islands", drawing.KEPT), (False, "noise", drawing.SOFT)):
+            of = (at < self.count) == island
+            if of.any():
+                axes.bar(at[of], heights[of], color=tone, label=name)
+        for i in at[np.isinf(shown)]:
+            axes.text(i, top, "∞", ha="center", va="bottom", color=drawing.INK)
+        axes.axhline(self.z, color=drawing.INK, linestyle="--", linewidth=1)
+        axes.set(xlabel="peaks of density", ylabel="prominence", xticks=[], ylim=(0, 1.1 * top))
+        axes.set_title(f"{self.count:,} island{'s' * (self.count != 1)}", fontsize="medium")
+        axes.legend(frameon=False, fontsize=drawing.SMALL)
+        drawing.plain(axes)
+        return axes
 
 
 def islands(points: ArrayLike, k: int = 15, z: float = 3.0, *, threads: int = 0) -> Islands:

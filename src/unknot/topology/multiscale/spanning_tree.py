@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +12,7 @@ from scipy import sparse
 from unknot import _native
 from unknot.core.errors import InputError, require_count
 from unknot.core.memory import require_memory
+from unknot.core.showing.frames import Tabular
 from unknot.topology.cloud import FloatArray, check_labels, check_points, group_equal_rows
 from unknot.topology.distances import square_roots, squared_distances
 from unknot.topology.homology import MOST_THREADS
@@ -20,7 +22,7 @@ NEIGHBOURS = 10
 
 
 @dataclass(frozen=True, repr=False)
-class Tangle:
+class Tangle(Tabular):
     """How tangled the classes of a cloud are, with what it was measured on.
 
     Attributes:
@@ -45,6 +47,9 @@ class Tangle:
         measured = f"{self.n_points:,} points of {self.classes} classes"
         found = f"{self.tangle:.3g}, {self.pieces:,} pieces, purity {self.purity:.3g}, {measured}"
         return f"Tangle({found}{self.note and f'; {self.note}'})"
+
+    def _columns(self) -> dict[str, list[Any]]:
+        return {name: [value] for name, value in asdict(self).items()}
 
 
 def tangle(points: ArrayLike, labels: ArrayLike, *, threads: int = 0) -> Tangle:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unknot.core.errors import InputError, require_choice
+from unknot.core.showing import drawing
+from unknot.core.showing.frames import Tabular, columns_of
 from unknot.topology.calibration import HOPS, K_LADDER, RankedNeighbours, calibrate, class_clouds
 from unknot.topology.cloud import FloatArray
 from unknot.topology.graph import NeighborGraph, rips_graph
@@ -58,8 +60,8 @@ class SensitivityGrid(NamedTuple):
     chosen: tuple[float, int | str] | None
 
 
-@dataclass(frozen=True)
-class Sensitivity:
+@dataclass(frozen=True, repr=False)
+class Sensitivity(Tabular):
     """Betti numbers of every class over a grid of scales, and the scale that was chosen.
 
     Attributes:
@@ -69,6 +71,14 @@ class Sensitivity:
 
     rows: tuple[SensitivityRow, ...]
     chosen: Scale
+
+    def _columns(self) -> dict[str, list[Any]]:
+        return columns_of(self.rows)
+
+    def _title(self) -> str:
+        n, classes = len(self.rows), len(self.labels())
+        of = f" of {classes} classes" if classes > 1 else ""
+        return f"Sensitivity: b0 and b1{of} in {n:,} rows; chosen: {self.chosen}"
 
     def labels(self) -> list[int | None]:
         """The classes, in their order; ``[None]`` without labels."""
@@ -94,6 +104,69 @@ class Sensitivity:
         return SensitivityGrid(
             tuple(x), tuple(b or "" for b in y), values, *rule.axes, mark and (mark[0], mark[1] or "")
         )
+
+    def plot(self, ax: Any = None, *, number: Literal["b0", "b1"] | None = None) -> Any:
+        """Draw b0 and b1 over the scales: where they stay the same, the scale decides little.
+
+        Over k and hops a heat map, a row a class and number of hops, with the chosen scale in a box; over
+        radii a line a class, the chosen one dashed.
+
+        Args:
+            ax: matplotlib axes for one number; None makes new ones, for each number.
+            number: "b0" or "b1" alone; None draws both, and in ``ax`` b0.
+
+        Returns:
+            The axes; an array of two where both are drawn.
+
+        Raises:
+            InputError: no rows, another number, matplotlib is not installed.
+        """
+        drawing.require_rows(self.rows, "a Sensitivity")
+        numbers: tuple[Literal["b0", "b1"], ...] = ("b0", "b1") if ax is None else ("b0",)
+        if number is not None:
+            numbers = (number,)
+        grids = [[self.as_grid(label, which) for label in self.labels()] for which in numbers]
+        lines = len(grids[0]) * len(grids[0][0].y)
+        height = 2.8 if grids[0][0].y == ("",) else 1.2 + 0.27 * lines
+        axes = drawing.axes_for(ax, 4.6 * len(numbers), height, len(numbers))
+        for panel, which, of_classes in zip(axes, numbers, grids, strict=True):
+            draw = _draw_radii if of_classes[0].y == ("",) else _draw_ladder
+            draw(panel, self.labels(), of_classes)
+            panel.set_title(f"{which}; chosen: {self.chosen}", fontsize="medium")
+        return drawing.one_or_all(axes)
+
+
+def _class_name(label: int | None) -> str:
+    return "all" if label is None else f"class {label}"
+
+
+def _draw_ladder(axes: Any, labels: list[int | None], grids: list[SensitivityGrid]) -> None:
+    names = [
+        f"{_class_name(label)}, {hops} hop{'s' * (hops != 1)}"
+        for label, grid in zip(labels, grids, strict=True)
+        for hops in grid.y
+    ]
+    columns = [f"{k:.0f}" for k in grids[0].x]
+    drawing.heat_map(axes, np.concatenate([grid.values for grid in grids]), columns, names)
+    for number, grid in enumerate(grids):
+        if grid.chosen is not None:
+            row = number * len(grid.y) + grid.y.index(grid.chosen[1])
+            drawing.box_cell(axes, grid.x.index(grid.chosen[0]), row)
+    axes.set_xlabel("k, nearest neighbours")
+
+
+def _draw_radii(axes: Any, labels: list[int | None], grids: list[SensitivityGrid]) -> None:
+    for i, (label, grid) in enumerate(zip(labels, grids, strict=True)):
+        style = {"color": drawing.colour(i), "marker": drawing.mark(i), "markersize": 4}
+        axes.plot(grid.x, grid.values[0], label=_class_name(label), **style)
+    if grids[0].chosen is not None:
+        axes.axvline(grids[0].chosen[0], color=drawing.INK, linestyle="--", linewidth=1)
+    drawing.log_axis(axes, "x")
+    axes.set_xlabel("radius")
+    values = np.concatenate([grid.values[0] for grid in grids])
+    drawing.scale_counts(axes, "y", values[np.isfinite(values)].tolist())
+    axes.legend(frameon=False, fontsize=drawing.SMALL)
+    drawing.plain(axes)
 
 
 def sensitivity(

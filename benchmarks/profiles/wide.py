@@ -1,7 +1,7 @@
 """All leaf layers of a ResNet-50 at 224 x 224, whose outputs are 32 million numbers a sample.
 
 pip install --group zoo                        # torchvision
-python benchmarks/profiles/wide.py [--images 1000] [--size 224] [--memory 3.9]
+python benchmarks/profiles/wide.py [--images 1000] [--size 224] [--memory 4.85]
 
 Random weights, images that are smooth noise around one of ten patterns. One forward pass of the same
 images is timed first, in batches of 64, then `uk.measure(layers="*", by="layer")`: Betti numbers,
@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--memory", type=float, default=3.9)
+    parser.add_argument("--memory", type=float, default=4.85)
     given = parser.parse_args()
     os.environ["UNKNOT_MEMORY_GB"] = str(given.memory)
     images = Images(given.images, given.size)

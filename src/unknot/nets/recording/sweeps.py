@@ -154,7 +154,7 @@ def _fitting(needs: _Needs, samples: int, batch_size: int, limit: float) -> tupl
             continue
         together = len(groups[0]) * math.ceil(samples / blocks)
         # Products in two precisions, the rows that they are taken of, and what is being made of them.
-        work = 28 * together**2 + 8 * BLOCK * BLOCKS * together + 12 * bytes_of_distances(samples)
+        work = 28 * together**2 + 4 * BLOCK * BLOCKS * together + 12 * bytes_of_distances(samples)
         room = limit - work - (needs.largest if blocks == 1 else needs.kept)
         spare = int((room - together * needs.alive) // needs.most)
         wanted = min(batch_size, math.ceil(samples / blocks))

@@ -94,6 +94,8 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/profiles/see.py
 	$(BIN)/python benchmarks/profiles/jmlr.py --jobs 2
 	$(BIN)/python benchmarks/profiles/jmlr_docs.py
+	$(BIN)/python benchmarks/profiles/real_data.py
+	$(BIN)/python benchmarks/profiles/real_data_docs.py
 	$(BIN)/python benchmarks/activations/activation.py
 	$(BIN)/python benchmarks/pruning/pruning.py
 	$(BIN)/python benchmarks/pruning/pruning_digits.py

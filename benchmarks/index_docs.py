@@ -33,6 +33,7 @@ PAGES = {
     "jmlr": ("the experiment of Naitzat, Zhitnikov and Lim, 1,050 nets", "jmlr.md", ""),
     "pruning": ("every pruning criterion, three image sets, two nets", "pruning.md", ""),
     "pruning_digits": ("filters with a high Betti number, on digits", "results.md", ""),
+    "real_data": ("islands and tangle of nets: trained, random, shuffled labels", "real_data.md", ""),
     "refit": ("pruning with and without the refit", "results.md", ""),
     "scale": ("how often the scale is right, undetermined, wrong", "scale.md", ""),
     "scaling": ("studies, counting and fuzzing on more workers", "howto/dask.md", ""),

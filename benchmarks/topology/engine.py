@@ -186,6 +186,25 @@ def knn(rng):
     ]
 
 
+def wide(rng):
+    """Graphs of 1,000 points of 50,000 features against one float32 matrix product of them."""
+    normal = rng.normal(size=(1000, 50_000)).astype(np.float32)
+    mixed = rng.normal(size=(1000, 20)) @ rng.normal(size=(20, 50_000))
+    mixed = np.maximum(normal + mixed, 0, dtype=np.float32)
+    out = []
+    for name, p in (("Gaussian", normal), ("20 directions, noise, ReLU", mixed)):
+        product, gram = timed(lambda p=p: p @ p.T, REPEAT)
+        norms = np.diag(gram)
+        radius = float(np.sqrt(np.median(norms[:, None] + norms - 2 * gram)))
+        row = {"name": f"50,000 features: {name}", "n": len(p), "product_ms": product}
+        row["rips_ms"], _ = timed(lambda p=p, r=radius: uk.rips_graph(p, radius=r), REPEAT)
+        row["knn_ms"], _ = timed(lambda p=p: uk.knn_graph(p, k=14), REPEAT)
+        out.append(
+            row | {f"{rule}_over_product": row[f"{rule}_ms"] / product for rule in ("rips", "knn")}
+        )
+    return out
+
+
 def jmlr(rng):
     p, ring = linked_rings(rng, 45_000, tube=0.15)
     out = []
@@ -295,6 +314,7 @@ GROUPS = {
     "random": random_graphs,
     "points": of_points,
     "knn": knn,
+    "wide": wide,
     "jmlr": jmlr,
     "memory": memory,
     "scaling": scaling,
@@ -323,6 +343,8 @@ def show(rows):
                 "from_graph_ms",
                 "two_threads_gain",
                 "over_sklearn",
+                "rips_over_product",
+                "knn_over_product",
                 "peak_mb",
                 "over_packed_graph",
             )

@@ -91,6 +91,15 @@ def rest(groups: dict[str, Any]) -> str:
         ]
         for r in groups["memory"]
     ]
+    rows += [
+        [
+            r["name"],
+            str(r["n"]),
+            f"rips {r['rips_ms']:.0f} ms, kNN {r['knn_ms']:.0f} ms: {r['rips_over_product']:.1f} and "
+            f"{r['knn_over_product']:.1f} x numpy's float32 product `x @ x.T`",
+        ]
+        for r in groups["wide"]
+    ]
     gain = groups["W5"][0]["two_threads_gain"]
     rows.append(["W5 on two threads", "300", f"{gain:.2f} x the speed of one"])
     return table(["", "n", ""], rows)

@@ -32,11 +32,21 @@ inline void foreign_in_tile(const PointTable& t, const ForeignSearch& s, int que
   alignas(64) float low[64];
   differences(0, t.low_norm.data() + other * 64, dots, low);
   const std::int32_t component = s.component[t.order[query]];
-  int places[64], count = 0;
+  int places[64], found = 0, count = 0;
+  float least = kFar;  // the nearest of them has D - h_x <= least + e
   for (Word near = at_most(low, most < kFar ? most : kFar); near; near &= near - 1) {
-    const int place = other * 64 + lowest_bit(near);
-    if (place < t.n && s.component[t.order[place]] != component) places[count++] = place;
+    const int j = lowest_bit(near), place = other * 64 + j;
+    if (place >= t.n) continue;
+    const std::int32_t other_component = s.component[t.order[place]];
+    if (other_component < 0 || other_component == component) continue;
+    const float high = t.high_norm[place] - dots[j];
+    if (high < least) least = high;
+    places[found++] = place;
   }
+  least += slack;
+  least += (least < 0 ? -least : least) * 2.4e-7f;
+  for (int c = 0; c < found; ++c)
+    if (low[places[c] % 64] <= least) places[count++] = places[c];
   double squared[64];
   listed_distances(t, query, places, count, squared);
   for (int c = 0; c < count; ++c) best.offer(squared[c], t.order[places[c]]);
@@ -52,10 +62,14 @@ inline void foreign_by_tiles(const PointTable& t, const ForeignSearch& s, int bl
       bool wanted = false;
       for (int q = r; q < end; ++q) wanted |= wants(s, t.order[block * 64 + q], other);
       if (!wanted) continue;
-      inner_tile(t, block * 64 + r, end - r, other, dots);
+      const float* row = dots;
+      if (s.tiles)
+        row = s.tiles + (static_cast<std::size_t>(block) * (t.padded / 64) + other) * 4096 + r * 64;
+      else
+        inner_tile(t, block * 64 + r, end - r, other, dots);
       for (int q = r; q < end; ++q)
         if (wants(s, t.order[block * 64 + q], other))
-          foreign_in_tile(t, s, block * 64 + q, other, dots + (q - r) * 64, best[q]);
+          foreign_in_tile(t, s, block * 64 + q, other, row + (q - r) * 64, best[q]);
     }
   }
 }
@@ -81,7 +95,8 @@ inline void foreign_by_boxes(const PointTable& t, const ForeignSearch& s, int bl
       for (; near; near &= near - 1) {
         const int j = lowest_bit(near);
         const std::int32_t id = t.order[other * 64 + j];
-        if (s.component[id] != s.component[query]) best[q].offer(sums[j], id);
+        const std::int32_t component = s.component[id];
+        if (component >= 0 && component != s.component[query]) best[q].offer(sums[j], id);
       }
     }
   }
@@ -94,8 +109,9 @@ inline void nearest_foreign(const PointTable& t, const ForeignSearch& s, int blo
   bool any = false;
   for (int q = 0; q < count; ++q) {
     const std::int32_t query = t.order[block * 64 + q];
+    if (!s.open[query]) continue;
     best[q].squared = s.bound[s.component[query]];
-    any |= s.open[query] != 0;
+    any = true;
   }
   if (!any) return;
   t.quick ? foreign_by_tiles(t, s, block, best) : foreign_by_boxes(t, s, block, best);

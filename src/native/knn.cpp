@@ -13,6 +13,8 @@ constexpr int kBoxPoints = 1024, kBoxDimensions = 32;
 // Half of all inner products are the other half mirrored. To keep them all pays from so many
 // dimensions on: earlier for few points, for which memory is at hand (4 MiB), and up to 16 MiB.
 constexpr int kMirrorDimensions = 16, kMirrorPoints = 1024, kMirrorManyDimensions = 96, kMirrorMost = 2048;
+// Where they are asked for beyond the search: up to 64 MiB.
+constexpr int kKeptPoints = 4096;
 // Up to here the graph is symmetrised in packed rows (8 MiB).
 constexpr int kPackedPoints = 8192;
 
@@ -75,16 +77,14 @@ Csr symmetric_sorted(std::vector<std::int32_t>& near, int n, int k) {
   return g;
 }
 
-}  // namespace
-
-std::vector<std::int32_t> nearest(Points points, int k, int threads, Control& control) {
+// As nearest(); leaves table and tiles to others.
+std::vector<std::int32_t> search(Points points, int k, int most, int threads, Control& control,
+                                 PointTable& table, Lines& tiles) {
   const int n = static_cast<int>(points.n);
-  const PointTable table =
-      make_table(points, n > kBoxPoints && points.d <= kBoxDimensions, Use::nearest);
+  table = make_table(points, n > kBoxPoints && points.d <= kBoxDimensions, Use::nearest);
   const Variant& v = variant();
   const std::size_t blocks = table.padded / 64;
-  Lines tiles;
-  if (table.quick && table.box.empty() && n <= kMirrorMost &&
+  if (table.quick && table.box.empty() && n <= most &&
       table.d >= (n <= kMirrorPoints ? kMirrorDimensions : kMirrorManyDimensions)) {
     tiles = Lines(blocks * blocks * 4096);
     parallel(blocks, threads, control, [&](std::int64_t row, Control&) {
@@ -96,6 +96,44 @@ std::vector<std::int32_t> nearest(Points points, int k, int threads, Control& co
     v.nearest_of_block(table, k, static_cast<int>(block), tiles.data(), near.data());
   });
   return near;
+}
+
+}  // namespace
+
+std::vector<std::int32_t> nearest(Points points, int k, int threads, Control& control) {
+  PointTable table;
+  Lines tiles;
+  return search(points, k, kMirrorMost, threads, control, table, tiles);
+}
+
+Lists lists_of(Points points, const std::int32_t* near, int k, int threads, Control& control) {
+  Lists lists;
+  lists.points = points;
+  lists.k = k;
+  const int n = static_cast<int>(points.n);
+  lists.near.resize(static_cast<std::size_t>(n) * k);
+  for (std::size_t at = 0; at < lists.near.size(); ++at) lists.near[at] = {0, near[at]};
+  constexpr int kChunk = 256;
+  parallel((n + kChunk - 1) / kChunk, threads, control, [&](std::int64_t chunk, Control&) {
+    const int first = static_cast<int>(chunk * kChunk), last = std::min(n, first + kChunk);
+    variant().list_squares(points, near, k, first, last, lists.near.data());
+    for (int i = first; i < last; ++i) {
+      Near* list = lists.near.data() + static_cast<std::size_t>(i) * k;
+      std::sort(list, list + k);
+    }
+  });
+  return lists;
+}
+
+Lists nearest_lists(Points points, int k, bool keep, int threads, Control& control) {
+  PointTable table;
+  Lines tiles;
+  const std::vector<std::int32_t> near =
+      search(points, k, keep ? kKeptPoints : kMirrorMost, threads, control, table, tiles);
+  Lists lists = lists_of(points, near.data(), k, threads, control);
+  lists.table = std::move(table);
+  lists.tiles = std::move(tiles);
+  return lists;
 }
 
 Csr symmetric(std::vector<std::int32_t>& near, int n, int k) {

@@ -43,4 +43,34 @@ inline void nearest_of_block(const PointTable& t, int k, int block, const float*
     settle_nearest(t, t.order[first + q], k, best[q].worst(), best[q].number);
 }
 
+template <class T>
+void list_squares(const Points& p, const std::int32_t* near, int k, int first, int last, Near* out) {
+  constexpr int kFeatures = 1024;
+  const T* source = static_cast<const T*>(p.data);
+  for (int begin = 0; begin < p.d; begin += kFeatures) {
+    const int depth = p.d - begin < kFeatures ? p.d - begin : kFeatures;
+    for (int i = first; i < last; ++i) {
+      const T* x = source + static_cast<std::size_t>(i) * p.d + begin;
+      const std::size_t row = static_cast<std::size_t>(i) * k;
+      for (int c = 0; c < k; c += kTogether) {
+        const T* y[kTogether];
+        double sum[kTogether];
+        for (int l = 0; l < kTogether; ++l) {
+          const std::size_t at = row + (c + l < k ? c + l : c);
+          y[l] = source + static_cast<std::size_t>(near[at]) * p.d + begin;
+          sum[l] = out[at].squared;
+        }
+        add_squares<kTogether>(x, y, depth, sum);
+        for (int l = 0; l < kTogether && c + l < k; ++l) out[row + c + l].squared = sum[l];
+      }
+    }
+  }
+}
+// Adds to `out` the squared distances of points [first, last) to those of their lists in `near`, by the
+// rule of points.hpp. Some features at a time, so that the points stay in cache.
+inline void list_squares(const Points& p, const std::int32_t* near, int k, int first, int last, Near* out) {
+  p.is_double ? list_squares<double>(p, near, k, first, last, out)
+              : list_squares<float>(p, near, k, first, last, out);
+}
+
 }  // namespace unknot::UNKNOT_VARIANT

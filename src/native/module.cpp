@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <thread>
 
@@ -266,12 +267,41 @@ nb::object spanning_tree(const Array& points, const Lists& near, int threads) {
   for (std::size_t i = 0; i < near.size(); ++i)
     if (near.data()[i] < 0 || near.data()[i] >= p.n)
       bad("near holds " + std::to_string(near.data()[i]) + ": expected numbers in [0, n)");
-  std::vector<std::int32_t> edges;
+  std::vector<std::int32_t> edges, all(p.n);
+  std::iota(all.begin(), all.end(), 0);
   guarded(0, 0, [&](Control& control) {
-    edges = unknot::spanning_tree(p, near.data(), k, threads, control);
+    const unknot::Lists lists = unknot::lists_of(p, near.data(), k, threads, control);
+    if (p.n > 1 && unknot::squares_fit(lists)) edges = unknot::spanning_tree(lists, all, threads, control);
   });
   const std::size_t count = edges.size() / 2;
   return own(std::move(edges)).attr("reshape")(count, 2);
+}
+
+nb::list untangle(const Array& points, const Lists& parts, int k, double z, int nearest, bool tree,
+                  int threads) {
+  const unknot::Points p = as_points(points);
+  const int count = check_size(parts.shape(0)), size = check_size(parts.shape(1));
+  const std::int64_t least = count ? std::min<std::int64_t>(p.n, size) : p.n;
+  if (k < 2 || nearest < 1 || k >= least || nearest >= least)
+    bad("k=" + std::to_string(k) + ", nearest=" + std::to_string(nearest) +
+        ": expected at least 2 and 1, and fewer than the points of a part");
+  for (std::size_t at = 0; at < parts.size(); ++at)
+    if (parts.data()[at] < (at % size ? parts.data()[at - 1] + 1 : 0) || parts.data()[at] >= p.n)
+      bad("parts hold " + std::to_string(parts.data()[at]) + ": expected rising numbers in [0, n)");
+  std::vector<unknot::Untangled> found;
+  guarded(0, 0, [&](Control& control) {
+    found = unknot::untangle(p, {k, z, nearest, tree}, parts.data(), count, size, threads, control);
+  });
+  nb::list out;
+  for (unknot::Untangled& one : found) {
+    const std::size_t edges = one.edges.size() / 2, m = one.islands.members.size();
+    out.append(nb::make_tuple(
+        nb::make_tuple(own(std::move(one.islands.members)), own(std::move(one.islands.prominences)),
+                       one.islands.dimension),
+        own(std::move(one.edges)).attr("reshape")(edges, 2),
+        own(std::move(one.near)).attr("reshape")(m, nearest)));
+  }
+  return out;
 }
 
 void check_hops(int hops) {
@@ -338,6 +368,8 @@ NB_MODULE(_native, m) {
   m.def("nearest", &nearest, "points"_a, "k"_a, nb::kw_only(), "threads"_a = 1);
   m.def("find_islands", &find_islands, "clouds"_a, "k"_a, "z"_a, nb::kw_only(), "threads"_a = 0);
   m.def("spanning_tree", &spanning_tree, "points"_a, "near"_a, nb::kw_only(), "threads"_a = 1);
+  m.def("untangle", &untangle, "points"_a, "parts"_a, "k"_a, "z"_a, nb::kw_only(), "nearest"_a, "tree"_a,
+        "threads"_a = 1);
   m.def("hop_rows", &hop_rows, "indptr"_a, "indices"_a, "hops"_a, nb::kw_only(), "threads"_a = 1,
         "time_budget_s"_a = 0.0, "memory_limit"_a = 0);
   m.def("hop_csr", &hop_csr, "indptr"_a, "indices"_a, "hops"_a, nb::kw_only(), "threads"_a = 1,

@@ -179,23 +179,23 @@ bool add_single(PointTable& t, const T* x, Use use) {
   const std::vector<T> centre = centre_of(t, x);
   t.lines = Lines(static_cast<std::size_t>(t.d) * t.padded);
   std::vector<double> norm(t.padded);
-  double &scale = t.scale, tiny = 0;
+  double &scale = t.scale, &tiny = t.tiny, greatest_norm = 0;
   auto fill = [&] {
     fill_lines(t, x, centre.data(), scale, norm.data());
-    t.greatest_norm = 0;
+    greatest_norm = 0;
     for (double s : norm)
-      if (!(s <= t.greatest_norm)) t.greatest_norm = s;
+      if (!(s <= greatest_norm)) greatest_norm = s;
   };
   fill();
+  if (!(greatest_norm > 0x1p-40 && greatest_norm < 0x1p80)) {
+    scale = unit_scale(t, x, centre.data());
+    if (scale == 0) return false;
+    fill();
+  }
+  // And float64 itself must not overflow.
+  tiny = t.d * ((1 + std::sqrt(greatest_norm)) * 0x1p-120 + 0x1p-1020 * scale * scale);
+  if (!(tiny < greatest_norm) || !(greatest_norm / scale / scale < 1e307)) return false;
   if (use == Use::nearest) {
-    if (!(t.greatest_norm > 0x1p-40 && t.greatest_norm < 0x1p80)) {
-      scale = unit_scale(t, x, centre.data());
-      if (scale == 0) return false;
-      fill();
-    }
-    // What underflow can change, see shortlist.hpp; and float64 itself must not overflow.
-    tiny = t.d * ((1 + std::sqrt(t.greatest_norm)) * 0x1p-120 + 0x1p-1020 * scale * scale);
-    if (!(tiny < t.greatest_norm) || !(t.greatest_norm / scale / scale < 1e307)) return false;
     t.high_norm.assign(t.padded, HUGE_VALF);
     t.low_norm.assign(t.padded, HUGE_VALF);
     const double c = shortlist_error(t.d);
@@ -205,7 +205,6 @@ bool add_single(PointTable& t, const T* x, Use use) {
     }
     return true;
   }
-  if (!(t.greatest_norm < 1e30)) return false;
   t.half_norm.resize(t.padded);
   for (int i = 0; i < t.padded; ++i) t.half_norm[i] = static_cast<float>(norm[i] / 2);
   return true;
@@ -271,8 +270,8 @@ PointTable make_table(Points p, bool sorted, Use use) {
 }
 
 PointTable make_table(Points p, bool sorted, double radius) {
-  const double unit = unit_for(radius), limit = squared_threshold(radius * unit);
-  const bool quick = p.d >= 6 && unit == 1 && limit > 1e-25 && limit < 1e30;
+  const double unit = unit_for(radius);
+  const bool quick = p.d >= 6 && unit == 1;
   PointTable t = make_table(p, sorted, quick ? Use::threshold : Use::exact);
   t.unit = unit;
   return t;

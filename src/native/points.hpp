@@ -68,12 +68,12 @@ struct PointTable {
   // For quick == true: centred, in single precision, zero past n. A block's 64 columns lie together,
   // because columns a power of two apart would fall into the same few cache sets.
   bool quick = false;
-  double greatest_norm = 0;           // squared
+  double scale = 1;                   // a power of two, by which points are multiplied where their size needs it
+  double tiny = 0;                    // what underflow can change, see shortlist.hpp
   Lines lines;                        // [blocks, d, 64]
-  std::vector<float> half_norm;       // [padded], of squares
-  // For Use::nearest: half the squared norms plus and minus the error bound of shortlist.hpp, of
-  // points multiplied by a power of two where their size needs it. Infinite past n.
-  double scale = 1;
+  // For Use::threshold: half the squared norms, [padded]; zero past n.
+  std::vector<float> half_norm;
+  // For Use::nearest: the same plus and minus the error bound of shortlist.hpp; infinite past n.
   std::vector<float> high_norm, low_norm;
 
   const float* single(int block) const {
@@ -81,13 +81,14 @@ struct PointTable {
   }
 };
 
-// How many single-precision products are added up at a stretch; the sums of the stretches are then
-// added to one another. Short stretches stay in cache and keep rounding errors small.
-constexpr int kStretch = 128;
+// How many single-precision products are added up at a stretch; the sums of up to 16 stretches are then
+// added to one another, and so are theirs. Short stretches stay in cache and keep rounding errors small.
+constexpr int kStretch = 128, kStretches = 16;
 
 // What single precision may get wrong, in half the sum of two squared norms; shortlist.hpp proves it.
 inline double shortlist_error(int d) {
-  const int depth = (d < kStretch ? d : kStretch) + d / kStretch;
+  const int stretches = d / kStretch < kStretches ? d / kStretch : kStretches;
+  const int depth = (d < kStretch ? d : kStretch) + stretches + d / (kStretch * kStretches);
   return (1.1 * depth + 16) * 0x1p-24;
 }
 
@@ -98,8 +99,7 @@ enum class Use { exact, threshold, nearest };
 // sorted: places follow a k-d tree with leaves of 64, so that neighbours share words.
 PointTable make_table(Points points, bool sorted, Use use);
 
-// For the neighbours within a radius: single precision where it pays for so many dimensions and can
-// decide at this threshold.
+// For the neighbours within a radius: single precision where it pays for so many dimensions.
 PointTable make_table(Points points, bool sorted, double radius);
 
 }  // namespace unknot

@@ -9,8 +9,9 @@
 // - both subtraction of the centre and conversion are relative to x - centre, so that
 //   |x~ - (x - centre)| <= 1.001 u |x~|, which moves half the squared distance by at most
 //   4.1 u (h_x + h_y);
-// - sums of at most m = min(d, 128) products, d / 128 of them added to one another, are off by at
-//   most 1.01 (m + d / 128 + 1) u |x~| |y~|, fused or not, and |x~| |y~| <= h_x + h_y;
+// - sums of at most m = min(d, 128) products, s = min(d / 128, 16) of them added to one another, and
+//   d / 2048 of these, are off by at most 1.01 (m + s + d / 2048 + 1) u |x~| |y~|, fused or not, and
+//   |x~| |y~| <= h_x + h_y;
 // - conversion of high_norm and low_norm, and high_norm - x~.y~: at most 1 u and 2.1 u;
 // - high_norm - low_norm as twice the error bound of a query: 1.1 u of its norm;
 // - the float64 rule itself: d 2^-51 of h_x + h_y, which is less than the 0.1 depth to spare.

@@ -29,31 +29,6 @@ struct Edge {
   }
 };
 
-struct Near {
-  double squared;
-  std::int32_t number;
-
-  bool operator<(const Near& o) const {
-    return squared != o.squared ? squared < o.squared : number < o.number;
-  }
-};
-
-template <class T>
-void sort_list(Points p, const std::int32_t* near, int k, int i, Near* out) {
-  const T* source = static_cast<const T*>(p.data);
-  const T* x = source + static_cast<std::size_t>(i) * p.d;
-  for (int t = 0; t < k; ++t) {
-    const T* y = source + static_cast<std::size_t>(near[t]) * p.d;
-    double sum = 0;
-    for (int f = 0; f < p.d; ++f) {
-      const double step = static_cast<double>(x[f]) - static_cast<double>(y[f]);
-      sum += step * step;
-    }
-    out[t] = {sum, near[t]};
-  }
-  std::sort(out, out + k);
-}
-
 // The square of what no distance exceeds: the diagonal of the box around all points.
 template <class T>
 double greatest_square(Points p) {
@@ -74,28 +49,29 @@ double greatest_square(Points p) {
 
 class Boruvka {
  public:
-  Boruvka(Points points, std::vector<Near> lists, int k, int threads)
-      : points_(points), lists_(std::move(lists)), n_(static_cast<int>(points.n)), k_(k), threads_(threads),
-        parent_(n_), component_(n_), size_(n_), at_(n_, 0), partner_(n_, -1), reach_(n_), best_(n_) {
+  Boruvka(const Lists& lists, const std::vector<std::int32_t>& members, int threads)
+      : lists_(lists), members_(members), n_(static_cast<int>(lists.points.n)), threads_(threads), parent_(n_),
+        component_(n_, kAbsent), size_(n_), at_(n_, 0), partner_(n_, -1), reach_(n_), best_(n_) {
     std::iota(parent_.begin(), parent_.end(), 0);
-    for (int i = 0; i < n_; ++i) reach_[i] = list(i)[k_ - 1].squared;
+    for (int i : members) reach_[i] = lists.of(i)[lists.k - 1].squared;
   }
 
   std::vector<std::int32_t> run(Control& control) {
-    while (static_cast<int>(edges_.size()) < 2 * (n_ - 1)) {
+    while (edges_.size() + 2 < 2 * members_.size()) {
       control.check_now();
       number_components();
       std::fill(best_.begin(), best_.end(), Edge{});
-      for (int i = 0; i < n_; ++i) offer_known(i);
+      for (int i : members_) offer_known(i);
       search(control);
-      for (int c = 0; c < n_; ++c)
+      for (int c : members_)
         if (parent_[c] == c && c != unsure_) join(best_[c]);
     }
     return std::move(edges_);
   }
 
  private:
-  const Near* list(int i) const { return lists_.data() + static_cast<std::size_t>(i) * k_; }
+  static constexpr int kAbsent = -1;  // the component of those that are no members
+
   int find(int v) {
     while (parent_[v] != v) v = parent_[v] = parent_[parent_[v]];
     return v;
@@ -103,7 +79,7 @@ class Boruvka {
 
   void number_components() {
     std::fill(size_.begin(), size_.end(), 0);
-    for (int i = 0; i < n_; ++i) ++size_[component_[i] = find(i)];
+    for (int i : members_) ++size_[component_[i] = find(i)];
   }
 
   // An edge between two components bounds the shortest of both.
@@ -113,8 +89,12 @@ class Boruvka {
   }
 
   void offer_known(int i) {
-    while (at_[i] < k_ && component_[list(i)[at_[i]].number] == component_[i]) ++at_[i];
-    if (at_[i] < k_) return offer(i, list(i)[at_[i]].squared, list(i)[at_[i]].number);
+    const Near* list = lists_.of(i);
+    for (; at_[i] < lists_.k; ++at_[i]) {
+      const std::int32_t other = component_[list[at_[i]].number];
+      if (other != component_[i] && other != kAbsent) break;
+    }
+    if (at_[i] < lists_.k) return offer(i, list[at_[i]].squared, list[at_[i]].number);
     if (partner_[i] >= 0 && component_[partner_[i]] == component_[i]) partner_[i] = -1;
     if (partner_[i] >= 0) offer(i, reach_[i], partner_[i]);
   }
@@ -125,34 +105,41 @@ class Boruvka {
     std::vector<char> open(n_, 0);
     bool any = false;
     unsure_ = -1;
-    for (int i = 0; i < n_; ++i) {
+    for (int i : members_) {
       const int c = component_[i];
-      if (at_[i] < k_ || partner_[i] >= 0 || reach_[i] > best_[c].squared) continue;
+      if (at_[i] < lists_.k || partner_[i] >= 0 || reach_[i] > best_[c].squared) continue;
       if (c == largest)
         unsure_ = c;
       else
         open[i] = any = true;
     }
     if (!any) return;
-    if (table_.n == 0)
-      table_ = make_table(points_, n_ > kSortPoints && points_.d <= kBoxDimensions,
-                          points_.d <= kBoxDimensions ? Use::exact : Use::nearest);
-    std::vector<std::int32_t> whole(table_.padded / 64);
+    const PointTable& table = table_to_search();
+    std::vector<std::int32_t> whole(table.padded / 64);
     for (std::size_t b = 0; b < whole.size(); ++b) {
-      whole[b] = component_[table_.order[b * 64]];
+      whole[b] = component_[table.order[b * 64]];
       for (int place = static_cast<int>(b) * 64; place < std::min(n_, static_cast<int>(b) * 64 + 64); ++place)
-        if (component_[table_.order[place]] != whole[b]) whole[b] = -1;
+        if (component_[table.order[place]] != whole[b]) whole[b] = -1;
     }
     std::vector<double> bound(n_);
     for (int c = 0; c < n_; ++c) bound[c] = best_[c].squared;
-    const ForeignSearch found{component_.data(), bound.data(),  open.data(),
-                              whole.data(),      reach_.data(), partner_.data()};
+    const ForeignSearch found{component_.data(), bound.data(),     open.data(),
+                              whole.data(),      lists_.tiles.data(), reach_.data(), partner_.data()};
     const Variant& v = variant();
-    parallel(table_.padded / 64, threads_, control, [&](std::int64_t block, Control&) {
-      v.nearest_foreign(table_, found, static_cast<int>(block));
+    parallel(table.padded / 64, threads_, control, [&](std::int64_t block, Control&) {
+      v.nearest_foreign(table, found, static_cast<int>(block));
     });
-    for (int i = 0; i < n_; ++i)
+    for (int i : members_)
       if (open[i] && partner_[i] >= 0) offer(i, reach_[i], partner_[i]);
+  }
+
+  // That of the lists, unless boxes do better.
+  const PointTable& table_to_search() {
+    const Points& p = lists_.points;
+    const bool boxes = p.d <= kBoxDimensions;
+    if (lists_.table.quick && (lists_.tiles.data() || !boxes)) return lists_.table;
+    if (table_.n == 0) table_ = make_table(p, n_ > kSortPoints && boxes, boxes ? Use::exact : Use::nearest);
+    return table_;
   }
 
   void join(const Edge& edge) {
@@ -163,9 +150,9 @@ class Boruvka {
     edges_.push_back(edge.high);
   }
 
-  Points points_;
-  std::vector<Near> lists_;
-  int n_, k_, threads_, unsure_ = -1;  // unsure_: the component whose shortest edge is not known
+  const Lists& lists_;
+  const std::vector<std::int32_t>& members_;
+  int n_, threads_, unsure_ = -1;  // unsure_: the component whose shortest edge is not known
   std::vector<std::int32_t> parent_, component_, size_, at_, partner_, edges_;
   std::vector<double> reach_;
   std::vector<Edge> best_;
@@ -174,24 +161,18 @@ class Boruvka {
 
 }  // namespace
 
-std::vector<std::int32_t> spanning_tree(Points points, const std::int32_t* near, int k, int threads,
-                                        Control& control) {
-  const int n = static_cast<int>(points.n);
-  if (n < 2) return {};
-  std::vector<Near> lists(static_cast<std::size_t>(n) * k);
-  constexpr int kChunk = 256;
-  parallel((n + kChunk - 1) / kChunk, threads, control, [&](std::int64_t chunk, Control&) {
-    for (int i = static_cast<int>(chunk * kChunk); i < std::min<std::int64_t>(n, (chunk + 1) * kChunk); ++i) {
-      const std::size_t at = static_cast<std::size_t>(i) * k;
-      points.is_double ? sort_list<double>(points, near + at, k, i, lists.data() + at)
-                       : sort_list<float>(points, near + at, k, i, lists.data() + at);
-    }
-  });
+bool squares_fit(const Lists& lists) {
+  const Points& points = lists.points;
   const double most = points.is_double ? greatest_square<double>(points) : greatest_square<float>(points);
   double least = most;
-  for (int i = 0; i < n; ++i) least = std::min(least, lists[static_cast<std::size_t>(i) * k].squared);
-  if (!(least > kLeastSquare && most < kMostSquare)) return {};
-  return Boruvka(points, std::move(lists), k, threads).run(control);
+  for (std::int64_t i = 0; i < points.n; ++i)
+    least = std::min(least, lists.of(static_cast<int>(i))[0].squared);
+  return least > kLeastSquare && most < kMostSquare;
+}
+
+std::vector<std::int32_t> spanning_tree(const Lists& lists, const std::vector<std::int32_t>& members,
+                                        int threads, Control& control) {
+  return Boruvka(lists, members, threads).run(control);
 }
 
 }  // namespace unknot

@@ -149,11 +149,19 @@ UNKNOT_INLINE void inner_products(const float* four, const float* all, int depth
 // out[q * 64 + j]: the inner product of place first + q, q < rows, with place j of block cb. The
 // places lie in one block and `first` is a multiple of four; up to three rows more are written.
 inline void inner_tile(const PointTable& t, int first, int rows, int cb, float* out) {
-  for (int k = 0; k < t.d; k += kStretch) {
-    const float* a = t.single(first / 64) + static_cast<std::size_t>(k) * 64 + first % 64;
-    const float* b = t.single(cb) + static_cast<std::size_t>(k) * 64;
-    const int depth = t.d - k < kStretch ? t.d - k : kStretch;
-    for (int r = 0; r < rows; r += 4) inner_products(a + r, b, depth, k > 0, out + r * 64);
+  constexpr int part = kStretch * kStretches;
+  alignas(64) float sum[64 * 64];  // of the second part and those after it
+  const int filled = (rows + 3) / 4 * 4 * 64;
+  for (int begin = 0; begin < t.d; begin += part) {
+    const int end = t.d - begin < part ? t.d : begin + part;
+    float* to = begin ? sum : out;
+    for (int k = begin; k < end; k += kStretch) {
+      const float* a = t.single(first / 64) + static_cast<std::size_t>(k) * 64 + first % 64;
+      const float* b = t.single(cb) + static_cast<std::size_t>(k) * 64;
+      const int depth = end - k < kStretch ? end - k : kStretch;
+      for (int r = 0; r < rows; r += 4) inner_products(a + r, b, depth, k > begin, to + r * 64);
+    }
+    for (int j = 0; begin && j < filled; ++j) out[j] += sum[j];
   }
 }
 
@@ -166,25 +174,57 @@ UNKNOT_INLINE void differences(float shift, const float* a, const float* b, floa
                                          *reinterpret_cast<const Lanes*>(b + j);
 }
 
-// Squared distances by the rule of points.hpp, from one place to each of a list. Eight sums at once,
+// Adds to sum[i] the squares of x - y[i] by the rule of points.hpp, over d features. Many sums at once,
 // because the additions of one must wait for each other.
+constexpr int kTogether = 16, kFew = 4;
+
+template <int Count, class T>
+UNKNOT_INLINE void add_squares(const T* x, const T* const* y, int d, double* sum) {
+  int k = 0;
+#if defined(__GNUC__) && defined(__SSE2__)
+  if constexpr (sizeof(T) == 4) {
+    typedef double Four __attribute__((vector_size(32)));
+    Four part[Count / 4];
+    std::memcpy(part, sum, sizeof part);
+    for (; k + 4 <= d; k += 4)
+      for (int g = 0; g < Count / 4; ++g) {
+        __m128 a[4];
+        for (int i = 0; i < 4; ++i) a[i] = _mm_loadu_ps(y[g * 4 + i] + k);
+        _MM_TRANSPOSE4_PS(a[0], a[1], a[2], a[3]);
+        for (int f = 0; f < 4; ++f) {
+          const Four diff = static_cast<double>(x[k + f]) - __builtin_convertvector(a[f], Four);
+          part[g] += diff * diff;
+        }
+      }
+    std::memcpy(sum, part, sizeof part);
+  }
+#endif
+  constexpr int step = Count < 8 ? Count : 8;
+  for (int g = 0; g < Count; g += step)
+    for (int f = k; f < d; ++f) {
+      const double xf = x[f];
+      for (int i = g; i < g + step; ++i) {
+        const double diff = xf - y[i][f];
+        sum[i] += diff * diff;
+      }
+    }
+}
+
+// Squared distances from one place to each of a list.
 template <class T>
 void listed_distances(const PointTable& t, int from, const int* places, int count, double* out) {
   const T* source = static_cast<const T*>(t.source.data);
   const T* x = source + static_cast<std::size_t>(t.order[from]) * t.d;
-  for (int c = 0; c < count; c += 8) {
-    const T* y[8];
-    double sum[8] = {};
-    for (int i = 0; i < 8; ++i)
+  for (int c = 0; c < count; c += kTogether) {
+    const T* y[kTogether];
+    double sum[kTogether] = {};
+    for (int i = 0; i < kTogether; ++i)
       y[i] = source + static_cast<std::size_t>(t.order[places[c + i < count ? c + i : c]]) * t.d;
-    for (int k = 0; k < t.d; ++k) {
-      const double xk = x[k];
-      for (int i = 0; i < 8; ++i) {
-        const double diff = xk - y[i][k];
-        sum[i] += diff * diff;
-      }
-    }
-    for (int i = 0; i < 8 && c + i < count; ++i) out[c + i] = sum[i];
+    if (count - c <= kFew)
+      add_squares<kFew>(x, y, t.d, sum);
+    else
+      add_squares<kTogether>(x, y, t.d, sum);
+    for (int i = 0; i < kTogether && c + i < count; ++i) out[c + i] = sum[i];
   }
 }
 inline void listed_distances(const PointTable& t, int from, const int* places, int count, double* out) {
@@ -203,19 +243,26 @@ inline Word recheck(const PointTable& t, int from, int block, Word doubtful, dou
   return out;
 }
 
-// |x - y|^2 <= limit  <=>  x.y >= (|x|^2 + |y|^2 - limit) / 2. With u = 2^-24, R the greatest norm:
-// rounding the points to single moves x.y by at most 2.1 u R^2, the d products and sums by
-// (d + 2) u R^2, norms and the right side by 4 u (R^2 + limit). Beyond twice all that, no doubt.
+// By the bound of shortlist.hpp half the squared distance is h_x + h_y - x.y, give or take
+// c (h_x + h_y) + tiny. Single precision computes (h_x - limit / 2) + h_y - x.y: five roundings of
+// u (h_x + h_y), where c has ten to spare beside points and products, and four of u limit / 2. For all of a
+// row of the tile the greatest h_y counts.
 inline void quick_tile(const PointTable& t, int rb, int cb, double limit, Word* tile) {
-  const float slack = static_cast<float>((t.d + 16) * 1.2e-7 * (t.greatest_norm + limit));
   alignas(64) float dot[64 * 64];
-  const float half_limit = static_cast<float>(limit / 2);
-  const float* norms = t.half_norm.data();
+  // Nothing is as far as 2^100.
+  const double half = limit * t.scale * t.scale / 2, most = half < 0x1p100 ? half : 0x1p100;
+  const float half_limit = static_cast<float>(most);
+  const float *norms = t.half_norm.data(), *others = norms + cb * 64;
+  float greatest = 0;
+  for (int j = 0; j < 64; ++j) greatest = others[j] > greatest ? others[j] : greatest;
+  const double share = shortlist_error(t.d) * 1.00001, rest = 5 * 0x1p-24 * most + 2 * t.tiny;
   inner_tile(t, rb * 64, t.n - rb * 64 < 64 ? t.n - rb * 64 : 64, cb, dot);
   for (int r = 0; r < 64 && rb * 64 + r < t.n; ++r) {
     const float base = norms[rb * 64 + r] - half_limit;
+    const double norm = static_cast<double>(norms[rb * 64 + r]) + greatest;
+    const float slack = static_cast<float>(share * norm + rest);
     alignas(64) float short_by[64];
-    differences(base, norms + cb * 64, dot + r * 64, short_by);
+    differences(base, others, dot + r * 64, short_by);
     const Word sure = at_most(short_by, -slack), maybe = at_most(short_by, slack);
     tile[r] = sure;
     if (maybe != sure) tile[r] |= recheck(t, rb * 64 + r, cb, maybe & ~sure, limit);

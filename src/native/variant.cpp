@@ -33,6 +33,7 @@ extern const Variant UNKNOT_JOIN(UNKNOT_VARIANT, _variant) = {
     UNKNOT_VARIANT::distance_tiles<double>,
     UNKNOT_VARIANT::distance_tiles<float>,
     UNKNOT_VARIANT::nearest_of_block,
+    UNKNOT_VARIANT::list_squares,
     UNKNOT_VARIANT::inner_tiles,
     UNKNOT_VARIANT::nearest_foreign,
     UNKNOT_VARIANT::or_rows,

@@ -17,12 +17,23 @@ struct DistanceSurvey {
   bool finite = true;              // no NaN or infinity; else the other numbers are void
 };
 
+// A neighbour of a point.
+struct Near {
+  double squared;
+  std::int32_t number;
+
+  bool operator<(const Near& o) const {
+    return squared != o.squared ? squared < o.squared : number < o.number;
+  }
+};
+
 // Which points look for the nearest point of another component, and what they found.
 struct ForeignSearch {
-  const std::int32_t* component;  // of each point, by original number
+  const std::int32_t* component;  // of each point, by original number; -1: it is not there
   const double* bound;            // of each component: squared, nothing farther is looked for
   const char* open;               // of each point: not 0 where it looks
   const std::int32_t* whole;      // of each block of 64 places: its one component, or -1
+  const float* tiles;             // of inner_tiles, or null
   double* reach;                  // of each point that looks: squared, no foreign point is nearer
   std::int32_t* partner;          // the foreign point that is so near; -1: there is none
 };
@@ -46,6 +57,7 @@ struct Variant {
   // The k nearest of each of one block of 64 places, to out[original number * k]. tiles: null, or all
   // inner products, [blocks, blocks, 64, 64], made by inner_tiles for every row of tiles.
   void (*nearest_of_block)(const PointTable&, int k, int block, const float* tiles, std::int32_t* out);
+  void (*list_squares)(const Points&, const std::int32_t* near, int k, int first, int last, Near* out);
   void (*inner_tiles)(const PointTable&, int tile_row, float* tiles);
   void (*nearest_foreign)(const PointTable&, const ForeignSearch&, int block);
   // Row v of the graph of pairs at most two steps apart: out |= the rows of v's neighbours.

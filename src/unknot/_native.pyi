@@ -62,6 +62,18 @@ def find_islands(
     clouds: Sequence[Real], k: int, z: float, *, threads: int = 0
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float64], float]]: ...
 def spanning_tree(points: Real, near: NDArray[np.int32], *, threads: int = 1) -> NDArray[np.int32]: ...
+def untangle(
+    points: Real,
+    parts: NDArray[np.int32],
+    k: int,
+    z: float,
+    *,
+    nearest: int,
+    tree: bool,
+    threads: int = 1,
+) -> list[
+    tuple[tuple[NDArray[np.int64], NDArray[np.float64], float], NDArray[np.int32], NDArray[np.int32]]
+]: ...
 def hop_rows(
     indptr: NDArray[np.int64],
     indices: NDArray[np.int32],

@@ -17,7 +17,7 @@ def plain_islands(
 
     Returns:
         members: the island of each point; prominences: falling; dimension; near: the neighbours of each
-        point in the symmetrised graph; density: log densities.
+        point in the graph; density: log densities.
     """
     n = len(points)
     distances = cdist(points.astype(np.float64), points.astype(np.float64))
@@ -34,6 +34,9 @@ def plain_islands(
     for i in range(n):
         for j in order[i][:k]:
             near[j].add(i)
+    for i, j in companions(order, radius, k):
+        near[i].add(j)
+        near[j].add(i)
 
     falling = sorted(range(n), key=lambda i: (-density[i], i))
     above = {v: at for at, v in enumerate(falling)}
@@ -67,3 +70,14 @@ def plain_islands(
             w = target
         members[v] = number[w]
     return [members[v] for v in range(n)], [ends[p][0] for p in peaks], dimension, near, density
+
+
+def companions(order: list[list[int]], radius: list[float], k: int) -> list[tuple[int, int]]:
+    """Pairs that at least k points have among their k nearest, of a radius up to 1.2 times the pair's."""
+    holders = [{v for v in range(len(order)) if i in order[v][:k]} for i in range(len(order))]
+    return [
+        (i, j)
+        for i in range(len(order))
+        for j in range(i)
+        if sum(radius[v] <= 1.2 * max(radius[i], radius[j]) for v in holders[i] & holders[j]) >= k
+    ]

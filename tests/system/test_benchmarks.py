@@ -1,4 +1,4 @@
-"""What the benchmarks call, and what those of pruning and of activations track of their trials."""
+"""What the benchmarks call, and what some of them track of their trials."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import needs_checkout
 
@@ -70,6 +71,21 @@ def tables() -> ModuleType:
     return tables
 
 
+@pytest.fixture(scope="module")
+def real_data() -> ModuleType:
+    sys.path.insert(0, str(BENCHMARKS / "profiles"))
+    import real_data
+
+    return real_data
+
+
+@pytest.fixture(scope="module")
+def real_data_docs(real_data: ModuleType) -> ModuleType:
+    import real_data_docs
+
+    return real_data_docs
+
+
 def trials(seed: int) -> list[dict[str, Any]]:
     """One net: Taylor loses 2 and 4 points at the two seeds, L1 1 point more, the surgeon nothing."""
     here, base = {**NET, "seed": seed}, 0.8 + seed / 100
@@ -120,3 +136,40 @@ def test_numbers_are_cut_only_where_the_pages_print_the_same(
     tables: ModuleType, value: float, kept: float
 ) -> None:
     assert tables.short(value) == kept
+
+
+def test_two_far_classes_are_two_islands_without_noise(real_data: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    points = (rng.normal(size=(400, 5)) + 100 * labels[:, None]).astype(np.float32)
+    found, row = real_data.with_noise(points, labels, seed=0)
+    assert (row["islands"], row["islands_sd"], row["islands_interval"]) == (2, 0, [2, 2])
+    assert (row["tangle"], row["tangle_interval"], row["purity"], row["purity_sd"]) == (0, [0, 0], 1, 0)
+    table = real_data.by_class(found.members, labels)
+    assert sorted(table) == [[0, 200], [200, 0]] and real_data.groups(table) == [[0], [1]]
+    assert real_data.groups([[6, 4], [5, 5], [1, 9], [3, 3], [4, 0]]) == [[0, 1, 3, 4], [2]]
+
+
+def test_halves_of_a_sample_spread_like_whole_ones(real_data: ModuleType) -> None:
+    """Purity of 100 separate samples against the halves of each."""
+    rng = np.random.default_rng(1)
+    samples = [
+        (rng.normal(size=(120, 2)).astype(np.float32), rng.integers(0, 2, 120)) for _ in range(100)
+    ]
+    for points, labels in samples:
+        points[:, 0] += 2 * labels
+    rows = [real_data.with_noise(*sample, seed=i)[1] for i, sample in enumerate(samples)]
+    separate = np.std([row["purity"] for row in rows], ddof=1)
+    assert np.sqrt(np.mean([row["purity_sd"] ** 2 for row in rows])) == pytest.approx(separate, rel=0.3)
+
+
+def test_a_difference_is_told_in_sd_and_by_its_intervals(real_data_docs: ModuleType) -> None:
+    def row(islands: int, sd: float, interval: tuple[int, int]) -> dict[str, Any]:
+        return {"islands": islands, "islands_sd": sd, "islands_interval": interval}
+
+    one, other, sure = row(8, 0.6, (7, 9)), row(3, 0.8, (2, 4)), row(1, 0, (1, 1))
+    assert real_data_docs.in_sd("islands", one, other) == pytest.approx(5 / 0.5**0.5)
+    assert real_data_docs.in_sd("islands", sure, sure) == 0
+    assert real_data_docs.side("islands", one, other) == "above"
+    assert real_data_docs.side("islands", other, one) == "below"
+    assert real_data_docs.side("islands", other, row(2, 0, (1, 2))) == ""

@@ -256,6 +256,7 @@ def test_results_that_are_tracked_are_small() -> None:
     [
         ("activations/activation_docs.py", "convergence.md"),
         ("profiles/jmlr_docs.py", "jmlr.md"),
+        ("profiles/real_data_docs.py", "real_data.md"),
         ("pruning/pruning_docs.py", "pruning.md"),
     ],
 )

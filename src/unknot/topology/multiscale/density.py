@@ -22,9 +22,6 @@ from unknot.topology.homology import MOST_THREADS, check_clouds
 LEAST_PROMINENCE = 2.0
 # Islands come to light with n: a good number where there is one.
 ENOUGH_POINTS = 4000
-# Above this intrinsic dimension noise has a second island more often, and seldom of such prominence: see
-# docs/meaning.md.
-HIGH_DIMENSION, SURE_PROMINENCE = 50, 4.0
 PEAKS_DRAWN = 20
 
 
@@ -119,10 +116,13 @@ def islands(points: ArrayLike, k: int = 15, z: float = 3.0, *, threads: int = 0)
 
     The density at a point is that of its k-th nearest neighbour at distance r: its logarithm is -m log r
     for m the intrinsic dimension (Levina and Bickel 2004, averaged as by MacKay and Ghahramani 2005), and
-    its noise 1 / sqrt(k). Points enter the symmetrised kNN graph by falling density. A peak is born with
-    a component, and where two components meet the lower peak ends (H0 of superlevel sets, as in ToMATo:
-    Chazal, Guibas, Oudot and Skraba 2013); how far it rose above that meeting, in units of sqrt(2 / k),
-    is its prominence. Islands are the components of the graph, and the peaks of prominence >= z.
+    its noise 1 / sqrt(k). Points are linked when either is among the k nearest of the other, or when k
+    points have both among theirs (of which each has an r of at most 1.2 times the greater of the two): in
+    high dimension the densest points are near to very many others and seldom to each other. Points enter
+    the graph by falling density. A peak is born with a component, and where two components meet the lower
+    peak ends (H0 of superlevel sets, as in ToMATo: Chazal, Guibas, Oudot and Skraba 2013); how far it
+    rose above that meeting, in units of sqrt(2 / k), is its prominence. Islands are the components of the
+    graph, and the peaks of prominence >= z.
 
     A point is on the island of its densest neighbour, if that is denser; a peak of prominence below z
     joins, where it ends, the island of the densest point it meets there. Of equal densities the lower
@@ -135,8 +135,7 @@ def islands(points: ArrayLike, k: int = 15, z: float = 3.0, *, threads: int = 0)
             points. Of equal points one is measured.
         k: nearest neighbours, >= 2. With fewer than about 10 noise has more islands.
         z: the least prominence of an island, a number > 0. At 3 a cloud of mere noise has a second island
-            in about one case in a hundred; where the intrinsic dimension is above 50, in one of ten:
-            take 4 there (docs/meaning.md).
+            in about one case in a hundred, whatever its dimension (docs/meaning.md).
         threads: of the engine; 0 takes one a core. The answer does not depend on it.
 
     Raises:
@@ -183,24 +182,25 @@ def _find(arrays: list[FloatArray], names: list[str], k: int, z: float, threads:
             )
         distinct.append(array if len(first) == len(array) else array[first])
         groups.append(number)
-    # Neighbours, their graph, the points once more as tiles.
-    largest = max(distinct, key=lambda cloud: len(cloud) * (12 * k + 16 * cloud.shape[1]), default=None)
+    # Neighbours, their graph, who has whom as a neighbour, the points once more as tiles.
+    largest = max(distinct, key=lambda cloud: len(cloud) * (20 * k + 16 * cloud.shape[1]), default=None)
     if largest is not None:
-        needed = len(largest) * (12 * k + 16 * largest.shape[1] + 100)
+        needed = len(largest) * (20 * k + 16 * largest.shape[1] + 100)
         require_memory(len(largest), needed, "the kNN graph")
     found = _native.find_islands(distinct, k, z, threads=threads)
     return [
-        _result(members[number], prominences, dimension, (len(cloud), k, z))
+        islands_of(members[number], prominences, dimension, (len(cloud), k, z))
         for (members, prominences, dimension), number, cloud in zip(found, groups, distinct, strict=True)
     ]
 
 
-def _result(
+def islands_of(
     members: NDArray[np.int64],
     prominences: NDArray[np.float64],
     dimension: float,
     measured: tuple[int, int, float],
 ) -> Islands:
+    """The result of what the engine found among (n distinct points, with k, and z)."""
     n, k, z = measured
     count = int((prominences >= z).sum())
     finite = prominences[np.isfinite(prominences)]
@@ -210,7 +210,4 @@ def _result(
         notes.append(f"too few samples or one cloud: try n = {ENOUGH_POINTS:,}")
     elif count == 1:
         notes.append("one cloud, or pieces that overlap")
-    elif dimension > HIGH_DIMENSION and prominences[count - 1] < SURE_PROMINENCE:
-        sure = f"try z = {SURE_PROMINENCE:g}"
-        notes.append(f"in dimension {dimension:.0f} noise too has such islands at times: {sure}")
     return Islands(count, members, prominences, total, dimension, n, k, z, "; ".join(notes))

@@ -93,8 +93,7 @@ def tangle_and_shuffled(
     n = len(array)
     numbers = check_labels(labels, n)
     threads = min(require_count("threads", threads, minimum=0), MOST_THREADS)
-    _, coded, sizes = np.unique(numbers, return_inverse=True, return_counts=True)
-    classes = len(sizes)
+    classes = len(np.unique(numbers))
     if classes < 2:
         value = "labels of one class" if classes else "no labels"
         raise InputError(value, "two classes or more", "pass points of several classes")
@@ -109,14 +108,38 @@ def tangle_and_shuffled(
     distinct = array if len(first) == n else array[first]
     near = _nearest(distinct, threads)
     tree = _tree(distinct, near, threads)
-    between = _edges_between(tree, group, coded)
-    own = sum(int(size) * (int(size) - 1) for size in sizes)
-    random = (n * (n - 1) - own) / n
-    rng = np.random.default_rng(seed)
-    shuffled = [_edges_between(tree, group, rng.permutation(coded)) for _ in range(shuffles)]
     if len(first) < n:
         near = _nearest(array, threads)
-    equal = n - len(first)
+    return tangle_of(tree, near, numbers, group=group, shuffles=shuffles, seed=seed)
+
+
+def tangle_of(
+    tree: NDArray[np.integer],
+    near: NDArray[np.int32],
+    labels: NDArray[np.int64],
+    *,
+    group: NDArray[np.int64],
+    shuffles: int = 0,
+    seed: int = 0,
+) -> tuple[Tangle, NDArray[np.float64]]:
+    """What `tangle_and_shuffled` returns, of a tree and neighbours that are known.
+
+    Args:
+        tree: ``[m - 1, 2]``, edges between groups of equal points.
+        near: ``[n, k]``, the neighbours of each point.
+        labels: ``[n]``, of two classes or more, not all different.
+        group: ``[n]`` in [0, m), the group of each point.
+        shuffles, seed: as of `tangle_and_shuffled`.
+    """
+    n = len(labels)
+    _, coded, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    classes = len(sizes)
+    own = sum(int(size) * (int(size) - 1) for size in sizes)
+    random = (n * (n - 1) - own) / n
+    between = _edges_between(tree, group, coded)
+    rng = np.random.default_rng(seed)
+    shuffled = [_edges_between(tree, group, rng.permutation(coded)) for _ in range(shuffles)]
+    equal = n - 1 - len(tree)
     found = Tangle(
         tangle=(between - (classes - 1)) / (random - (classes - 1)),
         pieces=round(between) + 1,

@@ -11,13 +11,19 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from unknot import _native
 from unknot.core.errors import InputError, require_count, require_positive
+from unknot.core.memory import memory_limit
 from unknot.core.workforce import Workforce
 from unknot.topology.batch import CloudCount, CountSettings, count_clouds, sent_parts
 from unknot.topology.cloud import FloatArray, check_labels, check_points, group_equal_rows
-from unknot.topology.multiscale.density import Islands, islands
-from unknot.topology.multiscale.spanning_tree import Tangle, tangle_and_shuffled
+from unknot.topology.homology import MOST_THREADS
+from unknot.topology.multiscale.density import Islands, islands, islands_of
+from unknot.topology.multiscale.spanning_tree import NEIGHBOURS, Tangle, tangle_and_shuffled, tangle_of
 from unknot.topology.scale import Scale
+
+# Up to so many points all their inner products are kept.
+_KEPT_PRODUCTS = 4096
 
 T = TypeVar("T")
 Span = tuple[float, float]
@@ -161,14 +167,15 @@ def untangle_clouds(
 def _untangled(array: FloatArray, labels: ArrayLike | None, settings: UntanglingSettings) -> Untangled:
     n = len(array)
     numbers = None if labels is None else check_labels(labels, n)
-    found, tangled, shuffled, notes = _measured(array, numbers, settings)
-    once = replace(settings, shuffles=0)
     rng = np.random.default_rng(settings.seed)
-    halves = []
-    for _ in range(settings.repeats):
-        rows = np.sort(rng.choice(n, n // 2, replace=False))
-        half = _measured(array[rows], None if numbers is None else numbers[rows], once)
-        halves.append(_numbers(half.islands, half.tangle))
+    parts = [np.sort(rng.choice(n, n // 2, replace=False)) for _ in range(settings.repeats)]
+    measured = _measured_at_once(array, numbers, settings, parts)
+    if measured is None:
+        once = replace(settings, shuffles=0)
+        measured = [_measured(array, numbers, settings)]
+        measured += [_measured(array[p], None if numbers is None else numbers[p], once) for p in parts]
+    found, tangled, shuffled, notes = measured[0]
+    halves = [_numbers(half.islands, half.tangle) for half in measured[1:]]
     values = _numbers(found, tangled)
     spans = {
         name: _span(name, value, [half[name] for half in halves])
@@ -199,17 +206,60 @@ def _measured(array: FloatArray, labels: Labels | None, settings: UntanglingSett
     else:
         count = partial(islands, array, settings.k, settings.z, threads=settings.threads)
         found = _unless_too_large(count, "islands", notes)
-    classes = 0 if labels is None else len(np.unique(labels))
-    if labels is None or classes < 2 or classes == len(array):
-        lacking = "classes of one point each" if classes > 1 else "labels of one class"
-        notes.append(f"no tangle: {'no labels' if labels is None else lacking}")
-    else:
+    lacking = _lacking(labels)
+    if labels is not None and not lacking:
         span = partial(tangle_and_shuffled, array, labels, seed=settings.seed, threads=settings.threads)
         pair = _unless_too_large(partial(span, shuffles=settings.shuffles), "tangle", notes)
+    return _together(found, pair, notes + lacking)
+
+
+def _lacking(labels: Labels | None) -> list[str]:
+    """Why labels have no tangle, in one line; nothing where they have."""
+    classes = 0 if labels is None else len(np.unique(labels))
+    if labels is not None and 1 < classes < len(labels):
+        return []
+    lacking = "classes of one point each" if classes > 1 else "labels of one class"
+    return [f"no tangle: {'no labels' if labels is None else lacking}"]
+
+
+def _together(
+    found: Islands | None, pair: tuple[Tangle, NDArray[np.float64]] | None, notes: list[str]
+) -> _Measured:
     tangled, values = pair or (None, np.empty(0))
     shuffled = (float(values.min()), float(values.max())) if len(values) else None
     heeded = [one.note for one in (found, tangled) if one is not None and one.note]
     return _Measured(found, tangled, shuffled, heeded + notes)
+
+
+def _measured_at_once(
+    array: FloatArray, labels: Labels | None, settings: UntanglingSettings, parts: list[NDArray[np.int64]]
+) -> list[_Measured] | None:
+    """What `_measured` says of the whole and of each part ``[m]``, from one search for neighbours.
+
+    None where that does not go: equal points, few of them, squared distances that float64 does not hold,
+    too little memory.
+    """
+    n, k, z = len(array), settings.k, settings.z
+    longest = min(4 * max(k, NEIGHBOURS), n)
+    # Lists with their logarithms, the points as tiles, and inner products of all where they are kept.
+    products = 4 * n if n <= _KEPT_PRODUCTS else 0
+    needed = n * (32 * longest + 16 * array.shape[1] + 300 + products)
+    few = min((len(part) for part in parts), default=n) <= max(k, NEIGHBOURS)
+    if few or needed > memory_limit() or len(group_equal_rows(array)[0]) < n:
+        return None
+    rows = np.array(parts, np.int32).reshape(len(parts), n // 2)
+    tree, threads = not _lacking(labels), min(settings.threads, MOST_THREADS)
+    all_found = _native.untangle(array, rows, k, z, nearest=NEIGHBOURS, tree=tree, threads=threads)
+    measured = []
+    for at, ((members, prominences, dimension), edges, near) in enumerate(all_found):
+        own = labels if labels is None or at == 0 else labels[parts[at - 1]]
+        found = islands_of(members, prominences, dimension, (len(members), k, z))
+        lacking, pair = _lacking(own), None
+        if own is not None and not lacking:
+            shuffles, group = 0 if at else settings.shuffles, np.arange(len(own))
+            pair = tangle_of(edges, near, own, group=group, shuffles=shuffles, seed=settings.seed)
+        measured.append(_together(found, pair, lacking))
+    return measured or None
 
 
 def _unless_too_large(compute: Callable[[], T], what: str, notes: list[str]) -> T | None:

@@ -45,6 +45,7 @@ PAGES = {
         "torch_pruning.md",
         "python benchmarks/pruning/against_torch_pruning.py",
     ),
+    "wide": ("every layer of a ResNet-50 at 224 x 224: time and memory", "howto/measure.md", ""),
     "zoo": ("which third-party nets can be halved, beside torch-pruning", "torch_pruning.md", ""),
 }
 

@@ -19,7 +19,7 @@ from unknot.core.workforce import Workforce
 from unknot.nets.data import LabelledData
 from unknot.nets.follower import After
 from unknot.nets.probe import probe_samples
-from unknot.nets.recording import Tokens
+from unknot.nets.recording.outputs import Tokens
 from unknot.nets.training import train, train_first
 from unknot.profiles.clouds import By
 from unknot.profiles.frames import NUMBERS, interval_text

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -27,6 +28,28 @@ def track(items: Iterable[T], label: str, *, show: bool = True, total: int | Non
         for item in items:
             yield item
             progress.advance(task)
+
+
+@contextmanager
+def step_bar(label: str, total: int, *, show: bool = True) -> Iterator[Callable[[str], None]]:
+    """A bar as of `track` for work that is no loop: call what it gives with what is done next."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not show or not console.is_terminal:
+        yield lambda _: None
+        return
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(label, total=total)
+        begun = False
+
+        def step(what: str) -> None:
+            nonlocal begun
+            progress.update(task, advance=int(begun), description=f"{label}: {what}")
+            begun = True
+
+        yield step
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

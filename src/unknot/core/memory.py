@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 from unknot.core.errors import InputError
 
+# Of glibc's mallopt.
+_MMAP_THRESHOLD = -3
 LIMIT_VARIABLE = "UNKNOT_MEMORY_GB"
 # Of cgroup 2 and 1.
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -43,6 +47,25 @@ def _container_limits(names: tuple[str, ...]) -> list[int]:
         with suppress(OSError, ValueError):  # no such file, or "max"
             limits.append(int(Path(name).read_text(encoding="ascii")))
     return limits
+
+
+@contextmanager
+def freed_at_once() -> Iterator[None]:
+    """Arrays of a megabyte and more go back to the system when freed, whichever thread they are of.
+
+    glibc keeps what a thread frees for that thread: with many threads, several times what is in use.
+    Afterwards arrays below 32 MB are kept again, as glibc does by itself once such were freed.
+    """
+    try:
+        adjust = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        yield
+        return
+    adjust(_MMAP_THRESHOLD, 1 << 20)
+    try:
+        yield
+    finally:
+        adjust(_MMAP_THRESHOLD, 32 << 20)
 
 
 def require_memory(n_points: int, needed: int, what: str) -> None:

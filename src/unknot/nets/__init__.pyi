@@ -15,9 +15,9 @@ from .models import mlp as mlp
 from .models import resnet as resnet
 from .probe import Probe as Probe
 from .probe import probe_samples as probe_samples
-from .recording import LayerOutput as LayerOutput
-from .recording import Recording as Recording
-from .recording import capture as capture
+from .recording.outputs import LayerOutput as LayerOutput
+from .recording.recorder import Recording as Recording
+from .recording.recorder import capture as capture
 from .timing import Latency as Latency
 from .timing import Speed as Speed
 from .training import TrainingCurve as TrainingCurve

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,14 +13,14 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from unknot.core.console import track
+from unknot.core.console import step_bar
 from unknot.core.errors import InputError
 from unknot.core.keywords import spelled_out
 from unknot.core.workforce import Workforce
 from unknot.nets.accuracy import ends_in_sigmoid, share_right
 from unknot.nets.follower import OUTPUT
 from unknot.nets.probe import NAMES_SHOWN, Probe, probe_samples
-from unknot.nets.recording import INPUT, LayerOutput, Recording
+from unknot.nets.recording import INPUT, LayerDistances, LayerOutput, Recording, as_points
 from unknot.nets.running import plain_name
 from unknot.profiles.clouds import By, Portion, class_members, layer_named, portion_of, require_finite
 from unknot.profiles.nulls import random_copy
@@ -141,8 +142,9 @@ class Meter:
         chosen = _convolutions(model) if by_filter and layers == "*" else layers
         self.probe = probe
         self._recorded = partial(
-            Recording, probe=probe, layers=chosen, tokens=options.tokens, after=options.after
-        )
+            Recording, probe=probe, layers=chosen, tokens=options.tokens, after=options.after,
+            distances=not by_filter,
+        )  # fmt: skip
         self.recording = self._recorded(model)
         self._labels = None if probe.labels is None else probe.labels.numpy()
         self._members = [] if probe.labels is None else class_members(probe.labels)
@@ -187,20 +189,19 @@ class Meter:
 
     def read(self, reading: Reading, workforce: Workforce | None = None) -> TopologyProfile:
         """Measure the model now, a portion at a time."""
-        counted = [
-            self.rows(portion, self.count(portion, reading.epoch, workforce), reading.epoch)
-            for portion in self.portions(reading)
-        ]
+        with closing(self.portions(reading)) as portions:  # where counting fails, no run stays open
+            counted = [
+                self.rows(portion, self.count(portion, reading.epoch, workforce), reading.epoch)
+                for portion in portions
+            ]
         return self.profile(reading, counted)
 
-    def portions(self, reading: Reading) -> Iterator[Portion]:
+    def portions(self, reading: Reading) -> Generator[Portion, None, None]:
         """Run the model, and before any training its random copies: what is to be counted in one call.
 
         What needs no counting goes into ``reading``.
         """
-        total = len(self.recording.shapes) + (self.probe.points() is not None)
-        label = "topology of layers"
-        outputs = track(self.recording.outputs(), label, show=reading.progress, total=total)
+        outputs = self._outputs(self.recording, "topology of layers", reading.progress)
         yield from self._together(self._seen(outputs, reading))
         if not reading.epoch:
             for number in range(self._nulls):
@@ -277,6 +278,19 @@ class Meter:
         if held:
             yield portion_of(held, classes, self._by, random)
 
+    def _outputs(self, recording: Recording, label: str, progress: bool) -> Iterator[LayerOutput]:
+        """What the layers return; of those read as distances, points that lie as far apart."""
+        with (
+            step_bar(label, recording.steps, show=progress) as report,
+            closing(recording.readings(report)) as readings,
+        ):
+            for one in readings:
+                yield self._pointed(one) if isinstance(one, LayerDistances) else one
+
+    def _pointed(self, layer: LayerDistances) -> LayerOutput:
+        ks = (self.scale.k, None if self._untangling is None else self._untangling.k)
+        return as_points(layer, [k for k in ks if k is not None])
+
     def _seen(self, outputs: Iterable[LayerOutput], reading: Reading) -> Iterator[LayerOutput]:
         """Those of the layers; the model's own answer, views and a known input go into ``reading``."""
         for output in outputs:
@@ -307,8 +321,7 @@ class Meter:
             note = f"random weights: the model's own, in random order, for {names}"
             self.empty = replace(self.empty, notes=tuple(dict.fromkeys((*self.empty.notes, note))))
         recording = self._recorded(copy)
-        total, label = len(recording.shapes), f"random weights, copy {number}"
-        for output in track(recording.outputs(), label, show=reading.progress, total=total):
+        for output in self._outputs(recording, f"random weights, copy {number}", reading.progress):
             if output.layer in (OUTPUT, recording.input_layer):
                 continue
             if bool(torch.isfinite(output.values).all()):
@@ -332,7 +345,10 @@ class Meter:
         points = self.probe.points()
         if points is not None:
             return LayerOutput(INPUT, 0, points.detach().cpu()).numpy()
-        return next(iter(self.recording.outputs())).numpy()
+        first = self._recorded(
+            self.recording.model, layers=[self.recording.shapes[0].layer], distances=False
+        )
+        return next(iter(first.outputs())).numpy()
 
     def _calibrated(self, seed: int) -> Scale:
         reference = self._reference()

@@ -13,7 +13,7 @@ from typing import Literal, TypedDict, get_args
 
 from unknot.core.errors import InputError, require_choice, require_count, require_items
 from unknot.nets.follower import After
-from unknot.nets.recording import Tokens
+from unknot.nets.recording.outputs import Tokens
 from unknot.nets.running import require_globs
 from unknot.profiles.clouds import By
 from unknot.profiles.profile import TopologyProfile

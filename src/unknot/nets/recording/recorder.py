@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import replace
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +27,18 @@ from unknot.nets.follower import (
     run_trial,
 )
 from unknot.nets.probe import Inputs, Probe, as_inputs, tensors_of
+from unknot.nets.recording.lockstep import Layers, Lockstep, in_distances
+from unknot.nets.recording.outputs import (
+    INPUT,
+    INPUT_BESIDE,
+    LayerOutput,
+    LayerReading,
+    LayerShape,
+    Tokens,
+)
+from unknot.nets.recording.sweeps import Section, plan_sections
 from unknot.nets.running import is_leaf, matching_layers, plain_name, unwrapped
 
-# The samples themselves; the second where a module has the first name.
-INPUT, INPUT_BESIDE = "input", "input of the model"
-Tokens = Literal["mean", "first", "last", "all"]
 # Layer outputs held at once; a model that returns more is run several times.
 PASS_BYTES = 1 << 30
 # Their outputs [n, c, l] are channels over a line, not a sequence of tokens [n, t, d].
@@ -39,43 +47,6 @@ _CHANNELS_FIRST = (
     nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d,
 )  # fmt: skip
 _TOKENS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.MultiheadAttention)
-
-
-@dataclass(frozen=True, eq=False)
-class LayerOutput:
-    """What one call of one module returned for every sample.
-
-    Attributes:
-        layer: dotted module name, "input" for the samples themselves ("input of the model" where a
-            module is called "input"), or `OUTPUT` for what the whole model returned.
-        call: 0 for the module's first call in a forward pass, 1 for the second, ...
-        values: ``[n, ...]`` on the CPU, in the order of the samples, detached.
-        note: how it differs from what was asked for; empty where it does not.
-    """
-
-    layer: str
-    call: int
-    values: Tensor
-    note: str = ""
-
-    def numpy(self) -> Any:
-        """float32 or float64 array ``[n, d]``, half precision widened to float32."""
-        flat = self.values.flatten(1) if self.values.ndim > 1 else self.values[:, None]
-        return (flat if flat.dtype == torch.float64 else flat.float()).numpy()
-
-
-@dataclass(frozen=True)
-class LayerShape:
-    """The shape of one sample of a layer output, as the trial run found it."""
-
-    layer: str
-    call: int
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    note: str = ""
-
-    def bytes_of(self, samples: int) -> int:
-        return samples * max(1, int(torch.Size(self.shape).numel())) * self.dtype.itemsize
 
 
 def capture(
@@ -126,10 +97,11 @@ class Recording:
         layers, tokens, after: as of `unknot.measure`; "*" is every module that `is_layer`. Maps
             ``[n, c, l]`` of convolutions are no sequences.
         batch_size: samples run at once; fewer where they would not fit.
+        distances: read what does not fit into one run in `readings`, wide layers as their distances.
 
     Attributes:
         shapes: the layers that ran, in order.
-        notes: what was left out.
+        notes: what was left out, and how the rest is read where that takes more than one plain run.
         input_layer: the name under which the samples themselves come.
 
     Raises:
@@ -146,6 +118,7 @@ class Recording:
         tokens: Tokens = "mean",
         after: After = "module",
         batch_size: int = 1024,
+        distances: bool = False,
     ) -> None:
         require_choice("tokens", tokens, get_args(Tokens))
         require_choice("after", after, get_args(After))
@@ -163,18 +136,22 @@ class Recording:
         self._followed: set[Key] = set()
         self._places: dict[Key, Place] = {}
         self.shapes, self.notes = self._trial()
-        self._groups = _grouped(self.shapes, len(probe), require_count("batch_size", batch_size))
+        batch_size = require_count("batch_size", batch_size)
+        self._lockstep = Lockstep(self._layers(), probe)
+        self._sections = self._planned(batch_size) if distances and after == "module" else ()
+        self.notes += tuple(f"read in step: {section}" for section in self._sections)
+        self._batch_size = batch_size
+        if not self._sections:
+            self._grouped()  # refuses what would not fit
 
     def outputs(self) -> Iterator[LayerOutput]:
         """The input where it is floating point, every layer in order, and last the model's `OUTPUT`.
 
         The last only where it may be scores ``[n]`` or ``[n, classes]``.
         """
-        points = self.probe.points()
-        if points is not None:
-            yield LayerOutput(self.input_layer, 0, points.detach().cpu())
+        yield from self._input()
         result = None
-        for shapes, batch_size in self._groups:
+        for shapes, batch_size in self._grouped():
             held = self._record(shapes, batch_size)
             result = held.pop((OUTPUT, 0), result)
             for shape in shapes:
@@ -183,6 +160,61 @@ class Recording:
                     yield LayerOutput(shape.layer, shape.call, values, shape.note)
         if result is not None:
             yield LayerOutput(OUTPUT, 0, result)
+
+    def readings(
+        self, report: Callable[[str], None] | None = None
+    ) -> Generator[LayerReading, None, None]:
+        """`outputs`, or where they take several runs and ``distances`` was asked for, the layers in step.
+
+        All batches then run side by side, and pause at each layer until all have come so far: one run of
+        the model reads every layer, or a few runs where not all samples fit at once. Layers whose values
+        take more memory than their distances, and 16 MB, come as `LayerDistances`; so does the input.
+        Close the iterator if you leave it early: until then the model is at work.
+
+        Args:
+            report: gets a line on what is read next, ``steps`` times in all.
+        """
+        if not self._sections:
+            for output in self.outputs():
+                if report is not None:
+                    report(output.layer)
+                yield output
+            return
+        for given in self._input():
+            if report is not None:
+                report(given.layer)
+            yield in_distances(given)
+        for section in self._sections:
+            yield from self._lockstep.read(section, report)
+
+    @property
+    def steps(self) -> int:
+        """How often `readings` reports."""
+        of_layers = sum(len(section.passes) * len(section.pauses) for section in self._sections)
+        return (of_layers or len(self.shapes)) + (self.probe.points() is not None)
+
+    def _grouped(self) -> list[tuple[list[LayerShape], int]]:
+        return _grouped(self.shapes, len(self.probe), self._batch_size)
+
+    def _input(self) -> Iterator[LayerOutput]:
+        points = self.probe.points()
+        if points is not None:
+            yield LayerOutput(self.input_layer, 0, points.detach().cpu())
+
+    def _layers(self) -> Layers:
+        shapes = {shape.key: shape for shape in self.shapes}
+        return Layers(self.model, self._chosen, self._places, shapes, self._reduced)
+
+    def _planned(self, batch_size: int) -> tuple[Section, ...]:
+        """None where one plain run does, or where batches cannot run side by side."""
+        n, limit = len(self.probe), memory_limit()
+        size = sum(shape.bytes_of(n) for shape in self.shapes if shape.layer != OUTPUT)
+        if size <= min(PASS_BYTES, limit // 2):
+            return ()
+        pauses = self._lockstep.pauses()
+        if pauses is None:
+            return ()
+        return plan_sections(pauses, n, batch_size, min(limit, _free_bytes(self.model)))
 
     def _trial(self) -> tuple[tuple[LayerShape, ...], tuple[str, ...]]:
         """Which layers run, where their samples are, and what one sample of each is."""
@@ -351,6 +383,14 @@ def _grouped(
     one = sum(s.bytes_of(1) for s in shapes)
     batch = max(1, min(batch_size, budget // max(one, 1)))
     return [(group, batch) for group in groups]
+
+
+def _free_bytes(model: nn.Module) -> float:
+    """Of the device that the model runs on, where that has a memory of its own."""
+    first = next(model.parameters(), None)
+    if first is None or first.device.type != "cuda":
+        return math.inf
+    return 0.8 * torch.cuda.mem_get_info(first.device)[0]
 
 
 def _listed(names: list[str], what: str) -> list[str]:

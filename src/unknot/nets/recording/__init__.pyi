@@ -1,0 +1,10 @@
+from .embedding import as_points as as_points
+from .outputs import INPUT as INPUT
+from .outputs import INPUT_BESIDE as INPUT_BESIDE
+from .outputs import LayerDistances as LayerDistances
+from .outputs import LayerOutput as LayerOutput
+from .outputs import LayerReading as LayerReading
+from .outputs import LayerShape as LayerShape
+from .recorder import PASS_BYTES as PASS_BYTES
+from .recorder import Recording as Recording
+from .recorder import capture as capture

@@ -98,12 +98,11 @@ Rows: TypeAlias = tuple[list[ProfileRow], list[UntanglingRow]]
 
 @dataclass
 class Reading:
-    """One moment before anything is counted: accuracies, rows of the input (always the same), views."""
+    """One moment before anything is counted: accuracies, views, rows of what cannot be measured."""
 
     epoch: int | None
     given: float | None = None
     share: float | None = None
-    rows: list[ProfileRow] = field(default_factory=list)
     untangling: list[UntanglingRow] = field(default_factory=list)
     views: list[CloudView] = field(default_factory=list)
     progress: bool = False
@@ -116,6 +115,7 @@ class Meter:
         probe: the samples, drawn already: ``max_points`` of the options has had its say.
         threads: of the engine; 0 takes one a core.
         halves: half-samples for the intervals of islands and tangle, at least; more with ``repeats``.
+            Before any training (epoch 0 or None) there are 10 at least.
 
     Attributes:
         scale: of every row.
@@ -211,8 +211,10 @@ class Meter:
         """What is measured of a portion; survives pickling."""
         given = portion.random is None
         untangling = self._untangling
-        if untangling is not None and self._nulls and given and not epoch:
-            untangling = replace(untangling, shuffles=SHUFFLES)
+        if untangling is not None and not epoch:
+            shuffles = SHUFFLES if self._nulls and given else 0
+            repeats = max(untangling.repeats, HALVES)
+            untangling = replace(untangling, repeats=repeats, shuffles=shuffles)
         groups = tuple(members for _, members in self._members) if self._by == "class" else None
         return CloudSettings(self._counting if given else None, groups, untangling, self._labels)
 
@@ -239,15 +241,21 @@ class Meter:
 
     def profile(self, reading: Reading, counted: Iterable[Rows]) -> TopologyProfile:
         """What `portions` has read, with the rows of each portion in order."""
-        rows, untangling = [*reading.rows], [*reading.untangling]
+        rows: list[ProfileRow] = []
+        untangling = list(reading.untangling)
         for new_rows, new_untangling in counted:
             rows += new_rows
             untangling += new_untangling
         given = [row for row in untangling if row.random is None]
         name = self.recording.input_layer
-        of_input = [row for row in given if row.layer == name]
         if self._input_rows is None:
+            of_input = [row for row in given if row.layer == name]
             self._input_rows = [row for row in rows if row.layer == name], of_input
+        else:  # the probe stays the same, and so do its rows, even where it was measured again
+            of_input = [replace(row, epoch=reading.epoch, shuffled=None) for row in self._input_rows[1]]
+            given = of_input + [row for row in given if row.layer != name]
+            known = [replace(row, epoch=reading.epoch) for row in self._input_rows[0]]
+            rows = known + [row for row in rows if row.layer != name]
         for number in range(self._nulls):  # their input is the same
             of_copy = [row for row in untangling if row.random == number]
             same = [replace(row, random=number, shuffled=None) for row in of_input if of_copy]
@@ -292,7 +300,7 @@ class Meter:
         return as_points(layer, [k for k in ks if k is not None])
 
     def _seen(self, outputs: Iterable[LayerOutput], reading: Reading) -> Iterator[LayerOutput]:
-        """Those of the layers; the model's own answer, views and a known input go into ``reading``."""
+        """Those of the layers, and an input yet unknown; answer and views go into ``reading``."""
         for output in outputs:
             of_input = output.layer == self.recording.input_layer
             if output.layer == OUTPUT:
@@ -303,15 +311,8 @@ class Meter:
             if len(self._drawn):
                 require_finite(output, reading.epoch)
                 reading.views.append(self._view(output, reading.epoch))
-            if of_input and self._input_rows is not None:
-                # The probe stays the same: its own rows are measured once.
-                rows, untangling = self._input_rows
-                reading.rows += [replace(row, epoch=reading.epoch) for row in rows]
-                reading.untangling += [
-                    replace(row, epoch=reading.epoch, shuffled=None) for row in untangling
-                ]
-                continue
-            yield output
+            if not of_input or self._input_rows is None:  # which are those of the first reading
+                yield output
 
     def _random_outputs(self, number: int, reading: Reading) -> Iterator[LayerOutput]:
         """What a copy of the model with random weights returns; nothing for the input."""

@@ -38,7 +38,8 @@ class MeasureOptions:
         max_points: samples measured at most, stratified by class and seeded.
         max_dim: 1, or 2 for b2 as well.
         repeats: 0, or how many subsamples give each row an interval; see `betti_interval`. Islands,
-            tangle and purity have one over 10 half-samples at least; in a Monitor only with ``repeats``.
+            tangle and purity have one over 10 half-samples at least; in a Monitor at epoch 0, and
+            later only with ``repeats``.
         untangling: also islands, tangle and purity of each layer output. Not by filter.
         nulls: 0, or how many copies of the model with random weights are measured beside it, and tangle
             under 20 shuffles of the labels; in a Monitor at epoch 0. Not by filter.

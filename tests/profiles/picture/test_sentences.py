@@ -71,6 +71,15 @@ def test_without_intervals_nothing_is_claimed() -> None:
     )
 
 
+def test_the_spread_before_training_stands_for_that_after_it() -> None:
+    bare = {"tangle_interval": None, "islands_interval": None}
+    text = headline(watched((ONE, 0.9, {}), (APART, 0.8, bare)))
+    assert text.startswith("Training took the classes apart: in fc1 the tangle fell from 0.90 [0.87,")
+    assert "to 0.80 after epoch 10" in text
+    # The interval is .06 wide: a fall by .08 is not beyond both.
+    assert "did not measurably change" in headline(watched((ONE, 0.9, {}), (APART, 0.82, bare)))
+
+
 def test_a_tangle_of_random_labels_is_said_to_be_one() -> None:
     high = {"shuffled": (0.97, 1.02)}
     text = headline(watched((ONE, 0.6, high), (ONE, 0.96, {})))

@@ -171,13 +171,19 @@ _UNWATCHED = {
 
 
 def _change(now: UntanglingRow, others: Sequence[UntanglingRow]) -> str:
-    """ "fell", "rose", "same" where the intervals meet, "unknown" where there are none."""
+    """ "fell", "rose", "same" where the intervals meet, "unknown" where there are none.
+
+    While a model trains only epoch 0 may have an interval: the last epoch is then taken to have one as
+    wide, since both are of the same samples.
+    """
     within = _hull([row.tangle_interval for row in others])
-    if now.tangle_interval is None or within is None:
+    if now.tangle is None or within is None:
         return "unknown"
-    if now.tangle_interval[1] < within[0]:
+    wide = within[1] - within[0]
+    low, high = now.tangle_interval or (now.tangle - wide, now.tangle + wide)
+    if high < within[0]:
         return "fell"
-    return "rose" if now.tangle_interval[0] > within[1] else "same"
+    return "rose" if low > within[1] else "same"
 
 
 def _as_random(profile: TopologyProfile, row: UntanglingRow) -> str:

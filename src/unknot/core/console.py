@@ -33,11 +33,14 @@ def track(items: Iterable[T], label: str, *, show: bool = True, total: int | Non
 @contextmanager
 def step_bar(label: str, total: int, *, show: bool = True) -> Iterator[Callable[[str], None]]:
     """A bar as of `track` for work that is no loop: call what it gives with what is done next."""
+    if not show:
+        yield lambda _: None
+        return
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    if not show or not console.is_terminal:
+    if not console.is_terminal:
         yield lambda _: None
         return
     with Progress(console=console, transient=True) as progress:

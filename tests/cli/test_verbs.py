@@ -395,6 +395,8 @@ def test_measure_while_it_trains_has_a_column_an_epoch(run, tmp_path: Path) -> N
     (low, high), *_ = row.intervals
     assert f"{row.b0} [{low}, {high}]" in ran.out and len(row.intervals) == 3
     assert "accuracy on the 300 measured samples: 0." in ran.out
+    said = ran.out.splitlines()[0]
+    assert said.endswith(".") and ("classes" in said or "loops" in said)
 
 
 def test_measure_of_filters_has_a_line_a_layer(run) -> None:

@@ -27,6 +27,7 @@ from unknot.profiles.journal import FORMATS, write_profile
 from unknot.profiles.meter import Meter, measure
 from unknot.profiles.monitor import Monitor
 from unknot.profiles.options import MeasureOptions
+from unknot.profiles.picture.sentences import headline
 from unknot.profiles.profile import ProfileRow, TopologyProfile, UntanglingRow
 from unknot.report.page import write_report
 
@@ -163,7 +164,10 @@ def _watched(
 
 
 def _print_profile(what: str, profile: TopologyProfile) -> None:
-    """Betti numbers, before or after what hangs on no scale, and what to heed."""
+    """What it comes to, Betti numbers before or after what hangs on no scale, and what to heed."""
+    said = headline(profile)
+    if said:
+        print(said)
     determined = profile.scale is None or profile.scale.determined
     parts = [_print_betti, _print_untangling] if determined else [_print_untangling, _print_betti]
     for part in parts:

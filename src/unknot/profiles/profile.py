@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from importlib.metadata import version
 from typing import Any
 
@@ -203,7 +204,10 @@ class TopologyProfile(Tabular, Saved):
         return "\n".join(filter(None, (title(self), table)))
 
     def _repr_html_(self) -> str:
-        return html_table(summary(self), title(self))
+        from unknot.profiles.picture.sentences import headline  # which needs this class
+
+        said = headline(self) if self.rows else ""
+        return f"<p>{escape(said)}</p>" * bool(said) + html_table(summary(self), title(self))
 
     def to_record(self) -> dict[str, Any]:
         # asdict copies number by number, and a watched run has millions of members.

@@ -109,9 +109,9 @@ doubtful = uk.calibrate(digits.images.flatten(1), digits.labels)
 print(doubtful, "|", doubtful.note)
 
 # %% alt="A bar a layer of the digits' samples: a block an island, coloured by class; from the input to the output the blocks become purer and tangle falls."
-images, digit = digits.images[:1300], digits.labels[:1300]  # to train on; the rest is what is measured
+images, digit = digits.images[:700], digits.labels[:700]  # to train on; the rest is what is measured
 model = uk.activations.init_by_gain(uk.nets.cnn(1, 10), torch.nn.ReLU(), seed=0)
-unseen = [(digits.images[1300:], digits.labels[1300:])]
+unseen = [(digits.images[700:], digits.labels[700:])]
 with uk.Monitor(model, unseen, layers=["act*", "out"], by="layer") as monitor:
     uk.nets.train(model, images, digit, epochs=30, learning_rate=3e-3)
     monitor.record(30)

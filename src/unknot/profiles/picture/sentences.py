@@ -106,9 +106,9 @@ def _epoch(epoch: int | None) -> str:
 
 
 def _place(row: UntanglingRow | ProfileRow) -> str:
-    """ "at the input", "in fc1"; for the middle of a sentence."""
+    """ "at the input", "in layer fc1"; for the middle of a sentence."""
     name = layer_name(row.layer, row.call)
-    return "at the input" if name == "input" else f"in {name}"
+    return "at the input" if name == "input" else f"in layer {name}"
 
 
 def _tangle_sentence(profile: TopologyProfile, compared: _Comparison) -> str:

@@ -399,6 +399,13 @@ def test_measure_while_it_trains_has_a_column_an_epoch(run, tmp_path: Path) -> N
     assert said.endswith(".") and ("classes" in said or "loops" in said)
 
 
+def test_where_every_class_is_one_blob_there_is_no_table_of_blobs(run) -> None:
+    ran = run("measure", "--model", "mlp", "--data", "digits", "--max-points", "200", "--layers", "act1")
+    assert ran.code == 0
+    said = "hops=2 (undetermined), seed 0: one piece without loops in every class of every layer"
+    assert said in ran.out and "(b0, b1)" not in ran.out
+
+
 def test_measure_of_filters_has_a_line_a_layer(run) -> None:
     ran = run("measure", "--model", "cnn", "--data", "digits", "--train", "1", "--by", "filter",
               "--max-points", "100", "--knn", "5")  # fmt: skip

@@ -230,10 +230,17 @@ def _range_text(span: tuple[float, float] | None) -> str:
 
 
 def _print_betti(what: str, profile: TopologyProfile) -> None:
-    """One line a cloud; watched nets have a column an epoch, filters a line a layer."""
+    """One line a cloud; watched nets have a column an epoch, filters a line a layer.
+
+    Where no scale is determined and no cloud has more than its one piece, that is all there is to say.
+    """
     title = f"Betti numbers of {what} at {profile.scale}, seed {profile.seed}"
+    undetermined = profile.scale is not None and not profile.scale.determined
     if profile.rows[0].filter is not None:
         _print_filters(title, profile)
+    elif undetermined and all((r.b0, r.b1, r.b2 or 0) == (1, 0, 0) for r in profile.rows):
+        of = "every class of every layer" if profile.rows[0].label is not None else "every layer"
+        print(f"{title}: one piece without loops in {of}")
     else:
         epochs = _shown(profile.epochs())
         row_of = {(r.epoch, r.layer, r.call, r.label): r for r in profile.rows}

@@ -183,6 +183,7 @@ CASES: dict[str, list[Case]] = {
         Case(called(uk.profiles.write_profile, path="x.json"), "profile"),
         Case(lambda path: uk.profiles.write_profile(path, profile()), "path", "text|missing"),
     ],
+    "headline": [Case(called(uk.profiles.headline), "profile")],
     "read_profile": [Case(called(uk.profiles.read_profile), "path")],
     "measure_accuracy": [
         Case(judged, "model", "module"),

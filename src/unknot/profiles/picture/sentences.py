@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from unknot.core.errors import InputError
 from unknot.profiles.picture.layout import layer_name, shuffled_tangle
 from unknot.profiles.profile import ProfileRow, TopologyProfile, UntanglingRow
 
@@ -38,7 +39,17 @@ def headline(profile: TopologyProfile) -> str:
     first; else the model against copies with random weights; else the layer against the first layer.
     Where intervals meet, or there are none, that is said. The Betti numbers come first where their scale
     is determined.
+
+    Args:
+        profile: of `measure` or a Monitor.
+
+    Raises:
+        InputError: another result.
     """
+    if not isinstance(profile, TopologyProfile):
+        raise InputError(
+            f"a profile of type {type(profile).__name__}", "a TopologyProfile", "pass what measure gave"
+        )
     sentences = [_betti_sentence(profile)] if betti_first(profile) else []
     compared = _compared(profile)
     if compared is not None:

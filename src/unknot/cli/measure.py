@@ -168,17 +168,21 @@ def _print_profile(what: str, profile: TopologyProfile) -> None:
     said = headline(profile)
     if said:
         print(said)
-    determined = profile.scale is None or profile.scale.determined
-    parts = [_print_betti, _print_untangling] if determined else [_print_untangling, _print_betti]
+    doubtful = _undetermined(profile)
+    parts = [_print_untangling, _print_betti] if doubtful else [_print_betti, _print_untangling]
     for part in parts:
         part(what, profile)
     for entry in profile.accuracy[-1:]:
         if entry.probe is not None:
             print(f"accuracy on the {profile.settings['samples']} measured samples: {entry.probe:.3f}")
-    if profile.scale is not None and not determined:
+    if doubtful and profile.scale is not None:
         print(f"the scale is undetermined: {profile.scale.note}")
     for note in profile.notes:
         print(note)
+
+
+def _undetermined(profile: TopologyProfile) -> bool:
+    return profile.scale is not None and not profile.scale.determined
 
 
 def _print_untangling(what: str, profile: TopologyProfile) -> None:
@@ -235,10 +239,9 @@ def _print_betti(what: str, profile: TopologyProfile) -> None:
     Where no scale is determined and no cloud has more than its one piece, that is all there is to say.
     """
     title = f"Betti numbers of {what} at {profile.scale}, seed {profile.seed}"
-    undetermined = profile.scale is not None and not profile.scale.determined
     if profile.rows[0].filter is not None:
         _print_filters(title, profile)
-    elif undetermined and all((r.b0, r.b1, r.b2 or 0) == (1, 0, 0) for r in profile.rows):
+    elif _undetermined(profile) and all((r.b0, r.b1, r.b2 or 0) == (1, 0, 0) for r in profile.rows):
         of = "every class of every layer" if profile.rows[0].label is not None else "every layer"
         print(f"{title}: one piece without loops in {of}")
     else:

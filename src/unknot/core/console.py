@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -15,13 +15,12 @@ def track(items: Iterable[T], label: str, *, show: bool = True, total: int | Non
 
     The bar goes when the work ends. ``total`` is for items without a length.
     """
-    from rich.console import Console  # here, so that the topology of points needs no rich
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    if not show or not console.is_terminal:
+    console = _bar_console(show)
+    if console is None:
         yield from items
         return
+    from rich.progress import Progress
+
     total = len(items) if isinstance(items, Sized) else total
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task(label, total=total)
@@ -33,16 +32,12 @@ def track(items: Iterable[T], label: str, *, show: bool = True, total: int | Non
 @contextmanager
 def step_bar(label: str, total: int, *, show: bool = True) -> Iterator[Callable[[str], None]]:
     """A bar as of `track` for work that is no loop: call what it gives with what is done next."""
-    if not show:
+    console = _bar_console(show)
+    if console is None:
         yield lambda _: None
         return
-    from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task(label, total=total)
         begun = False
@@ -53,6 +48,16 @@ def step_bar(label: str, total: int, *, show: bool = True) -> Iterator[Callable[
             begun = True
 
         yield step
+
+
+def _bar_console(show: bool) -> Any:
+    """stderr as rich's Console where a bar is to be shown on it: it is a terminal; else None."""
+    if not show:
+        return None
+    from rich.console import Console  # here, so that the topology of points needs no rich
+
+    console = Console(stderr=True)
+    return console if console.is_terminal else None
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -16,6 +16,7 @@ from unknot.profiles.picture.layout import (
     Bar,
     IslandsPicture,
     colour_groups,
+    evenly,
     islands_picture,
     layer_name,
     random_span,
@@ -67,7 +68,7 @@ def _picture(profile: TopologyProfile, picture: IslandsPicture) -> View:
     by_class = picture.by_class
     wide = max(len(bar.sizes) for of in picture.bars for bar in of if bar) > 256
     each = len(picture.ranks) * (2 if wide else 1) * len(picture.layers)
-    kept = {*_evenly(len(picture.epochs), max(2, MOST_BYTES // each))}
+    kept = {*evenly(len(picture.epochs), max(2, MOST_BYTES // each))}
     members: list[list[str | None]] = []
     before: list[NDArray[np.int64] | None] = [None] * len(picture.layers)
     for epoch, bars in enumerate(picture.bars):
@@ -115,10 +116,6 @@ def _count(bar: Bar | None) -> str:
 
 def _packed(numbers: NDArray[np.int64], wide: bool) -> str:
     return base64.b64encode(numbers.astype("<u2" if wide else "u1").tobytes()).decode()
-
-
-def _evenly(n: int, most: int) -> list[int]:
-    return [int(i) for i in np.unique(np.linspace(0, n - 1, min(n, most)).round())]
 
 
 def _curves(profile: TopologyProfile, rows: Sequence[UntanglingRow]) -> View:

@@ -143,8 +143,12 @@ def chosen_evenly(items: Sequence[T], most: int) -> list[T]:
     """At most ``most`` of them: the first, the last two, and others at even distances between."""
     if len(items) <= most:
         return list(items)
-    at = {*np.linspace(0, len(items) - 2, max(0, most - 1)).round().astype(int).tolist(), len(items) - 1}
-    return [items[i] for i in sorted(at)]
+    return [items[i] for i in evenly(len(items) - 1, max(0, most - 1))] + [items[-1]]
+
+
+def evenly(n: int, most: int) -> list[int]:
+    """At most ``most`` of the numbers below ``n``, evenly apart: the first and the last among them."""
+    return [int(i) for i in np.unique(np.linspace(0, n - 1, min(n, most)).round())]
 
 
 def layer_name(layer: str, call: int) -> str:

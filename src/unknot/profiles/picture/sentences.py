@@ -11,14 +11,13 @@ import numpy as np
 from unknot.core.errors import InputError
 from unknot.profiles.picture.layout import layer_name, shuffled_tangle
 from unknot.profiles.profile import ProfileRow, TopologyProfile, UntanglingRow
+from unknot.topology.multiscale.density import ENOUGH_POINTS
 
 Interval: TypeAlias = tuple[float, float] | None
 # An island holds mostly one class from this share on; below it, the classes of this share are named.
 MOSTLY = 0.8
 NAMED = 0.1
 _NAMES_SHOWN = 3
-# What is suggested where there is one island; `uk.islands` does the same.
-ENOUGH_POINTS = 4000
 
 
 @dataclass(frozen=True)

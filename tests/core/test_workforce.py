@@ -313,6 +313,24 @@ def test_a_scheduler_killed_in_the_middle_and_started_again_changes_nothing(
     assert uk.Study(out).trials() == alone
 
 
+@pytest.mark.parametrize("status", ["finished", "cancelled", "lost"])
+def test_a_connection_that_closes_while_a_result_comes_is_a_scheduler_that_went(status: str) -> None:
+    from distributed.comm import CommClosedError
+
+    class Future:
+        def __init__(self, status: str) -> None:
+            self.status = status
+
+        def result(self) -> None:
+            raise CommClosedError("in <TCP (closed)>: Stream is closed")
+
+    workforce = Workforce(cluster="tcp://127.0.0.1:1")
+    with pytest.raises(InputError, match="tcp://127.0.0.1:1, whose scheduler went while tasks were"):
+        workforce._result(Future(status))
+    with pytest.raises(OSError, match="Stream is closed"):  # what the task itself could not open
+        workforce._result(Future("error"))
+
+
 def test_a_task_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
     with (
         started(tmp_path) as cluster,

@@ -137,7 +137,9 @@ class Workforce:
                 "tasks that fit into a worker's memory",
                 "give workers more (dask worker --memory-limit), and go on with what is there",
             ) from None
-        except CancelledError:
+        except (CancelledError, OSError) as error:  # OSError: the connection closed while results came
+            if isinstance(error, OSError) and future.status == "error":
+                raise  # the task's own
             raise InputError(
                 f"cluster {self.cluster}, whose scheduler went while tasks were running",
                 "a scheduler that stays",

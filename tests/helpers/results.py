@@ -14,7 +14,8 @@ from unknot.profiles.projection import CloudView
 from unknot.pruning.comparison import Baseline
 from unknot.pruning.onnx_export import ExportReport, Parity
 from unknot.pruning.outcome import PruningOutcome, Round
-from unknot.pruning.refitting.reconstruction import LayerRefit, RefitReport
+from unknot.pruning.refitting.fitting import LayerRefit
+from unknot.pruning.refitting.reconstruction import RefitReport
 from unknot.pruning.scoring.scores import FilterScore, FilterScores
 from unknot.pruning.scoring.thresholds import ThresholdRow
 from unknot.study.results import StudyRow

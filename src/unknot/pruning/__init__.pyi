@@ -15,7 +15,7 @@ from .planning.budget import Budget as Budget
 from .planning.plan import PruningPlan as PruningPlan
 from .planning.plan import plan_pruning as plan_pruning
 from .recipe import Recipe as Recipe
-from .refitting.reconstruction import LayerRefit as LayerRefit
+from .refitting.fitting import LayerRefit as LayerRefit
 from .refitting.reconstruction import RefitReport as RefitReport
 from .refitting.reconstruction import refit as refit
 from .removal import prune as prune

@@ -9,7 +9,6 @@ has, group by group where it is grouped or depthwise. No labels, no gradients. I
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,42 +22,19 @@ from unknot.core.showing import drawing
 from unknot.core.showing.frames import Tabular, columns_of
 from unknot.nets.probe import Inputs, map_tensors, probe_samples, tensors_of
 from unknot.nets.running import (
-    as_it_was,
-    call_model,
     copied,
     float_tensors,
     hooked,
     is_leaf,
-    n_samples,
     placed,
     unwrapped,
 )
 from unknot.pruning.planning.plan import PruningPlan
-from unknot.pruning.refitting.consumers import Call, Calls, Consumers, affine_of, find_consumers
-from unknot.pruning.refitting.ridge import best_fit, relative_error
+from unknot.pruning.refitting.fitting import Fitting, LayerRefit
+from unknot.pruning.refitting.original import HELD_OUT, Original, outputs_of
+from unknot.pruning.refitting.ridge import relative_error
 from unknot.pruning.structure.attention import narrow_all
-from unknot.pruning.structure.layers import all_layers, is_attention, weight_and_bias, width_of
-from unknot.pruning.structure.linear_maps import LinearMap, Rows
-from unknot.pruning.structure.map_calls import set_weight, watching_maps
-
-ROWS = 6144  # at most, of one layer
-ENTRIES = 2**24  # at most, of the rows of a grouped layer: it weighs few of them at a time
-HELD_OUT = 5  # every fifth sample is for measuring errors only
-
-
-@dataclass(frozen=True)
-class LayerRefit:
-    """How far one layer's outputs are from the original's, on samples that it was not fitted on.
-
-    Attributes:
-        layer: dotted name.
-        before, after: mean square of the difference over the variance of the original's outputs, with
-            the layers in front of it refitted; equal where refitting did not help and was left out.
-    """
-
-    layer: str
-    before: float
-    after: float
+from unknot.pruning.structure.layers import is_attention, width_of
 
 
 @dataclass(frozen=True, repr=False)
@@ -157,12 +133,12 @@ def refit(
             narrow_all(copied(model), attentions),
             narrow_all(_sharing_tensors(slim), attentions),
         )
-    fitting = _Fitting(model, slim, plan, seed)
-    wanted = fitting.record_original(inputs)
-    wanted = wanted[::HELD_OUT]
-    before = relative_error(_outputs(slim, map_tensors(inputs, lambda t: t[::HELD_OUT])), wanted)
+    original = Original(model, inputs, seed=seed)
+    fitting = Fitting(original, slim, plan.removed)
+    wanted = original.outputs[::HELD_OUT]
+    before = relative_error(outputs_of(slim, map_tensors(inputs, lambda t: t[::HELD_OUT])), wanted)
     held = [(t, t.detach().clone()) for t in (*slim.parameters(), *slim.buffers())]
-    output = fitting.refit_front_to_back(inputs)
+    output = fitting.front_to_back(inputs)
     after = relative_error(output[::HELD_OUT], wanted)
     report = RefitReport(tuple(fitting.report), before, after, len(output), fitting.notes)
     if after <= before:
@@ -175,163 +151,6 @@ def refit(
     return replace(report, rows=rows, output_after=before, notes=(*report.notes, why))
 
 
-class _Fitting:
-    """The two passes: the original, sampled; and the pruned model, refitted while it runs."""
-
-    def __init__(self, model: nn.Module, slim: nn.Module, plan: PruningPlan, seed: int) -> None:
-        self.model, self.slim, self.plan = model, slim, plan
-        self.generator = torch.Generator().manual_seed(seed)
-        self.rows: dict[str, Rows] = {}
-        self.targets: dict[str, Tensor] = {}  # [r, out] of the original, channels that are left
-        self.consumers = Consumers({}, {})
-        self.sums: dict[str, Tensor] = {}  # [r, out] of the original, after the sum that a layer enters
-        self.others: dict[Call, Tensor] = {}  # {call: what it returned in the pruned model}
-        self.notes: tuple[str, ...] = ()
-        self.report: list[LayerRefit] = []
-        self.shifts: dict[str, Tensor] = {}
-
-    def record_original(self, inputs: Inputs) -> Tensor:
-        """Sample what each layer returns; gives what the model returns."""
-        modules = all_layers(self.model)
-        n = n_samples(inputs)
-        widths = sum(width_of(module) or 0 for module in modules.values())
-        at_most = int(min(ROWS, max(512, memory_limit() // 8 // (4 * max(widths, 1)))))
-        self.consumers = find_consumers(self.model, map_tensors(inputs, lambda t: t[:2]))
-        adding = {sum_.call: layer for layer, sum_ in self.consumers.sums.items()}
-        maps: dict[str, LinearMap] = {}
-
-        def remaining(name: str, values: Tensor) -> Tensor:
-            gone = set(self.plan.removed.get(name, ()))
-            if is_attention(modules[name]):  # heads, of queries, keys and values
-                width = width_of(modules[name]) or 0
-                gone = {part * width + channel for channel in gone for part in range(3)}
-            return values[:, [i for i in range(values.shape[1]) if i not in gone]]
-
-        def see_layer(name: str, layer: LinearMap, output: Tensor) -> None:
-            if name in maps:
-                return
-            maps[name] = replace(layer, inputs=layer.inputs.new_empty(0))
-            if layer.transposed:
-                return
-            with calls.paused():
-                most = at_most
-                if layer.groups > 1:
-                    most = min(most, max(512, ENTRIES // (layer.groups * layer.filters[0].numel())))
-                rows = self.rows[name] = Rows.draw(layer, output, most, n, self.generator)
-                values = rows.of_output(layer, output)
-                if not bool(values.isfinite().all()):
-                    raise InputError(
-                        f"layer {name} with NaN or infinity", "finite outputs", "check the model"
-                    )
-                self.targets[name] = remaining(name, values)
-
-        def see_sum(call: Call, _args: Any, result: Tensor) -> None:
-            if (layer := adding.get(call)) and layer in self.rows:
-                self.sums[layer] = remaining(layer, self.rows[layer].of_output(maps[layer], result))
-
-        calls = Calls(self.model, see_sum)
-        with as_it_was(self.model), calls.watching(), watching_maps(modules, see_layer) as seen:
-            wanted = _one_row_each(call_model(self.model, inputs), n)
-        shared = _sharing(self.model)
-        for name in modules:
-            if seen.times[name] > 1:
-                self._leave(name, "is called several times")
-            elif seen.runs[name] and not seen.times[name]:
-                self._leave(name, "makes no convolution or matrix product by itself")
-            elif name in maps and maps[name].transposed:
-                self._leave(name, "is a transposed convolution")
-            elif name in self.targets and name in shared:
-                self._leave(name, f"shares its weights with {shared[name]}")
-            elif name in self.targets and len(self.targets[name]) < 2 * HELD_OUT:
-                self._leave(name, "has too few outputs")
-        return wanted
-
-    def refit_front_to_back(self, inputs: Inputs) -> Tensor:
-        """Refit each layer just before it runs, on what the refitted layers in front of it return.
-
-        Gives what the refitted model returns.
-        """
-        modules = {n: m for n, m in all_layers(self.slim).items() if n in self.targets}
-        needed = {sum_.other for sum_ in self.consumers.sums.values()}
-
-        def keep(call: Call, _args: Any, result: Tensor) -> None:
-            if call in needed:
-                self.others[call] = result
-
-        calls = Calls(self.slim, keep)
-
-        def refit_layer(name: str, layer: LinearMap) -> tuple[Tensor, Tensor | None] | None:
-            with calls.paused():
-                return self._refit_layer(name, modules[name], layer)
-
-        def see(_name: str, _layer: LinearMap, _output: Tensor) -> None: ...
-
-        with as_it_was(self.slim), calls.watching(), watching_maps(modules, see, refit_layer):
-            output = _one_row_each(call_model(self.slim, inputs), n_samples(inputs))
-        buffers = dict(self.slim.named_buffers())
-        for name, shift in self.shifts.items():  # running the model leaves no trace in its buffers
-            buffers[name].sub_(shift)
-        return output
-
-    def _refit_layer(
-        self, name: str, module: nn.Module, layer: LinearMap
-    ) -> tuple[Tensor, Tensor | None] | None:
-        """Refit a layer that is about to run; its new weight and bias."""
-        rows = self.rows.pop(name, None)
-        if rows is None or len(layer.filters) != self.targets[name].shape[1]:
-            self._leave(name, "has outputs that cannot be matched")
-            return None
-        norm = self.consumers.norms.get(name)
-        wanted, weights = self._wanted(name, rows, layer)
-        bias: Any = layer.bias
-        own = bias is not None and bias is weight_and_bias(module)[1]
-        shifting = bias is None and norm is not None
-        if bias is not None and not own:  # it stays
-            wanted, bias = wanted - bias.detach(), None
-        fit = best_fit(
-            rows.of_input(layer), wanted, layer.filters.flatten(1), bias, groups=layer.groups,
-            held_out=rows.samples % HELD_OUT == 0, constant=own or shifting, weights=weights,
-        )  # fmt: skip
-        if fit.weight is not None and not set_weight(module, layer, fit.weight):
-            self._leave(name, "has weights that are derived from its parameters")
-            return None
-        self.report.append(LayerRefit(name, fit.before, fit.after))
-        if fit.weight is None or fit.bias is None:
-            return None
-        if own:
-            bias.data.copy_(fit.bias)
-        elif shifting:
-            mean = f"{norm}.running_mean"
-            shift = fit.bias.to(self.slim.get_buffer(mean))
-            self.slim.get_buffer(mean).sub_(shift)
-            self.shifts[mean] = shift
-        return weight_and_bias(module)[0], layer.bias
-
-    def _wanted(self, name: str, rows: Rows, layer: LinearMap) -> tuple[Tensor, Tensor | None]:
-        """What the layer should return, and by how much an error in each channel counts.
-
-        Where its output enters a sum, it makes up for the error of what it is added to.
-        """
-        wanted, sums = self.targets.pop(name), self.sums.pop(name, None)
-        if sums is None:
-            return wanted, None
-        other = self.others.get(self.consumers.sums[name].other)
-        if other is None or layer.entries(other).shape[-1:] != sums.shape[1:]:
-            return wanted, None
-        rest = sums - rows.of_output(layer, other)
-        norm = self.consumers.norms.get(name)
-        if norm is None:
-            return rest, None
-        factor, constant = affine_of(self.slim.get_submodule(norm))
-        able = factor.abs() > 1e-3 * factor.abs().max()  # the others cannot make up for anything
-        factor = torch.where(able, factor, 1.0)
-        return torch.where(able, (rest - constant) / factor, wanted), torch.where(able, factor, 0.0)
-
-    def _leave(self, name: str, why: str) -> None:
-        self.targets.pop(name, None), self.rows.pop(name, None)
-        self.notes += (f"{name} {why}",)
-
-
 def _fitting(model: nn.Module, inputs: Inputs) -> Inputs:
     """As many of the samples as can be run in one batch."""
     largest = [1]
@@ -340,42 +159,14 @@ def _fitting(model: nn.Module, inputs: Inputs) -> Inputs:
         largest.extend(t.numel() * t.element_size() // 2 for t in float_tensors(output))
 
     with hooked({name: module for name, module in model.named_modules() if is_leaf(module)}, see):
-        _outputs(model, map_tensors(inputs, lambda t: t[:2]))
+        outputs_of(model, map_tensors(inputs, lambda t: t[:2]))
     room = max(10, memory_limit() // 4 // (12 * max(largest)))  # a dozen of the largest at once
     return map_tensors(inputs, lambda t: t[:room])
-
-
-def _outputs(model: nn.Module, inputs: Inputs) -> Tensor:
-    """What the model returns for each sample, ``[n, d]``."""
-    with as_it_was(model):
-        return _one_row_each(call_model(model, inputs), n_samples(inputs))
-
-
-def _one_row_each(output: Any, n: int) -> Tensor:
-    """All that a model returned for each of ``n`` samples, ``[n, d]``."""
-    rows = [t.reshape(n, -1) for t in float_tensors(output) if t.ndim and len(t) == n]  # not a loss
-    if not rows:
-        raise InputError(
-            f"an output of type {type(output).__name__} without a row a sample",
-            f"a tensor [{n}, ...], or a container of some, for {n} samples",
-            "return one row a sample",
-        )
-    return torch.cat(rows, dim=1)
 
 
 def _sharing_tensors(model: nn.Module) -> nn.Module:
     """A copy with the same parameters and buffers."""
     return copy.deepcopy(model, {id(t): t for t in (*model.parameters(), *model.buffers())})
-
-
-def _sharing(model: nn.Module) -> dict[str, str]:
-    """{module whose weight another one has too: its name}."""
-    owners: defaultdict[int, list[str]] = defaultdict(list)
-    for name, module in model.named_modules():
-        if (weight := module._parameters.get("weight")) is not None:
-            owners[id(weight)].append(name)
-    return {name: next(o for o in names if o != name) for names in owners.values() for name in names
-            if len(names) > 1}  # fmt: skip
 
 
 def require_what_is_left(slim: nn.Module, plan: PruningPlan) -> None:

@@ -96,14 +96,20 @@ def meet_share(
     near = [step for step in (first - 1, first) if step >= 0]
     best = min(near, key=lambda step: abs(removed(step) - share))
     if removed(best) < share - 0.02 and removed(steps) < share:  # else rounding is what forbids it
+        require_share(what, share, removed(steps), limits)
+    return Met(best, f"{removed(best):.1%} of the {UNITS[what]}, {share:.1%} asked")
+
+
+def require_share(what: str, share: float, most: float, limits: str) -> None:
+    """Refuse a share of which only ``most`` may go; ``limits`` as in `meet_share`."""
+    if most < share:
         raise InputError(
             f"{what} = {share}",
-            f"at most {removed(steps):.3g}, all that may go{limits and f' with {limits}'}",
+            f"at most {most:.3g}, all that may go{limits and f' with {limits}'}",
             f"lower it or {limits}"
             if limits
             else "lower it; a plan by ratio tells in kept_layers what may not",
         )
-    return Met(best, f"{removed(best):.1%} of the {UNITS[what]}, {share:.1%} asked")
 
 
 def meet_latency(limit: float, pruned: Callable[[int], nn.Module], steps: int, example: Inputs) -> Met:

@@ -13,10 +13,21 @@ from unknot.core.errors import InputError, require_count, require_instance
 from unknot.core.files import Saved
 from unknot.nets.probe import Inputs, map_tensors, tensors_of
 from unknot.nets.running import as_example, placed, unwrapped
-from unknot.pruning.planning.budget import REMEDY, UNITS, Budget, Met, meet_latency, meet_share, size_of
+from unknot.pruning.planning.budget import (
+    REMEDY,
+    UNITS,
+    Budget,
+    Met,
+    meet_latency,
+    meet_share,
+    require_share,
+    size_of,
+)
 from unknot.pruning.planning.by_layer import ByLayer, why_nothing_goes
 from unknot.pruning.planning.example import describe
+from unknot.pruning.planning.pool_curves import PoolCurves, interpolated, require_curves_of
 from unknot.pruning.planning.ranking import Candidate, rank_units, remove_first
+from unknot.pruning.planning.widths import ProductCost, choose_widths
 from unknot.pruning.scoring.scores import FilterScores
 from unknot.pruning.structure.channels import OUTPUT, SECONDS
 from unknot.pruning.structure.layers import linear_among, prunable_layers, width_of
@@ -146,6 +157,7 @@ def plan_pruning(
     round_to: int = PlanOptions.round_to,
     seconds: float = PlanOptions.seconds,
     structure: Structure | None = None,
+    curves: PoolCurves | None = None,
 ) -> PruningPlan:
     """Decide which filters go, under exactly one budget.
 
@@ -174,14 +186,18 @@ def plan_pruning(
         seconds: after which planning is given up, with the layer that it was at.
         structure: what `find_structure` found in this model for these ``ignored`` and the scored linear
             layers; found anew where None.
+        curves: what `measure_curves` found for these scores: widths are chosen by it in place of the
+            ``allocation``, under a budget of MACs or parameters.
 
     Raises:
-        InputError: not one budget, or one that cannot be met; scores or a structure of another model; an
-            example that the model does not take; the time is over.
+        InputError: not one budget, or one that cannot be met; scores, curves or a structure of another
+            model; an example that the model does not take; the time is over.
     """
     budget = Budget(max_betti, ratio, macs, parameters, latency_ms)
     options = PlanOptions(budget, allocation, ignored, min_filters, round_to, seconds)
-    return plan_by(options, model, scores, example, structure)
+    if curves is not None:
+        require_instance("curves", curves, PoolCurves, "pass what measure_curves gave")
+    return plan_by(options, model, scores, example, structure, curves)
 
 
 def plan_by(
@@ -190,6 +206,7 @@ def plan_by(
     scores: FilterScores,
     example: Any,
     structure: Structure | None = None,
+    curves: PoolCurves | None = None,
 ) -> PruningPlan:
     """`plan_pruning` with its options in one object."""
     require_instance("scores", scores, FilterScores, "pass what score_filters gave")
@@ -199,14 +216,16 @@ def plan_by(
     linear = linear_among(model, scores.by_layer())
     layers = prunable_layers(model, linear)
     filters = {name: width_of(layer) or 0 for name, layer in layers.items()}
-    _require_scores_of(filters, scores)
+    require_scores_of(filters, scores)
     deadline = Deadline(options.seconds)
     structure = structure or find_structure(model, example, options.ignored, linear, options.seconds)
     require_structure_of(layers, structure)
+    if curves is not None:
+        require_curves_of(curves, structure.pools)
     # Linear layers are scored before it is known which of them give the model's outputs.
     heads = [x for x in linear if structure.kept.get(x) == OUTPUT]
     filters = {name: size for name, size in filters.items() if name not in heads}
-    chooser = _Chooser(model, scores, example, structure, options, filters, deadline)
+    chooser = _Chooser(model, scores, example, structure, options, filters, deadline, curves)
     chosen, summary, kept = chooser.settle()
     kept = {layer: why for layer, why in kept.items() if layer in filters}
     reasons = {(layer, i): c.reason for c in chosen for layer, i in c.unit}
@@ -243,6 +262,7 @@ class _Chooser:
     options: PlanOptions
     filters: dict[str, int]
     deadline: Deadline
+    curves: PoolCurves | None = None
 
     def settle(self) -> tuple[list[Candidate], str, dict[str, str]]:
         """What goes and does no harm, the budget in words, and {layer: why it keeps everything}."""
@@ -276,6 +296,8 @@ class _Chooser:
         if name == "max_betti":
             above = [c.with_threshold(amount) for pool in ranked for c in pool if c.exceeds(amount)]
             return self._first(above, len(above)), f"Betti numbers above {amount:g}"
+        if self.curves is not None and name in UNITS and pools:
+            return self._by_curves(self.curves, name, amount, ranked)
         allocation = self.options.allocation
         by_macs = self.scores.comparable if allocation == "auto" else allocation == "macs"
         if by_macs:
@@ -301,6 +323,36 @@ class _Chooser:
             order, met = self._nearest(name, amount, order)
             met = replace(met, summary=self._summary(name, amount, order, met.steps))
         return self._first(order, met.steps), met.summary
+
+    def _by_curves(
+        self, curves: PoolCurves, name: str, amount: float, ranked: list[list[Candidate]]
+    ) -> tuple[list[Candidate], str]:
+        """What goes so that the measured losses add up to least, under a share of "macs" or
+        "parameters"."""
+        rows = curves.by_pool()
+        number = {id(pool): i for i, pool in enumerate(self.structure.pools)}
+        ranked = [of_pool for of_pool in ranked if number[id(of_pool[0].pool)] in rows]
+        levels = [rows[number[id(of_pool[0].pool)]] for of_pool in ranked]
+        whole = size_of(name, self.model, self.example)
+        units = [[c.unit for c in of_pool] for of_pool in ranked]
+        graph = self.structure.graph
+        if name == "macs":
+            cost = ProductCost.macs(graph, units)
+        else:
+            cost = ProductCost.parameters(graph, units, whole)
+        nothing = cost.of([0] * len(units))
+        gone = choose_widths(
+            [interpolated(of_pool) for of_pool in levels],
+            cost,
+            nothing - amount * whole,
+            steps=[self.options.round_to] * len(units),
+            floors=[max(of_pool[-1].kept, self.options.min_filters) for of_pool in levels],
+        )
+        removed = (nothing - cost.of(gone)) / whole
+        if removed < amount - NEAR:
+            require_share(name, amount, removed, self._limits([c for of_pool in ranked for c in of_pool]))
+        chosen = [c for of_pool, n in zip(ranked, gone, strict=True) for c in of_pool[:n]]
+        return self._first(chosen, len(chosen)), self._summary(name, amount, chosen, len(chosen))
 
     def _nearest(self, name: str, amount: float, order: list[Candidate]) -> tuple[list[Candidate], Met]:
         """The order and the step that meet a share; units too large for its rest are passed over."""
@@ -380,7 +432,8 @@ def _shared(pools: tuple[Pool, ...]) -> dict[str, list[str]]:
     return shared
 
 
-def _require_scores_of(filters: dict[str, int], scores: FilterScores) -> None:
+def require_scores_of(filters: dict[str, int], scores: FilterScores) -> None:
+    """Refuse scores of other filters than {layer: number of them}."""
     for layer, rows in scores.by_layer().items():
         if [r.filter for r in rows] != list(range(filters.get(layer, -1))):
             raise InputError(

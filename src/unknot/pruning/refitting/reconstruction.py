@@ -127,12 +127,7 @@ def refit(
         raise InputError("samples with NaN or infinity", "finite samples", "clean the data")
     _require_widths("the model", model, plan.filters, "pass the one that was planned for")
     require_what_is_left(slim, plan)
-    attentions = {name for name, module in slim.named_modules() if is_attention(module)}
-    if attentions:  # so that both make the same calls, which are seen
-        model, slim = (
-            narrow_all(copied(model), attentions),
-            narrow_all(_sharing_tensors(slim), attentions),
-        )
+    model, slim = seen_alike(model, slim)
     original = Original(model, inputs, seed=seed)
     fitting = Fitting(original, slim, plan.removed)
     wanted = original.outputs[::HELD_OUT]
@@ -162,6 +157,18 @@ def _fitting(model: nn.Module, inputs: Inputs) -> Inputs:
         outputs_of(model, map_tensors(inputs, lambda t: t[:2]))
     room = max(10, memory_limit() // 4 // (12 * max(largest)))  # a dozen of the largest at once
     return map_tensors(inputs, lambda t: t[:room])
+
+
+def seen_alike(model: nn.Module, slim: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """A model and a pruned one so that both make the same calls, all of which can be seen.
+
+    Where they have attention, a copy of the one, and of the other a copy with its own parameters and
+    buffers.
+    """
+    attentions = {name for name, module in slim.named_modules() if is_attention(module)}
+    if not attentions:
+        return model, slim
+    return narrow_all(copied(model), attentions), narrow_all(_sharing_tensors(slim), attentions)
 
 
 def _sharing_tensors(model: nn.Module) -> nn.Module:

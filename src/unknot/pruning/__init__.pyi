@@ -1,3 +1,4 @@
+from .allocation.curves import measure_curves as measure_curves
 from .artifact import load_pruned as load_pruned
 from .artifact import save_pruned as save_pruned
 from .comparison import Baseline as Baseline
@@ -14,6 +15,8 @@ from .pipeline import shrink as shrink
 from .planning.budget import Budget as Budget
 from .planning.plan import PruningPlan as PruningPlan
 from .planning.plan import plan_pruning as plan_pruning
+from .planning.pool_curves import PoolCurves as PoolCurves
+from .planning.pool_curves import PoolLevel as PoolLevel
 from .recipe import Recipe as Recipe
 from .refitting.fitting import LayerRefit as LayerRefit
 from .refitting.reconstruction import RefitReport as RefitReport

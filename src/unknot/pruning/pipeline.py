@@ -17,9 +17,11 @@ from unknot.nets.data import Data, LabelledData, keep_apart, labelled_data
 from unknot.nets.probe import tensors_of
 from unknot.nets.running import as_it_was, placed, unwrapped
 from unknot.nets.training import fine_tune
+from unknot.pruning.allocation.choice import choose_plan
+from unknot.pruning.allocation.efforts import EFFORTS, EffortName
 from unknot.pruning.outcome import PruningOutcome, Round, draw_outcome
 from unknot.pruning.planning.budget import REMEDY, Budget
-from unknot.pruning.planning.plan import Allocation, PruningPlan, plan_by
+from unknot.pruning.planning.plan import Allocation, PruningPlan
 from unknot.pruning.planning.rounds import RoundBudgets, combine_plans
 from unknot.pruning.recipe import AnyCriterion, Recipe, default_criterion
 from unknot.pruning.refitting.reconstruction import refit as refit_model
@@ -100,6 +102,7 @@ def shrink(
     seconds: float = Recipe.seconds,
     rounds: int = Recipe.rounds,
     refit: bool = Recipe.refit,
+    effort: EffortName = Recipe.effort,
     finetune: int = Recipe.finetune,
     learning_rate: float = Recipe.learning_rate,
     patience: int | None = Recipe.patience,
@@ -132,13 +135,17 @@ def shrink(
             all but the last layer of the model; ``()``: none.
         max_points: samples that filters are scored on.
         allocation: "uniform", the same share of every layer; "macs", the lowest score for its MACs
-            first; "auto", "macs" where scores of different layers can be compared, else "uniform".
+            first; "auto": under a budget of MACs or parameters as the ``effort`` says, else "macs" where
+            scores of different layers can be compared, and "uniform" where not.
         ignored: globs of layers to leave alone.
         min_filters: left in each layer, the best ones by score.
         round_to: keep a multiple of so many filters in each layer, or all.
         seconds: after which planning a round is given up, with the layer that it was at.
         rounds: of pruning, refitting and fine-tuning, each for an equal part of the budget.
         refit: mend the layers that lost inputs in closed form, without labels; see `refit`.
+        effort: "fast": no widths are measured; a ResNet-18 at 32 x 32 takes seconds. "balanced": the
+            widths that lose least in the model's output, by `measure_curves`; a minute. "best": more
+            widths, on more samples; minutes.
         finetune: epochs of fine-tuning with Adam, at most, in each round.
         learning_rate: of fine-tuning.
         patience: stop fine-tuning after so many epochs without better accuracy on a tenth of the
@@ -159,7 +166,7 @@ def shrink(
     criterion = default_criterion(budget) if criterion is None else criterion
     recipe = Recipe(
         budget, allocation, ignored, min_filters, round_to, seconds, criterion, linear, max_points,
-        rounds, refit, finetune, learning_rate, patience, seed,
+        rounds, refit, effort, finetune, learning_rate, patience, seed,
     )  # fmt: skip
     return follow_recipe(model, labelled_data(data), recipe, repeats=repeats, progress=progress)
 
@@ -209,7 +216,10 @@ def follow_recipe(
         )
         first_scores = first_scores or scores
         options = replace(recipe, budget=budgets.for_round(number, slim, plan))
-        step = plan_by(options, slim, scores, example, structure)
+        step = choose_plan(
+            options, slim, scores, calibration, example, structure,
+            effort=EFFORTS[recipe.effort], loss="kl", seed=recipe.seed, progress=progress,
+        ).plan  # fmt: skip
         if plan is None and step.refusal:
             raise InputError(step.refusal, "a model with filters that may go", REMEDY)
         plan = step if plan is None else combine_plans(plan, step, number)
@@ -276,7 +286,10 @@ def _mend(
 
     done = Round(plan.n_filters - plan.n_removed, accuracy())
     if recipe.refit and plan.n_removed:
-        report = refit_model(model, slim, plan, [(fit.inputs, fit.labels)], seed=recipe.seed)
+        report = refit_model(
+            model, slim, plan, [(fit.inputs, fit.labels)],
+            max_points=EFFORTS[recipe.effort].refit_samples, seed=recipe.seed,
+        )  # fmt: skip
         done = replace(done, refit=report, accuracy_refit=accuracy())
     if recipe.finetune:
         tuning = fine_tune(

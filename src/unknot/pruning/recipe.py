@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from numpy.typing import ArrayLike
 
 from unknot.core.errors import InputError, require_count
+from unknot.pruning.allocation.efforts import EFFORTS, EffortName
 from unknot.pruning.planning.budget import Budget
 from unknot.pruning.planning.plan import PlanOptions
 from unknot.pruning.scoring.criteria import DEFAULT, Criterion, find_criterion
@@ -35,6 +36,7 @@ class Recipe(PlanOptions):
     max_points: int = 400
     rounds: int = 1
     refit: bool = True
+    effort: EffortName = "balanced"
     finetune: int = 0
     learning_rate: float = 1e-3
     patience: int | None = 3
@@ -44,6 +46,10 @@ class Recipe(PlanOptions):
         super().__post_init__()
         name, criterion = find_criterion(self.criterion)
         self.require_threshold_of(name, gives_betti=criterion.gives_betti)
+        if self.effort not in EFFORTS:
+            raise InputError(
+                f"effort = {self.effort!r}", f"one of {', '.join(EFFORTS)}", "pass 'balanced'"
+            )
         require_count("rounds", self.rounds)
         require_count("max_points", self.max_points, minimum=2)
         require_count("finetune", self.finetune, minimum=0)

@@ -3,58 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from unknot.core.console import track
-from unknot.core.errors import InputError, require_count, require_instance
-from unknot.core.memory import memory_limit
+from unknot.core.errors import InputError, require_instance
 from unknot.nets.probe import Probe, map_tensors, probe_samples
-from unknot.nets.running import as_it_was, call_model, n_samples, placed, unwrapped
-from unknot.pruning.allocation.prefix import Prefix
+from unknot.nets.running import unwrapped
+from unknot.pruning.allocation.held_out import HeldOut
+from unknot.pruning.allocation.options import FEWEST, CurveOptions
 from unknot.pruning.planning.plan import require_scores_of
 from unknot.pruning.planning.pool_curves import PoolCurves, PoolLevel
 from unknot.pruning.planning.ranking import Candidate, rank_units
-from unknot.pruning.refitting.fitting import Fitting
-from unknot.pruning.refitting.losses import comparable, loss_for, output_loss
-from unknot.pruning.refitting.original import Original
-from unknot.pruning.refitting.reconstruction import seen_alike
 from unknot.pruning.scoring.scores import FilterScores
-from unknot.pruning.structure.channels import Removed, channels_of
-from unknot.pruning.structure.layers import all_layers, linear_among, prunable_layers, width_of
+from unknot.pruning.structure.channels import channels_of
+from unknot.pruning.structure.layers import linear_among, prunable_layers, width_of
 from unknot.pruning.structure.pools import Structure, find_structure, require_structure_of
-
-LEVELS = (0.75, 0.5, 0.33, 0.2)
-HELD_OUT = 0.4  # of the samples
-PLACES = 12  # of each sample's layer outputs, that the rest is refitted on
-
-
-@dataclass(frozen=True)
-class CurveOptions:
-    """How curves are measured: the keywords of `measure_curves`.
-
-    Raises:
-        InputError: levels outside (0, 1), too few samples.
-    """
-
-    levels: Sequence[float] = LEVELS
-    max_points: int = 384
-    loss: Literal["auto", "kl", "error"] = "auto"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.levels or not all(0 < level < 1 for level in self.levels):
-            raise InputError(
-                f"levels = {self.levels}", "shares of channels in (0, 1)", "pass e.g. (0.5,)"
-            )
-        if self.loss not in ("auto", "kl", "error"):
-            raise InputError(f"loss = {self.loss!r}", "'auto', 'kl' or 'error'", "pass 'auto'")
-        require_count("max_points", self.max_points, minimum=10)
-        require_count("seed", self.seed, minimum=0)
 
 
 def measure_curves(
@@ -114,12 +79,13 @@ def curves_by(
     probe: Probe,
     structure: Structure,
     *,
+    held_out: HeldOut | None = None,
     progress: bool = False,
 ) -> PoolCurves:
     """`measure_curves` with its options in one object, on samples that were drawn before."""
-    if len(probe) < 10:
-        raise InputError(f"{len(probe)} samples to measure curves on", "at least 10", "pass more")
-    trial = _Trial(options, model, probe, structure)
+    if len(probe) < FEWEST:
+        raise InputError(f"{len(probe)} samples to measure curves on", f"at least {FEWEST}", "pass more")
+    trial = held_out or HeldOut(options, model, probe, structure)
     cuts = [
         (number, pool, kept)
         for number, pool in enumerate(_by_number(structure, scores))
@@ -146,41 +112,3 @@ def _by_number(structure: Structure, scores: FilterScores) -> list[list[Candidat
     """The candidates of each of the structure's pools; empty where they have no scores."""
     ranked = {id(of_pool[0].pool): of_pool for of_pool in rank_units(structure.pools, scores)}
     return [ranked.get(id(pool), []) for pool in structure.pools]
-
-
-class _Trial:
-    """The samples, what the original returns for them, and what a cut model loses on those held out."""
-
-    def __init__(
-        self, options: CurveOptions, model: nn.Module, probe: Probe, structure: Structure
-    ) -> None:
-        self.model, self.graph = model, structure.graph
-        inputs = placed(probe.inputs, model)
-        held = torch.from_numpy(
-            np.random.default_rng(options.seed).permutation(len(probe)) < round(HELD_OUT * len(probe))
-        )
-        self.fit = map_tensors(inputs, lambda t: t[~held])
-        self.held = map_tensors(inputs, lambda t: t[held])
-        self.n_fit, n_held = n_samples(self.fit), n_samples(self.held)
-        original, _ = seen_alike(model, model)
-        layers, room = all_layers(original), memory_limit() // 8
-        self.prefixes = [Prefix(original, part, layers, room) for part in (self.fit, self.held)]
-        output = self.prefixes[1].outputs
-        self.kind = loss_for(options.loss, output, n_held, classes=probe.labels is not None)
-        self.wanted = comparable(self.kind, output, n_held)
-        self.original = Original(original, self.fit, seed=options.seed, rows=PLACES * self.n_fit)
-
-    def loss_without(self, removed: Removed) -> float:
-        """Of the model without ``removed`` {layer: channels}, the rest refitted."""
-        slim = self.graph.without(self.model, removed)
-        _, seen = seen_alike(self.model, slim)
-        gone = self.graph.gone(removed)
-        affected = {layer for layer, units in self.graph.inputs.items() if gone[units].any()} | set(
-            removed
-        )
-        fit, held = self.prefixes
-        with fit.until(affected):
-            Fitting(self.original, seen, removed).front_to_back(self.fit)
-        with held.until(affected), as_it_was(seen):
-            output = call_model(seen, self.held)
-        return output_loss(self.kind, self.wanted, comparable(self.kind, output, len(self.wanted)))

@@ -77,6 +77,12 @@ def prune_command(
     refit: Annotated[
         bool, typer.Option(help="Mend the pruned layers in closed form, no labels.")
     ] = Recipe.refit,
+    polish: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Steps of training towards the original's outputs, no labels, e.g. 100."
+        ),
+    ] = Recipe.polish,
     max_points: flags.MaxPoints = Recipe.max_points,
     activation: flags.Activation = "relu",
     train_epochs: flags.TrainEpochs = 0,
@@ -129,6 +135,7 @@ def prune_command(
         round_to=round_to,
         rounds=rounds,
         refit=refit,
+        polish=polish,
         max_points=max_points,
         finetune=finetune,
         patience=patience or None,
@@ -219,6 +226,8 @@ def _print_round(prefix: str, done: Round) -> None:
         print(
             f"{prefix}refit: error of the output from {before:.3g} to {after:.3g}, on samples kept aside"
         )
+    if done.polish_note:
+        print(f"{prefix}polish: {done.polish_note}")
     if done.tuning_note:
         print(f"{prefix}fine-tuning: {done.tuning_note}")
 

@@ -15,6 +15,9 @@ from .planning.budget import Budget as Budget
 from .planning.plan import PruningPlan as PruningPlan
 from .planning.plan import plan_pruning as plan_pruning
 from .recipe import Recipe as Recipe
+from .refitting.polishing import PolishCheck as PolishCheck
+from .refitting.polishing import PolishReport as PolishReport
+from .refitting.polishing import polish as polish
 from .refitting.reconstruction import LayerRefit as LayerRefit
 from .refitting.reconstruction import RefitReport as RefitReport
 from .refitting.reconstruction import refit as refit

@@ -167,7 +167,7 @@ def test_every_option_of_the_recipe_is_a_keyword_with_its_default_and_is_explain
 def test_every_option_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> None:
     options: dict[str, Any] = {
         "criterion": "fpgm", "linear": ("*fc",), "max_points": 33, "allocation": "macs",
-        "ignored": ("conv1",), "min_filters": 2, "round_to": 4, "rounds": 2, "refit": False,
+        "ignored": ("conv1",), "min_filters": 2, "round_to": 4, "rounds": 2, "refit": False, "polish": 3,
         "finetune": 1, "learning_rate": 0.5, "patience": None, "seed": 7, "seconds": 55.0,
     }  # fmt: skip
     assert set(options) == {f.name for f in fields(Recipe)} - {"budget"}

@@ -84,6 +84,12 @@ def prune_command(
             "model's output, a minute; best: more of them, minutes (for a ResNet-18 at 32 x 32).",
         ),
     ] = Recipe.effort,
+    polish: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Steps of training towards the original's outputs, no labels, e.g. 100."
+        ),
+    ] = Recipe.polish,
     max_points: flags.MaxPoints = Recipe.max_points,
     activation: flags.Activation = "relu",
     train_epochs: flags.TrainEpochs = 0,
@@ -137,6 +143,7 @@ def prune_command(
         rounds=rounds,
         refit=refit,
         effort=effort,
+        polish=polish,
         max_points=max_points,
         finetune=finetune,
         patience=patience or None,
@@ -227,6 +234,8 @@ def _print_round(prefix: str, done: Round) -> None:
         print(
             f"{prefix}refit: error of the output from {before:.3g} to {after:.3g}, on samples kept aside"
         )
+    if done.polish_note:
+        print(f"{prefix}polish: {done.polish_note}")
     if done.tuning_note:
         print(f"{prefix}fine-tuning: {done.tuning_note}")
 

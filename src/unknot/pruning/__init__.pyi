@@ -19,6 +19,9 @@ from .planning.pool_curves import PoolCurves as PoolCurves
 from .planning.pool_curves import PoolLevel as PoolLevel
 from .recipe import Recipe as Recipe
 from .refitting.fitting import LayerRefit as LayerRefit
+from .refitting.polishing import PolishCheck as PolishCheck
+from .refitting.polishing import PolishReport as PolishReport
+from .refitting.polishing import polish as polish
 from .refitting.reconstruction import RefitReport as RefitReport
 from .refitting.reconstruction import refit as refit
 from .removal import prune as prune

@@ -1,4 +1,4 @@
-"""shrink: score, plan, remove, refit, fine-tune, compare."""
+"""shrink: score, plan, remove, refit, polish, fine-tune, compare."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from unknot.pruning.planning.budget import REMEDY, Budget
 from unknot.pruning.planning.plan import Allocation, PruningPlan
 from unknot.pruning.planning.rounds import RoundBudgets, combine_plans
 from unknot.pruning.recipe import AnyCriterion, Recipe, default_criterion
+from unknot.pruning.refitting.polishing import polish as polish_model
 from unknot.pruning.refitting.reconstruction import refit as refit_model
 from unknot.pruning.removal import prune
 from unknot.pruning.scoring.scores import FilterScores, score_filters
@@ -103,6 +104,7 @@ def shrink(
     rounds: int = Recipe.rounds,
     refit: bool = Recipe.refit,
     effort: EffortName = Recipe.effort,
+    polish: int = Recipe.polish,
     finetune: int = Recipe.finetune,
     learning_rate: float = Recipe.learning_rate,
     patience: int | None = Recipe.patience,
@@ -113,7 +115,8 @@ def shrink(
     """A trained model made smaller under exactly one budget: what ``unknot prune`` does.
 
     Filters are scored, planned, removed and the remaining weights refitted on the training samples;
-    with ``finetune`` the model is trained on them too. Accuracy is that of the test samples, cost that
+    with ``polish`` the model is trained to return what the original returns for them, with ``finetune``
+    on their labels too. Accuracy is that of the test samples, cost that
     of a forward pass of up to 64 of them.
 
     Args:
@@ -146,6 +149,8 @@ def shrink(
         effort: "fast": no widths are measured; a ResNet-18 at 32 x 32 takes seconds. "balanced": the
             widths that lose least in the model's output, by `measure_curves`; a minute. "best": more
             widths, on more samples; minutes.
+        polish: steps of training towards the original's outputs, without labels, after the last refit;
+            see `polish`.
         finetune: epochs of fine-tuning with Adam, at most, in each round.
         learning_rate: of fine-tuning.
         patience: stop fine-tuning after so many epochs without better accuracy on a tenth of the
@@ -166,7 +171,7 @@ def shrink(
     criterion = default_criterion(budget) if criterion is None else criterion
     recipe = Recipe(
         budget, allocation, ignored, min_filters, round_to, seconds, criterion, linear, max_points,
-        rounds, refit, effort, finetune, learning_rate, patience, seed,
+        rounds, refit, effort, polish, finetune, learning_rate, patience, seed,
     )  # fmt: skip
     return follow_recipe(model, labelled_data(data), recipe, repeats=repeats, progress=progress)
 
@@ -224,7 +229,9 @@ def follow_recipe(
             raise InputError(step.refusal, "a model with filters that may go", REMEDY)
         plan = step if plan is None else combine_plans(plan, step, number)
         before, slim = slim, prune(slim, step, structure=structure)
-        rounds.append(_mend(before, slim, step, data, fit, recipe, progress))
+        last = number == recipe.rounds
+        original = model if last and plan.n_removed else None
+        rounds.append(_mend((before, original), slim, step, data, fit, recipe, progress))
     assert plan is not None and first_scores is not None
     plan = replace(plan, budget=budgets.describe(slim, plan))
     costs = compare_cost(model, slim, data.test_inputs[:64], repeats=repeats)
@@ -271,7 +278,7 @@ def _on_device_of(model: nn.Module, data: LabelledData) -> LabelledData:
 
 
 def _mend(
-    model: nn.Module,
+    models: tuple[nn.Module, nn.Module | None],
     slim: nn.Module,
     plan: PruningPlan,
     data: LabelledData,
@@ -279,7 +286,12 @@ def _mend(
     recipe: Recipe,
     progress: bool,
 ) -> Round:
-    """Refit and fine-tune ``slim`` in place as the recipe says, and tell the accuracy after each."""
+    """Refit, polish and fine-tune ``slim`` in place as the recipe says, and tell the accuracy after each.
+
+    It is refitted to the first of ``models``, what it was pruned from, and polished towards the second,
+    where there is one.
+    """
+    model, original = models
 
     def accuracy() -> float:
         return measure_accuracy(slim, data.test_inputs, data.test_labels)
@@ -291,6 +303,16 @@ def _mend(
             max_points=EFFORTS[recipe.effort].refit_samples, seed=recipe.seed,
         )  # fmt: skip
         done = replace(done, refit=report, accuracy_refit=accuracy())
+    if recipe.polish and original is not None:
+        polished = polish_model(
+            original,
+            slim,
+            [(fit.inputs, fit.labels)],
+            steps=recipe.polish,
+            seed=recipe.seed,
+            progress=progress,
+        )
+        done = replace(done, polish=polished, accuracy_polished=accuracy())
     if recipe.finetune:
         tuning = fine_tune(
             slim, fit, epochs=recipe.finetune, learning_rate=recipe.learning_rate,

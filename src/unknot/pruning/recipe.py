@@ -37,6 +37,7 @@ class Recipe(PlanOptions):
     rounds: int = 1
     refit: bool = True
     effort: EffortName = "balanced"
+    polish: int = 0
     finetune: int = 0
     learning_rate: float = 1e-3
     patience: int | None = 3
@@ -52,6 +53,7 @@ class Recipe(PlanOptions):
             )
         require_count("rounds", self.rounds)
         require_count("max_points", self.max_points, minimum=2)
+        require_count("polish", self.polish, minimum=0)
         require_count("finetune", self.finetune, minimum=0)
         require_count("seed", self.seed, minimum=0)
         if self.patience is not None:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 LIMIT_S = 10.0  # after at least ten rounds no new one is begun
+# Of the largest block that glibc takes from the system for itself, a little less than it may be.
+BLOCK_BYTES = 2**25 - 2**16
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def time_in_turns(
 
     With ``cuda`` the calls queue work on a GPU, and its own events time them.
     """
+    settle_memory()
     timed = _timed_on_gpu if cuda else _timed
     milliseconds: list[list[float]] = [[] for _ in calls]
     start = time.perf_counter()
@@ -80,6 +83,16 @@ def time_in_turns(
             if turn >= 0:
                 times.append(elapsed)
     return milliseconds
+
+
+def settle_memory() -> None:
+    """Let the allocator keep what is freed, as in a process that ran for a while.
+
+    Up to twice the largest block freed so far, and 64 MiB at most, glibc keeps for the next call; beyond
+    that each call gets its memory from the system again, page by page. A convolution of 64 images can
+    then take twice as long, so that times would hang on what else the process did before.
+    """
+    torch.empty(BLOCK_BYTES, dtype=torch.uint8)
 
 
 def latency_of(batch_size: int, times: Sequence[float]) -> Latency:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unknot.core.errors import InputError
 from unknot.nets.models import resnet
 from unknot.pruning.planning.speed.aiming import meet_latency_by
-from unknot.pruning.planning.speed.calls import Call, Calls, Store, watch_calls
+from unknot.pruning.planning.speed.calls import Call, Store, watch_calls
 from unknot.pruning.planning.speed.latency_model import LatencyModel, layer_times
 from unknot.pruning.planning.speed.multiples import (
     FastMultiple,
@@ -158,8 +158,7 @@ def test_the_widths_predicted_are_those_of_the_pruned_model(net: str) -> None:
     assert len(structure.pools) > 3
     graph, calls = structure.graph, watch_calls(model, x)
     surfaces = {c: Surface.measure(c, 64, by_work) for of in calls.by_layer.values() for c in of}
-    taken = {name: sum(work(c, c.inputs, c.outputs) for c in of) for name, of in calls.by_layer.items()}
-    layers = layer_times(Calls(calls.by_layer, taken), surfaces, graph)
+    layers = layer_times(calls, surfaces, graph)
     predictor = LatencyModel(graph, layers, (1.0, 0.0), 0.0, 2, "cpu", 1)
     for seed in range(4):
         rng = np.random.default_rng(seed)

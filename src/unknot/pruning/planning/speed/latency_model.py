@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from unknot.pruning.structure.pools import Removed, Structure, channels_of
 SECONDS = 30.0  # of timing layers alone, about
 MOST_WIDTHS = (64, 32, 16, 8, 4)  # of a layer either way: as many as the time allows
 SCALES = (0.5, 3.0)  # between which a layer's time among the others is that of it alone
+Seen: TypeAlias = tuple[NDArray[np.bool_], float]  # of a model: which units stay, and milliseconds
 REST = "all else"
 
 
@@ -59,19 +62,35 @@ class _Layer:
 
     Attributes:
         surfaces: one a call.
-        scale: its time among the other layers over that of it alone.
+        scales: what is left of its channels, ascending, and its time among the other layers over that of
+            it alone there.
         inputs, outputs: the unit of each channel, -1 for what stays.
         groups: the same of its groups, where these go as a whole.
     """
 
     surfaces: tuple[Surface, ...]
-    scale: float
+    scales: tuple[tuple[float, ...], tuple[float, ...]]
     inputs: NDArray[np.int64]
     outputs: NDArray[np.int64]
     groups: NDArray[np.int64] | None
 
     def milliseconds(self, stays: NDArray[np.bool_]) -> float:
-        return self.scale * sum(self._of_call(s, stays) for s in self.surfaces)
+        return self._alone(stays) * float(np.interp(self._left(stays), *self.scales))
+
+    def scaled(self, seen: Sequence[Seen]) -> _Layer:
+        """The same, so that it takes what was ``seen`` in models: what stays, and milliseconds."""
+        scales = {}
+        for stays, taken in seen:
+            scale = taken / self._alone(stays)
+            scales[self._left(stays)] = min(SCALES[1], max(SCALES[0], scale))
+        left = sorted(scales)
+        return replace(self, scales=(tuple(left), tuple(scales[x] for x in left)))
+
+    def _left(self, stays: NDArray[np.bool_]) -> float:
+        return math.sqrt(_share(stays, self.inputs) * _share(stays, self.outputs))
+
+    def _alone(self, stays: NDArray[np.bool_]) -> float:
+        return sum(self._of_call(s, stays) for s in self.surfaces)
 
     def _of_call(self, surface: Surface, stays: NDArray[np.bool_]) -> float:
         call = surface.call
@@ -92,8 +111,9 @@ class LatencyModel:
     """Predicts how long a forward pass takes once channels are gone; made by `measure`.
 
     Every different convolution and matrix product is timed alone at some widths, and scaled to what it
-    takes inside of the model. The rest (normalisation, activations, sums) is a part that stays and one
-    that shrinks with the numbers that layers return: as in the whole model and in one of half of it.
+    takes inside of the model and of one with half of its channels, where caches and memory are shared.
+    The rest (normalisation, activations, sums) is a part that stays and one that shrinks with the numbers
+    that layers return, by these two models.
 
     Attributes:
         layers: what each layer calls.
@@ -141,13 +161,19 @@ class LatencyModel:
         half = _half(structure)
         smaller = structure.graph.without(working, half)
         calls = watch_calls(working, example)
+        calls_of_half = watch_calls(smaller, example)
         whole_ms, half_ms = (t.median_ms for t in time_passes([working, smaller], example))
         surfaces = _surfaces(calls, seconds, progress)
-        layers = layer_times(calls, surfaces, structure.graph)
+        every, left = (~structure.graph.gone(removed) for removed in ({}, half))
+        seen = ((left, calls_of_half.milliseconds), (every, calls.milliseconds))
+        layers = {
+            name: layer.scaled([(stays, taken[name]) for stays, taken in seen if name in taken])
+            for name, layer in layer_times(calls, surfaces, structure.graph).items()
+        }
         return cls(
             structure.graph,
             layers,
-            _rest(structure.graph, layers, half, whole_ms, half_ms),
+            _rest(layers.values(), (every, whole_ms), (left, half_ms)),
             whole_ms,
             n_samples(example),
             str(tensors_of(example)[0].device),
@@ -222,33 +248,27 @@ def layer_times(calls: Calls, surfaces: Mapping[Call, Surface], graph: ChannelGr
 
 def _layer(name: str, calls: Calls, surfaces: Mapping[Call, Surface], graph: ChannelGraph) -> _Layer:
     of_layer = tuple(surfaces[call] for call in calls.by_layer[name])
-    alone = sum(s.at(s.call.inputs, s.call.outputs) for s in of_layer)
-    scale = min(SCALES[1], max(SCALES[0], calls.milliseconds[name] / alone))
     outputs = np.array([graph.numbers.get((name, c), -1) for c in range(graph.layers.get(name, 0))])
     groups = next((s.units for s in graph.sizes if (s.module, s.attribute) == (name, "groups")), None)
     inputs = graph.inputs.get(name, np.zeros(0))
     if groups is not None:
         groups = groups.reshape(len(groups), -1)[:, 0]
-    return _Layer(of_layer, scale, inputs.astype(int), outputs.astype(int), groups)
+    return _Layer(of_layer, ((1.0,), (1.0,)), inputs.astype(int), outputs.astype(int), groups)
 
 
-def _rest(
-    graph: ChannelGraph, layers: Mapping[str, _Layer], half: Removed, whole_ms: float, half_ms: float
-) -> tuple[float, float]:
-    """What stays and what shrinks of all that is not in ``layers``."""
-    every, stays = ~graph.gone({}), ~graph.gone(half)
+def _rest(layers: Collection[_Layer], whole: Seen, half: Seen) -> tuple[float, float]:
+    """What stays and what shrinks of all that is not in ``layers``, by two models."""
     rest, rest_of_half = (
-        max(0.0, taken - sum(layer.milliseconds(some) for layer in layers.values()))
-        for taken, some in ((whole_ms, every), (half_ms, stays))
+        max(0.0, taken - sum(layer.milliseconds(stays) for layer in layers))
+        for stays, taken in (whole, half)
     )
-    gone = 1 - _elements(layers.values(), stays)
+    gone = 1 - _elements(layers, half[0])
     shrinks = min(rest, max(0.0, (rest - rest_of_half) / gone)) if gone > 0 else 0.0
     return rest - shrinks, shrinks
 
 
-def _elements(layers: Iterable[_Layer], stays: NDArray[np.bool_]) -> float:
+def _elements(layers: Collection[_Layer], stays: NDArray[np.bool_]) -> float:
     """Share of the numbers that layers return which is left."""
-    layers = list(layers)
     every = np.ones_like(stays)
     whole = sum(layer.elements(every) for layer in layers)
     return sum(layer.elements(stays) for layer in layers) / whole if whole else 1.0

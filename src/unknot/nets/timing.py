@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 LIMIT_S = 10.0  # after at least ten rounds no new one is begun
-# Of the largest block that glibc takes from the system for itself, a little less than it may be.
+# Of blocks that glibc takes from its heap once one of nearly 32 MiB was freed; so many are kept ready.
 BLOCK_BYTES = 2**25 - 2**16
+BLOCKS = 16
 
 
 @dataclass(frozen=True)
@@ -71,28 +73,38 @@ def time_in_turns(
 
     With ``cuda`` the calls queue work on a GPU, and its own events time them.
     """
-    settle_memory()
     timed = _timed_on_gpu if cuda else _timed
     milliseconds: list[list[float]] = [[] for _ in calls]
     start = time.perf_counter()
-    for turn in range(-(repeats // 10) - 1, repeats):
-        if turn >= 10 and time.perf_counter() - start > LIMIT_S:
-            break
-        for call, times in zip(calls, milliseconds, strict=True):
-            elapsed = timed(call)
-            if turn >= 0:
-                times.append(elapsed)
+    with steady_memory():
+        for turn in range(-(repeats // 10) - 1, repeats):
+            if turn >= 10 and time.perf_counter() - start > LIMIT_S:
+                break
+            for call, times in zip(calls, milliseconds, strict=True):
+                elapsed = timed(call)
+                if turn >= 0:
+                    times.append(elapsed)
     return milliseconds
 
 
-def settle_memory() -> None:
-    """Let the allocator keep what is freed, as in a process that ran for a while.
+@contextmanager
+def steady_memory() -> Iterator[None]:
+    """Let the allocator keep what is freed, as if the process had run for long: times are the same again.
 
-    Up to twice the largest block freed so far, and 64 MiB at most, glibc keeps for the next call; beyond
-    that each call gets its memory from the system again, page by page. A convolution of 64 images can
-    then take twice as long, so that times would hang on what else the process did before.
+    What is free at the end of its heap glibc gives back to the system, beyond twice the largest block
+    freed so far; each pass then gets it anew, page by page, and takes up to twice as long, depending on
+    what the process did before. Half a GiB of free memory, which only counts once it is used, is kept
+    here by a block behind it.
     """
     torch.empty(BLOCK_BYTES, dtype=torch.uint8)
+    try:
+        blocks = [torch.empty(BLOCK_BYTES - 2**20, dtype=torch.uint8) for _ in range(BLOCKS)]
+    except RuntimeError:  # the memory of the process is limited
+        blocks = [torch.empty(0)]
+    behind = blocks.pop()
+    del blocks
+    yield
+    del behind
 
 
 def latency_of(batch_size: int, times: Sequence[float]) -> Latency:

@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
+from helpers import kinds
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError
 from unknot.nets.models import resnet
+from unknot.nets.probe import Inputs
 from unknot.pruning.planning.speed.aiming import meet_latency_by
 from unknot.pruning.planning.speed.calls import Call, Store, watch_calls
 from unknot.pruning.planning.speed.latency_model import LatencyModel, layer_times
@@ -27,6 +29,7 @@ from unknot.pruning.planning.speed.multiples import (
 )
 from unknot.pruning.planning.speed.stopwatch import Pair, time_call
 from unknot.pruning.planning.speed.surfaces import Surface, Timer, widths_of
+from unknot.pruning.structure.layers import linear_layers
 from unknot.pruning.structure.pools import channels_of, find_structure
 
 KINDS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
@@ -40,6 +43,14 @@ KINDS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "transposed": (nn.ConvTranspose2d(6, 8, 3, stride=2, padding=1, output_padding=1), (2, 6, 9, 7)),
     "transposed in groups": (nn.ConvTranspose1d(6, 8, 4, stride=3, groups=2), (2, 6, 9)),
 }
+
+
+SOME_KINDS = (
+    "shuffle", "whole groups", "groups to twice the width", "depth multiplier", "several channels to one",
+    "transposed, groups", "transposed, depthwise", "squeeze by linear layers", "weight norm",
+    "multihead attention", "grouped queries", "lstm after convolutions", "two inputs", "tied embedding",
+    "flattened maps",
+)  # fmt: skip
 
 
 class Mixed(nn.Module):
@@ -61,6 +72,14 @@ class Mixed(nn.Module):
         x = torch.relu(nn.functional.adaptive_avg_pool2d(self.grouped(x), 2))
         out: Tensor = self.out(torch.relu(self.hidden(x.flatten(1))))
         return out
+
+
+def net_of(name: str) -> tuple[nn.Module, Inputs]:
+    if name in SOME_KINDS:
+        return kinds.KINDS[name].built(), kinds.KINDS[name].inputs()
+    torch.manual_seed(0)
+    model = resnet(3, 10, widths=(16, 32), blocks=1) if name == "resnet" else Mixed()
+    return model.eval(), torch.randn(2, 3, 8, 8)
 
 
 def by_rule(rule: Callable[[int, int], float]) -> Timer:
@@ -147,15 +166,13 @@ def test_no_more_widths_are_measured_than_asked_for() -> None:
     assert widths_of(3, 1, 64) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("net", ["resnet", "mixed"])
+@pytest.mark.parametrize("net", ["resnet", "mixed", *SOME_KINDS])
 def test_the_widths_predicted_are_those_of_the_pruned_model(net: str) -> None:
     """A time in proportion to the work is predicted exactly where every width is right."""
-    torch.manual_seed(0)
-    model = (resnet(3, 10, widths=(16, 32), blocks=1) if net == "resnet" else Mixed()).eval()
-    x = torch.randn(2, 3, 8, 8)
-    linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear) and name != "out"]
+    model, x = net_of(net)
+    linear = linear_layers(model, None)
     structure = find_structure(model, x, linear=linear)
-    assert len(structure.pools) > 3
+    assert structure.pools
     graph, calls = structure.graph, watch_calls(model, x)
     surfaces = {c: Surface.measure(c, 64, by_work) for of in calls.by_layer.values() for c in of}
     layers = layer_times(calls, surfaces, graph)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from unknot.nets.probe import Inputs, tensors_of
 from unknot.nets.running import as_it_was, call_model
+from unknot.nets.timing import steady_memory
 from unknot.pruning.structure.layers import all_layers
 from unknot.pruning.structure.linear_maps import LinearMap
 from unknot.pruning.structure.map_calls import watching_maps
@@ -189,7 +190,7 @@ def watch_calls(model: nn.Module, example: Inputs) -> Calls:
         if first:
             calls[name].append(Call.of(layer, output))
 
-    with as_it_was(model):
+    with as_it_was(model), steady_memory():
         for turn in range(PASSES + 1):  # the first only warms up
             first, of_pass = turn == 0, defaultdict[str, float](float)
             with watching_maps(all_layers(model), after, before):

@@ -12,7 +12,7 @@ from torch import nn
 
 from unknot.nets.probe import Inputs, tensors_of
 from unknot.nets.running import caller, n_samples
-from unknot.nets.timing import Latency, latency_of, settle_memory, time_in_turns
+from unknot.nets.timing import Latency, latency_of, time_in_turns
 from unknot.pruning.planning.speed.calls import Call, Store
 
 Pair: TypeAlias = tuple[int, int]  # inputs, outputs
@@ -25,7 +25,6 @@ def time_call(call: Call, pairs: Sequence[Pair]) -> dict[Pair, float]:
 
     What else the machine does only ever adds to a time; in turns, it hits none of the pairs each time.
     """
-    settle_memory()
     store = Store(call)
     cuda = call.device.startswith("cuda")
     with torch.no_grad():

@@ -22,7 +22,7 @@ from unknot.nets.training import train
 from unknot.pruning.comparison import Baseline
 from unknot.pruning.outcome import PruningOutcome
 from unknot.pruning.planning.budget import Budget
-from unknot.pruning.planning.plan import PlanOptions
+from unknot.pruning.planning.options import PlanOptions
 from unknot.pruning.recipe import Recipe
 from unknot.pruning.scoring.betti import Betti
 from unknot.pruning.structure import channels, pools

@@ -21,8 +21,10 @@ from unknot.pruning.allocation.choice import choose_plan
 from unknot.pruning.allocation.efforts import EFFORTS, EffortName
 from unknot.pruning.outcome import PruningOutcome, Round, draw_outcome
 from unknot.pruning.planning.budget import REMEDY, Budget
-from unknot.pruning.planning.plan import Allocation, PruningPlan
+from unknot.pruning.planning.options import Allocation
+from unknot.pruning.planning.plan import PruningPlan
 from unknot.pruning.planning.rounds import RoundBudgets, combine_plans
+from unknot.pruning.planning.speed.latency_model import LayerTimes
 from unknot.pruning.recipe import AnyCriterion, Recipe, default_criterion
 from unknot.pruning.refitting.polishing import polish as polish_model
 from unknot.pruning.refitting.reconstruction import refit as refit_model
@@ -43,12 +45,14 @@ class Shrunk(Tabular):
         scores: of the original's filters, before the first round.
         plan: of all rounds together; `prune` of the original by it gives the model's shape.
         outcome: accuracy and cost before and after, and what each round did.
+        times: where the time of a pass goes, under a budget of milliseconds whose widths were measured.
     """
 
     model: nn.Module
     scores: FilterScores
     plan: PruningPlan
     outcome: PruningOutcome
+    times: LayerTimes | None = None
 
     def __repr__(self) -> str:
         return f"{self._name}\n{self.outcome}"
@@ -91,6 +95,7 @@ def shrink(
     macs: float | None = None,
     parameters: float | None = None,
     latency_ms: float | None = None,
+    latency_batch: int = Recipe.latency_batch,
     max_betti: float | None = None,
     ratio: float | None = None,
     criterion: AnyCriterion | None = None,
@@ -99,7 +104,7 @@ def shrink(
     allocation: Allocation = Recipe.allocation,
     ignored: Sequence[str] = Recipe.ignored,
     min_filters: int = Recipe.min_filters,
-    round_to: int = Recipe.round_to,
+    round_to: int | None = Recipe.round_to,
     seconds: float = Recipe.seconds,
     rounds: int = Recipe.rounds,
     refit: bool = Recipe.refit,
@@ -128,7 +133,8 @@ def shrink(
             ``outcome.split``, ``.n_train`` and ``.n_test`` say so.
         macs: the share of multiply-accumulates to remove, in [0, 1).
         parameters: the share of parameters to remove, likewise.
-        latency_ms: remove until a forward pass of one sample takes at most so many milliseconds.
+        latency_ms: remove until a forward pass takes at most so many milliseconds, here and now.
+        latency_batch: samples of that pass.
         max_betti: remove filters whose Betti number is above it, by the criterion "betti".
         ratio: the share of filters to remove, in [0, 1): from each layer, or with the allocation "macs",
             which the default criterion takes, of all layers together.
@@ -142,7 +148,9 @@ def shrink(
             scores of different layers can be compared, and "uniform" where not.
         ignored: globs of layers to leave alone.
         min_filters: left in each layer, the best ones by score.
-        round_to: keep a multiple of so many filters in each layer, or all.
+        round_to: keep a multiple of so many filters in each layer, or all; None: where widths are
+            measured, and layers have 128 filters or more, the multiples that are found to be fast on this
+            machine, else any number.
         seconds: after which planning a round is given up, with the layer that it was at.
         rounds: of pruning, refitting and fine-tuning, each for an equal part of the budget.
         refit: mend the layers that lost inputs in closed form, without labels; see `refit`.
@@ -171,7 +179,7 @@ def shrink(
     criterion = default_criterion(budget) if criterion is None else criterion
     recipe = Recipe(
         budget, allocation, ignored, min_filters, round_to, seconds, criterion, linear, max_points,
-        rounds, refit, effort, polish, finetune, learning_rate, patience, seed,
+        rounds, refit, effort, polish, finetune, learning_rate, patience, seed, latency_batch,
     )  # fmt: skip
     return follow_recipe(model, labelled_data(data), recipe, repeats=repeats, progress=progress)
 
@@ -200,9 +208,9 @@ def follow_recipe(
     watched = recipe.finetune > 0 and recipe.patience is not None
     fit = keep_apart(data, seed=recipe.seed) if watched else data
     calibration = [(fit.inputs, fit.labels)]
-    example = fit.inputs[: 1 if recipe.budget.latency_ms is not None else 2]
+    example = fit.inputs[: recipe.latency_batch if recipe.budget.latency_ms is not None else 2]
     budgets = RoundBudgets(recipe.budget, recipe.rounds, model, example)
-    slim, plan, first_scores, choices = model, None, None, None
+    slim, plan, first_scores, choices, times = model, None, None, None, None
     rounds: list[Round] = []
     for number in range(1, recipe.rounds + 1):
         structure = find_structure(
@@ -221,10 +229,11 @@ def follow_recipe(
         )
         first_scores = first_scores or scores
         options = replace(recipe, budget=budgets.for_round(number, slim, plan))
-        step = choose_plan(
+        chosen = choose_plan(
             options, slim, scores, calibration, example, structure,
             effort=EFFORTS[recipe.effort], loss="kl", seed=recipe.seed, progress=progress,
-        ).plan  # fmt: skip
+        )  # fmt: skip
+        step, times = chosen.plan, chosen.times
         if plan is None and step.refusal:
             raise InputError(step.refusal, "a model with filters that may go", REMEDY)
         plan = step if plan is None else combine_plans(plan, step, number)
@@ -251,7 +260,7 @@ def follow_recipe(
         n_test=len(data.test_labels),
         split="given" if given else "kept apart",
     )
-    return Shrunk(slim, first_scores, plan, outcome)
+    return Shrunk(slim, first_scores, plan, outcome, times)
 
 
 def with_test_part(data: LabelledData, seed: int) -> LabelledData:

@@ -158,7 +158,8 @@ def test_every_option_of_the_recipe_is_a_keyword_with_its_default_and_is_explain
     planning = inspect.signature(uk.plan_pruning).parameters
     assert all(planning[f.name].default == f.default for f in fields(PlanOptions)[1:])
     named = (uk.shrink, uk.plan_pruning, uk.prune, uk.save_pruned, uk.load_pruned, uk.export_onnx)
-    for function in (*named, uk.pruning.find_structure, uk.pruning.refit, uk.pruning.compare_criteria):
+    mending = (uk.pruning.refit, uk.pruning.polish)
+    for function in (*named, *mending, uk.pruning.find_structure, uk.pruning.compare_criteria):
         text = inspect.getdoc(function) or ""
         for name in inspect.signature(function).parameters:
             assert f"    {name}: " in text, (function, name)

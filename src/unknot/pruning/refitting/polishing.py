@@ -34,7 +34,10 @@ from unknot.pruning.refitting.views import Flips, Views, choose_views
 Measure: TypeAlias = Literal["KL", "relative error"]
 HELD_OUT = 5  # every fifth sample is for measuring errors only
 FEWEST = 10  # samples
-EVERY = 20  # steps, a check on the samples held out
+EVERY = 10  # steps, a check on the samples held out
+# Where the relative error there is so many times what it was at first, the rate is too high:
+TOO_FAR = 2.0
+SLOWER = 4.0  # it goes on from the best weights, so many times slower
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,7 @@ def polish(
     parameters learn, frozen ones too, as they are refitted too; those of half precision in float32. Every
     fifth sample is held out: the weights of the check with the least error there are taken, those from
     before among them, so that the model is never farther from the original on these samples than it was.
+    Where the error there doubles, training goes on from the best weights at a quarter of the rate.
     Where a model cannot be trained, it is left as it was and a note says why.
 
     Args:
@@ -211,6 +215,7 @@ class _Polishing:
         held = torch.arange(len(wanted), device=device) % HELD_OUT == 0
         self.held, self.held_wanted = map_tensors(self.inputs, lambda t: t[held]), wanted[held]
         self.fit = map_tensors(self.inputs, lambda t: t[~held])
+        self.rate = options.learning_rate
         self.generator = torch.Generator().manual_seed(options.seed)
         self.notes: tuple[str, ...] = ()
         self.checks: list[PolishCheck] = []
@@ -235,9 +240,7 @@ class _Polishing:
         after = self.errors()  # in the model's own precision; and what it keeps of a run holds no graph
         if not self.better(after, self.before):
             step, after = 0, self.before
-            with torch.no_grad():
-                for parameter, values in zip(self.slim.parameters(), start, strict=True):
-                    parameter.copy_(values)
+            _copy(start, self.slim.parameters())
         measure: Measure = "KL" if self.compared.scores else "relative error"
         return PolishReport(
             tuple(self.checks), self.before[0], after[0], measure, step,
@@ -288,46 +291,54 @@ class _Polishing:
         step, best = 0, self.before
         with learning(self.slim) as parameters:
             weights = [p.detach().clone() for p in parameters]
+            optimizer = torch.optim.Adam(parameters, lr=self.rate)
             try:
-                for at in self.steps(parameters, samples, wanted):
+                for at in self.steps(optimizer, samples, wanted):
                     errors = self.errors()
                     self.checks.append(PolishCheck(at, errors[0]))
                     if self.better(errors, best):
                         step, best = at, errors
                         weights = [p.detach().clone() for p in parameters]
-                    if not math.isfinite(errors[1]):
-                        break
+                    elif not errors[1] <= TOO_FAR * self.before[1]:  # NaN among them
+                        self.rate /= SLOWER
+                        optimizer.state.clear()
+                        _copy(weights, parameters)
             except (InputError, RuntimeError) as error:  # of the user's code, or of torch about it
                 self.note(f"cannot be trained: {(str(error).splitlines() or [''])[0]}")
             finally:
-                with torch.no_grad():
-                    for parameter, values in zip(parameters, weights, strict=True):
-                        parameter.copy_(values)
+                _copy(weights, parameters)
+        if self.rate < self.options.learning_rate:
+            self.note(f"the learning rate was lowered to {self.rate:.2g}, where it led away")
         return step
 
     def steps(
-        self, parameters: list[nn.Parameter], samples: Callable[[Tensor], Inputs], wanted: Tensor
+        self, optimizer: torch.optim.Optimizer, samples: Callable[[Tensor], Inputs], wanted: Tensor
     ) -> Iterator[int]:
         """Train, and stop at each check."""
-        options, batch = self.options, min(self.options.batch_size, self.at_once)
-        if batch < options.batch_size:
+        steps, batch = self.options.steps, min(self.options.batch_size, self.at_once)
+        if batch < self.options.batch_size:
             self.note(f"steps of {batch} samples, for want of memory")
-        optimizer = torch.optim.Adam(parameters, lr=options.learning_rate)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(options.steps))
-        rows = self.batches(len(wanted), batch)
-        for step in track(range(1, options.steps + 1), "polishing", show=options.progress):
+        rows, share = self.batches(len(wanted), batch), one_cycle(steps)
+        for step in track(range(1, steps + 1), "polishing", show=self.options.progress):
             some = next(rows)
             inputs = placed(samples(some), self.slim)
             outputs = self.compared.read(call_model(self.slim, inputs), len(some))
             loss = self.compared.error(outputs, wanted[some.to(wanted.device)])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            for group in optimizer.param_groups:
+                group["lr"] = self.rate * share(step - 1)
             optimizer.step()
-            schedule.step()
-            if step % EVERY == 0 or step == options.steps:
+            if step % EVERY == 0 or step == steps:
                 yield step
 
     def batches(self, n: int, size: int) -> Iterator[Tensor]:
         """Rows of samples, all of them in a new order again and again."""
         while True:
             yield from torch.split(torch.randperm(n, generator=self.generator), size)
+
+
+def _copy(values: list[Tensor], parameters: Iterable[Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(value)

@@ -14,6 +14,12 @@ from .pipeline import shrink as shrink
 from .planning.budget import Budget as Budget
 from .planning.plan import PruningPlan as PruningPlan
 from .planning.plan import plan_pruning as plan_pruning
+from .planning.speed.latency_model import LatencyModel as LatencyModel
+from .planning.speed.latency_model import LayerTime as LayerTime
+from .planning.speed.latency_model import LayerTimes as LayerTimes
+from .planning.speed.multiples import FastMultiple as FastMultiple
+from .planning.speed.multiples import FastMultiples as FastMultiples
+from .planning.speed.multiples import fast_multiples as fast_multiples
 from .recipe import Recipe as Recipe
 from .refitting.reconstruction import LayerRefit as LayerRefit
 from .refitting.reconstruction import RefitReport as RefitReport

@@ -230,6 +230,10 @@ def test_every_pool_gets_a_multiple_and_steps_keep_narrow_ones_free() -> None:
     assert [row.layers for row in found] == [pool.layers for pool in pools]
     assert all(row.multiple in row.waste for row in found)
     assert repr(found).startswith("Widths that are fast here: multiples of ")
+    hurried = fast_multiples(model, find_structure(model, x), x, seconds=1e-9)
+    timed = [row for row in hurried if row.waste]
+    assert 0 < len(timed) < len(hurried)
+    assert {row.multiple for row in hurried} == {timed[0].multiple}
     of_32 = [FastMultiple(p.layers, len(p.units), 32, {}, 1.0) for p in pools]
     assert steps_for(pools, of_32) == tuple(len(pool.units) // 4 for pool in pools)
     of_2 = [FastMultiple(p.layers, len(p.units), 2, {}, 1.0) for p in pools]

@@ -26,7 +26,7 @@ from unknot.pruning.structure.pools import Structure
 MEASURED = ("macs", "parameters", "latency_ms")  # budgets that curves spend
 WIDE = 128  # channels: from here on widths are rounded to what is fast, if nothing else is asked for
 CLEARLY = 0.9  # of what the measured widths lose: on few samples, what loses little less may lose more
-BATCH = 64  # samples that this is found for
+BATCH, SECONDS = 16, 4.0  # samples that this is found for, and about how long it may take
 
 
 @dataclass(frozen=True)

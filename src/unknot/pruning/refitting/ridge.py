@@ -16,14 +16,12 @@ STEPS = 8  # towards what is met within bounds
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Weights and constant by the ridge that did best on held-out rows, fitted on all; None where the old
-    ones did best.
-    """
+    """Weights and constant that did best on held-out rows; None where the old ones did."""
 
     weight: Tensor | None  # [out, d]
     bias: Tensor | None  # [out]
     before: float  # `Target.error` on the held-out rows
-    after: float  # of the fit without them
+    after: float
 
 
 def best_fit(
@@ -68,24 +66,16 @@ def best_fit(
         weight, shift = system.solve(wanted)
         after = error(weight, shift)
         if after < best.after:
-            best, solved = Fit(weight.flatten(0, 1), shift, before, after), ridge
+            best, solved = Fit(weight.flatten(0, 1), shift, before, after), system.factor
         if after > last:  # and more so from here on
             break
         last = after
-    if solved is None:
+    if solved is None or not rows.clamped:
         return best
-    aims = rows.clamped and system.factorise(solved)
-    if aims:
-        weight, shift = system.approach(rows, STEPS)
-        after = error(weight, shift)
-        aims = after < best.after
-    after = min(after, best.after) if aims else best.after
-    # The rows held out have told what works: now they may count too.
-    system = _System(x, old, constant)
-    if not system.factorise(solved):
-        return best
-    weight, shift = system.approach(target, STEPS) if aims else system.solve(target.outputs())
-    return Fit(weight.flatten(0, 1), shift, before, after)
+    system.factor = solved
+    weight, shift = system.approach(rows, STEPS)
+    after = error(weight, shift)
+    return Fit(weight.flatten(0, 1), shift, before, after) if after < best.after else best
 
 
 class _System:

@@ -45,7 +45,7 @@ from unknot.nets.models import cnn
 from unknot.profiles.journal import open_journal, read_profile, write_profile
 from unknot.profiles.profile import EpochAccuracy, TopologyProfile
 from unknot.pruning.artifact import save_pruned
-from unknot.pruning.onnx_export import export_onnx
+from unknot.pruning.exports.onnx import export_onnx
 from unknot.report.page import write_report
 from unknot.study.trials import Curve, Trial, TrialFile, TrialSettings
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import unknot as uk
 from unknot.nets.cost import compare_cost, count_macs, measure_cost, peak_activation_bytes
-from unknot.pruning.onnx_export import export_onnx
+from unknot.pruning.exports.onnx import export_onnx
 from unknot.pruning.planning.plan import PruningPlan
 from unknot.pruning.refitting.reconstruction import refit
 from unknot.pruning.scoring.scores import score_filters

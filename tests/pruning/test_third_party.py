@@ -22,7 +22,7 @@ from unknot.nets.cost import count_macs
 from unknot.nets.running import float_tensors
 from unknot.nets.training import train
 from unknot.pruning.artifact import load_pruned, save_pruned
-from unknot.pruning.onnx_export import export_onnx
+from unknot.pruning.exports.onnx import export_onnx
 from unknot.pruning.planning.plan import PruningPlan, plan_pruning
 from unknot.pruning.refitting.reconstruction import refit
 from unknot.pruning.removal import prune

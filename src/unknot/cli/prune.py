@@ -18,7 +18,7 @@ from unknot.nets.data import LabelledData
 from unknot.nets.training import train_first
 from unknot.pruning.artifact import save_pruned
 from unknot.pruning.comparison import compare_criteria
-from unknot.pruning.onnx_export import ExportReport, export_onnx, require_onnx
+from unknot.pruning.exports.onnx import ExportReport, export_onnx, require_onnx
 from unknot.pruning.outcome import PruningOutcome, Round
 from unknot.pruning.pipeline import Shrunk, follow_recipe, with_test_part
 from unknot.pruning.planning.budget import Budget

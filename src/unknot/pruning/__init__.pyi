@@ -1,11 +1,14 @@
+from .artifact import SavedModel as SavedModel
 from .artifact import load_pruned as load_pruned
 from .artifact import save_pruned as save_pruned
 from .comparison import Baseline as Baseline
 from .comparison import Baselines as Baselines
 from .comparison import compare_criteria as compare_criteria
-from .onnx_export import ExportReport as ExportReport
-from .onnx_export import Parity as Parity
-from .onnx_export import export_onnx as export_onnx
+from .exports.onnx import ExportReport as ExportReport
+from .exports.onnx import export_onnx as export_onnx
+from .exports.parity import Parity as Parity
+from .exports.program import ProgramReport as ProgramReport
+from .exports.program import export_program as export_program
 from .outcome import PruningOutcome as PruningOutcome
 from .outcome import Round as Round
 from .pipeline import Shrunk as Shrunk

@@ -186,6 +186,7 @@ def _write(
     """All files; how the program compares with the model, or why there is none."""
     _save_weights(model, folder / WEIGHTS)
     plan.to_json(folder / PLAN)
+    (folder / WEIGHTS).chmod((folder / PLAN).stat().st_mode)  # safetensors lets their owner alone read
     card = {
         "unknot": "model",
         "format": FORMAT,

@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,11 @@ class ProgramReport(Tabular):
         """All of it in a line."""
         sizes = ", ".join(str(parity.batch_size) for parity in self.parity)
         takes = "any batch size" if self.batch_size is None else f"batch {self.batch_size} only"
+        found = f"differ from the model's by at most {self.worst:.2g} of the largest"
         return (
-            f"{self.file}: {self.bytes:,} bytes, for torch {self.versions['torch']} alone, {takes}"
-            f"{f' ({self.note})' if self.note else ''}; outputs differ from the model's by at most "
-            f"{self.worst:.2g} of the largest, at batch {sizes}"
+            f"{self.file}: {self.bytes:,} bytes, for torch alone (written by {self.versions['torch']}), "
+            f"{takes}{f' ({self.note})' if self.note else ''}; outputs "
+            f"{found if self.worst else 'are those of the model, bit for bit'}, at batch {sizes}"
         )
 
 
@@ -189,14 +191,21 @@ class _Source:
 
 
 class _Plain(nn.Module):
-    """A model whose outputs come in tuples, lists and dicts, which need no class to be loaded."""
+    """A model that returns tuples, lists and dicts, which need no class to be loaded.
 
-    def __init__(self, model: nn.Module) -> None:
+    Its ``forward`` names the inputs, which torch.export needs to keep a batch size free.
+    """
+
+    def __init__(self, model: nn.Module, names: list[str], keyword: bool) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, *inputs: Any, **named: Any) -> Any:
-        return _plain(self.model(*inputs, **named))
+        def forward(*inputs: Any, **named: Any) -> Any:
+            return _plain(self.model(*inputs, **named))
+
+        kind = Parameter.KEYWORD_ONLY if keyword else Parameter.POSITIONAL_OR_KEYWORD
+        forward.__signature__ = Signature([Parameter(name, kind) for name in names])  # type: ignore[attr-defined]
+        self.forward = forward
 
 
 def _source(model: nn.Module, example: Inputs) -> _Source:
@@ -214,10 +223,21 @@ def _source(model: nn.Module, example: Inputs) -> _Source:
             "a model that returns tensors",
             "check the model",
         )
-    if not _is_plain(output):
-        model = _Plain(model).eval()
+    if not _is_plain(output) or _takes_any_keyword(model):
+        keyword = isinstance(example, dict) and not together
+        count = len(example) if isinstance(example, tuple) and not together else 1
+        names = list(example) if keyword else [f"input_{i}" for i in range(count)]
+        model = _Plain(model, names, keyword).eval()
     precision = max((torch.finfo(t.dtype).eps for t in tensors if t.is_floating_point()), default=0.0)
     return _Source(model, name, example, together, precision)
+
+
+def _takes_any_keyword(model: nn.Module) -> bool:
+    try:
+        takes = inspect.signature(model.forward).parameters.values()
+    except ValueError:  # not of Python
+        return False
+    return any(parameter.kind is Parameter.VAR_KEYWORD for parameter in takes)
 
 
 def _plain(output: Any) -> Any:

@@ -18,7 +18,7 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError, WrongPath, require_instance
-from unknot.core.files import as_path, replace_folder
+from unknot.core.files import as_path, refused_places, replace_folder
 from unknot.core.showing.frames import Tabular
 from unknot.nets.running import unwrapped
 from unknot.pruning.exports.program import ProgramReport, export_program
@@ -105,8 +105,9 @@ def save_pruned(
         raise InputError(
             f"folder {folder} with other files in it", "a new or empty folder", "choose another"
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    with refused_places(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     temporary.chmod(0o755)
     try:
         report, note = _write(model, plan, temporary, outcome, program)

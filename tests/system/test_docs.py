@@ -114,7 +114,7 @@ def short_examples(page: Path) -> list[str]:
     ids=lambda page: str(page.relative_to(ROOT / "docs")),
 )
 def test_short_examples_of_a_page_run_one_after_another(page: Path, tmp_path: Path) -> None:
-    given = GIVEN.replace("CONVOLUTIONS", str(page.stem in ("prune", "criteria")))
+    given = GIVEN.replace("CONVOLUTIONS", str(page.stem in ("prune", "criteria", "deploy")))
     code = "\n".join([given, *short_examples(page)])
     skip_without_extras(code)
     # As a file behind a guard: workers of a study import it again.

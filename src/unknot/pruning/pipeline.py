@@ -204,7 +204,7 @@ def follow_recipe(
     given = len(data.test_labels) > 0
     data = _on_device_of(model, with_test_part(data, recipe.seed))
     with as_it_was(model):
-        require_classifier(model, data.inputs, data.labels)
+        require_classifier(model, data.inputs, data.labels, data.names)
     watched = recipe.finetune > 0 and recipe.patience is not None
     fit = keep_apart(data, seed=recipe.seed) if watched else data
     calibration = [(fit.inputs, fit.labels)]
@@ -283,7 +283,7 @@ def _on_device_of(model: nn.Module, data: LabelledData) -> LabelledData:
         tensors_of(placed(part, model)) for part in (data.inputs, data.test_inputs)
     )
     labels, test_labels = (part.to(inputs.device) for part in (data.labels, data.test_labels))
-    return LabelledData(data.name, inputs, labels, test_inputs, test_labels)
+    return LabelledData(data.name, inputs, labels, test_inputs, test_labels, data.names)
 
 
 def _mend(

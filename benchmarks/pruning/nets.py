@@ -106,14 +106,17 @@ def fit(model: nn.Module, data: Split, epochs: int, rate: float, seed: int, size
 
 def recalibrated(model: nn.Module, images: Tensor) -> nn.Module:
     """In place: batch normalisation with the statistics of its own outputs, averaged over batches."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
     model.train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
     with torch.no_grad():
         for batch in images.split(256):
             model(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum  # so that it can be trained on
     return model.eval()
 
 

@@ -240,6 +240,12 @@ def ratio_table(rows: Record, share: float) -> tuple[list[str], list[list[str]]]
     return ["", *(f"{SETS[s]}, {NETS[n]}" for s, n in pairs)], lines
 
 
+def removed_range(rows: Record) -> list[float]:
+    """How far the shares of the MACs that went are from those asked, lowest and highest."""
+    off = [r["removed"][i] - r["share"] for i in (0, 1) for r in rows["cells"] if not r["trained"]]
+    return [min(off), max(off)]
+
+
 def show(rows: Record) -> None:
     """The tables, on the terminal."""
     for share in (0.75, 0.5):

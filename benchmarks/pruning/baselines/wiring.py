@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from nets import recalibrated
+from norms import recalibrated
 from torch import Tensor, nn
 
 import unknot as uk

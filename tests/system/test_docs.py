@@ -258,6 +258,7 @@ def test_results_that_are_tracked_are_small() -> None:
         ("profiles/jmlr_docs.py", "jmlr.md"),
         ("profiles/real_data_docs.py", "real_data.md"),
         ("pruning/pruning_docs.py", "pruning.md"),
+        ("pruning/half_the_loss_docs.py", "half_the_loss.md"),
     ],
 )
 def test_the_tables_of_a_page_are_those_of_its_results(script: str, page: str, tmp_path: Path) -> None:

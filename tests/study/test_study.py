@@ -74,9 +74,7 @@ def test_reading_a_study_that_is_not_there_says_so(tmp_path: Path) -> None:
     study = Study(tmp_path / "missing.sqlite")  # to be run, perhaps
     assert "0 trials" in repr(study) and "0 trials" in study._repr_html_()
     for read in (study.summary, study.trials, study.to_frame, study.plot, lambda: study.compare("relu")):
-        with pytest.raises(
-            InputError, match=r"missing.sqlite, which is not there: .* call its run"
-        ):
+        with pytest.raises(InputError, match=r"missing.sqlite, which is not there: .* call its run"):
             read()
     assert not any(tmp_path.iterdir())
 
@@ -397,11 +395,6 @@ class _limited:
 
     def __exit__(self, *error: object) -> object:
         return self.opened.__exit__(*error)
-
-
-def test_a_study_that_was_never_run_is_empty_and_writes_nothing(tmp_path: Path) -> None:
-    assert Study(tmp_path / "new.sqlite").summary() == ()
-    assert not list(tmp_path.iterdir())
 
 
 def test_kill_9_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:

@@ -130,7 +130,8 @@ def shrink(
             a DataLoader, arrays or tensors ``(inputs, labels)``, an ImageData, or a tuple ``(train,
             test)`` of two of these; or a LabelledData. Where there is no test part, a tenth of the
             samples, stratified by class, is kept apart for the accuracy alone;
-            ``outcome.split``, ``.n_train`` and ``.n_test`` say so.
+            ``outcome.split``, ``.n_train`` and ``.n_test`` say so. Names as labels are numbered in
+            alphabetical order: the model must have been trained on these numbers.
         macs: the share of multiply-accumulates to remove, in [0, 1).
         parameters: the share of parameters to remove, likewise.
         latency_ms: remove until a forward pass takes at most so many milliseconds, here and now.

@@ -34,7 +34,8 @@ def curves(path: Path, sets: Any, activations: Any = ("relu",), **change: Any) -
 def test_every_kind_of_data_is_trained_alike(tmp_path: Path) -> None:
     kinds = {
         "pair": (X, Y), "arrays": (X.numpy(), Y.numpy()), "float64": (X.double(), Y[:, None]),
-        "lists": (X.tolist(), Y.tolist()), "names": (X, ["ny"[y] for y in Y.tolist()]), "bool": (X, Y.bool()), "data set": TensorDataset(X, Y),
+        "lists": (X.tolist(), Y.tolist()), "bool": (X, Y.bool()),
+        "names": (X, ["ny"[y] for y in Y.tolist()]), "data set": TensorDataset(X, Y),
         "loader": DataLoader(TensorDataset(X, Y), batch_size=10),
         "name": LabelledData("n", X, Y, X[:0], Y[:0]),
     }  # fmt: skip

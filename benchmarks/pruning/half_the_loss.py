@@ -86,7 +86,8 @@ TRAINED = (
     "balanced", "balanced, polish 100", "L1", "Taylor", "torch-pruning", "GRAIL, L1", "GRAIL, surgeon",
     ORIGINAL,
 )  # fmt: skip
-ONLY = {"best, polish 300": (0.5,), ORIGINAL: (0,)}  # of the shares
+ONLY = {"fast": (0.75,), "best": (0.5,), "best, polish 300": (0.5,), ORIGINAL: (0,)}  # of the shares
+TRAINED_SHARE = 0.75
 PARTS = {"before": ("before",), "ours": tuple(OURS), "baselines": (*BASELINES, ORIGINAL)}
 
 
@@ -96,6 +97,7 @@ class Net:
     def __init__(self, name: str, net: str, seed: int, log: Log) -> None:
         self.name, self.net, self.seed, self.log, self.size = name, net, seed, log, Size()
         self.here = {"set": name, "net": net, "seed": seed}
+        self.models: dict[tuple[str, float], nn.Module] = {}
 
     def run(self, kind: str, methods: tuple[str, ...]) -> None:
         """What each method loses ("pruned"), or what it loses after a few epochs more ("trained")."""
@@ -103,7 +105,8 @@ class Net:
         if kind == "pruned":
             self.log({"kind": "original", **self.here}, self.original)
         for method in [m for m in methods if (m != ORIGINAL if kind == "pruned" else m in TRAINED)]:
-            for share in ONLY.get(method, SHARES):
+            shares = ONLY.get(method, SHARES if kind == "pruned" else (TRAINED_SHARE,))
+            for share in shares:
                 what = {"kind": kind, **self.here, "criterion": method, "share": share}
                 self.log(what, lambda m=method, s=share: run(m, s))  # type: ignore[misc]
 
@@ -140,15 +143,24 @@ class Net:
         return {"accuracy": test_accuracy(slim, self.data)}
 
     def made(self, method: str, share: float) -> nn.Module:
-        return self.ours(OURS[method], share) if method in OURS else self.baseline(method, share)
+        key = method, share
+        if key not in self.models:
+            ours = method in OURS
+            self.models[key] = self.ours(OURS[method], share) if ours else self.baseline(method, share)
+        return copied(self.models[key])
 
     def ours(self, how: Ours, share: float) -> nn.Module:
+        if how.polish:  # as uk.shrink(polish=...) does, on what it has refitted
+            plain = next(name for name, other in OURS.items() if other == Ours(how.effort))
+            slim = self.made(plain, share)
+            images = self.data.images[:CALIBRATION]
+            uk.pruning.polish(self.model, slim, images, steps=how.polish, seed=self.seed)
+            return slim
         seen = (self.data.images[:CALIBRATION], self.data.labels[:CALIBRATION])
         test = (self.data.test_images, self.data.test_labels)
         return uk.shrink(
-            copied(self.model), (seen, test), macs=share, effort=how.effort, polish=how.polish,
-            seed=self.seed, repeats=1,
-        ).model  # fmt: skip
+            copied(self.model), (seen, test), macs=share, effort=how.effort, seed=self.seed, repeats=1
+        ).model
 
     def baseline(self, method: str, share: float) -> nn.Module:
         seen = (self.data.images[:CALIBRATION], self.data.labels[:CALIBRATION])
@@ -205,8 +217,8 @@ def main() -> None:
     methods = PARTS[asked.methods] if asked.methods else sum(PARTS.values(), ())
     if not asked.tables:
         with one_thread():
-            for kind in KINDS if asked.kind is None else [asked.kind]:
-                for net in nets(asked, log):
+            for net in nets(asked, log):
+                for kind in KINDS if asked.kind is None else [asked.kind]:
                     net.run(kind, methods)
         if asked.set or asked.net or asked.methods or asked.seeds or asked.kind:
             return

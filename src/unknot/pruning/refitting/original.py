@@ -23,7 +23,9 @@ from unknot.pruning.structure.linear_maps import LinearMap, Rows
 from unknot.pruning.structure.map_calls import watching_maps
 
 ROWS = 6144  # at most, of one layer
-ENTRIES = 2**24  # at most, of the rows of a grouped layer: it weighs few of them at a time
+ENTRIES = 2**25  # at most, of the rows of what enters a layer
+GROUPED = 2**24  # likewise of a grouped one, which weighs few of them at a time
+TARGETS = 2**29  # bytes at most of all rows of all layers
 HELD_OUT = 5  # every fifth sample is for measuring errors only
 
 
@@ -58,7 +60,9 @@ class Original:
         self.filters: dict[str, Tensor] = {}
         self._modules = all_layers(model)
         widths = sum(width_of(module) or 0 for module in self._modules.values())
-        self._at_most = int(min(rows, max(512, memory_limit() // 8 // (4 * max(widths, 1)))))
+        self._at_most = int(
+            min(rows, max(512, min(TARGETS, memory_limit() // 8) // (4 * max(widths, 1))))
+        )
         self._generator = torch.Generator().manual_seed(seed)
         self.consumers = find_consumers(model, map_tensors(inputs, lambda t: t[:2]))
         self.outputs = self._watch(inputs)
@@ -118,9 +122,8 @@ class Original:
         return outputs
 
     def _sample(self, name: str, layer: LinearMap, output: Tensor) -> None:
-        most = self._at_most
-        if layer.groups > 1:
-            most = min(most, max(512, ENTRIES // (layer.groups * layer.filters[0].numel())))
+        most = GROUPED if layer.groups > 1 else ENTRIES
+        most = min(self._at_most, max(512, most // (layer.groups * layer.filters[0].numel())))
         rows = self.rows[name] = Rows.draw(layer, output, most, self.n, self._generator)
         values = rows.of_output(layer, output)
         if not bool(values.isfinite().all()):

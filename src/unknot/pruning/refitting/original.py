@@ -27,6 +27,7 @@ ENTRIES = 2**25  # at most, of the rows of what enters a layer
 GROUPED = 2**24  # likewise of a grouped one, which weighs few of them at a time
 TARGETS = 2**29  # bytes at most of all rows of all layers
 HELD_OUT = 5  # every fifth sample is for measuring errors only
+FEW = 15  # samples, of fewer every third: two would tell little
 
 
 class Original:
@@ -44,6 +45,7 @@ class Original:
         sums: {layer: ``[r, out]`` after the sum that its output enters, where it enters one alone}.
         consumers: what comes between a layer and those that take it in.
         outputs: ``[n, d]``, what the model returned.
+        every: each sample whose number can be divided by it is for measuring errors only.
         filters: {layer: ``[out, in / groups, taps]``, what it weighed by}, of all that were seen to.
         left: {layer: why it cannot be refitted}.
 
@@ -53,6 +55,7 @@ class Original:
 
     def __init__(self, model: nn.Module, inputs: Inputs, *, seed: int, rows: int = ROWS) -> None:
         self.model, self.n = model, n_samples(inputs)
+        self.every = HELD_OUT if self.n >= FEW else min(3, self.n)
         self.rows: dict[str, Rows] = {}
         self.targets: dict[str, Tensor] = {}
         self.sums: dict[str, Tensor] = {}
@@ -66,6 +69,10 @@ class Original:
         self._generator = torch.Generator().manual_seed(seed)
         self.consumers = find_consumers(model, map_tensors(inputs, lambda t: t[:2]))
         self.outputs = self._watch(inputs)
+
+    def held_out(self, layer: str) -> Tensor:
+        """Bool ``[r]``: which of its rows are for measuring errors only."""
+        return self.rows[layer].samples % self.every == 0
 
     def remaining(self, layer: str, values: Tensor, removed: Mapping[str, Sequence[int]]) -> Tensor:
         """``values [r, out]`` of the channels that stay when ``removed`` {layer: channels} go."""
@@ -117,7 +124,7 @@ class Original:
                 self._leave(name, "is a transposed convolution")
             elif name in self.targets and name in shared:
                 self._leave(name, f"shares its weights with {shared[name]}")
-            elif name in self.targets and len(self.targets[name]) < 2 * HELD_OUT:
+            elif name in self.targets and not 0 < self.held_out(name).sum() < len(self.targets[name]):
                 self._leave(name, "has too few outputs")
         return outputs
 

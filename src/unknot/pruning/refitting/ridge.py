@@ -22,7 +22,7 @@ class Fit:
 
     weight: Tensor | None  # [out, d]
     bias: Tensor | None  # [out]
-    before: float  # `Target.error` on the held-out rows
+    before: float  # `Target.error` on the held-out rows, over `Target.power` of all
     after: float
 
 
@@ -50,13 +50,18 @@ def best_fit(
     old = old.reshape(groups, -1, old.shape[1])
     rows, held = target.rows(~held_out), target.rows(held_out)
     system = _System(_by_group(x.to(kind), groups), old, held_out, constant)
-    before = held.error(system.outputs_before(bias))
+    power = target.power()
+
+    def error_of(outputs: Tensor) -> float:
+        return held.error(outputs) / power
+
+    before = error_of(system.outputs_before(bias))
     if before < 1e-10:  # nothing in front of it changed
         return Fit(None, None, before, before)
     best, last, after = None, float("inf"), before
     for solver in system.solvers():
         solution = system.solve(solver, rows.outputs())
-        error = held.error(system.held_outputs(solution))
+        error = error_of(system.held_outputs(solution))
         if error < after:
             best, after = (solver, solution), error
         if error > last:  # and more so from here on
@@ -67,7 +72,7 @@ def best_fit(
     solver, solution = best
     if rows.clamped:
         within = system.approach(solver, rows, STEPS)
-        if (error := held.error(system.held_outputs(within))) < after:
+        if (error := error_of(system.held_outputs(within))) < after:
             solution, after = within, error
     return Fit(*system.weights(solution), before, after)
 

@@ -263,8 +263,8 @@ def nan_inside(model: nn.Module) -> nn.Module:
     [
         (lambda m, s, p, x: refit(m, s, p, x * math.nan), "samples with NaN or infinity"),
         (lambda m, s, p, x: refit(m, s, p, []), "a loader without samples"),
-        (lambda m, s, p, x: refit(m, s, p, x[:4]), "4 samples to refit on"),
-        (lambda m, s, p, x: refit(m, s, p, x, max_points=3), "max_points = 3"),
+        (lambda m, s, p, x: refit(m, s, p, x[:1]), "1 sample to refit on"),
+        (lambda m, s, p, x: refit(m, s, p, x, max_points=1), "max_points = 1"),
         (lambda m, s, p, x: refit(m, m, p, x), "layer conv1 of the pruned model"),
         (
             lambda m, s, p, x: refit(cnn(2, 3, widths=(9, 9)), s, p, x),

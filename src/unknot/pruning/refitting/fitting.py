@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from unknot.nets.probe import Inputs
 from unknot.nets.running import as_it_was, call_model, n_samples
 from unknot.pruning.refitting.consumers import Call, Calls, affine_of
-from unknot.pruning.refitting.original import HELD_OUT, Original, one_row_each
+from unknot.pruning.refitting.original import Original, one_row_each
 from unknot.pruning.refitting.pairs import Summand, fit_pair
 from unknot.pruning.refitting.ridge import best_fit
 from unknot.pruning.refitting.targets import Target
@@ -102,7 +102,7 @@ class Fitting:
             self._leave(name, "has outputs that cannot be matched")
             return None
         target = self._target(name, rows, layer)
-        held_out = rows.samples % HELD_OUT == 0
+        held_out = self.original.held_out(name)
         if self._refit_pair(name, module, layer, target, held_out):
             return weight_and_bias(module)[0], layer.bias
         bias: Any = layer.bias

@@ -22,10 +22,12 @@ from unknot.pruning.structure.layers import all_layers, is_attention, width_of
 from unknot.pruning.structure.linear_maps import LinearMap, Rows
 from unknot.pruning.structure.map_calls import watching_maps
 
-ROWS = 24576  # of one layer, at most
-FEW_ROWS = 6144  # even of one that weighs many entries
-ENTRIES = 2**24  # of the rows of a layer, about
+ROWS = 24576  # at most, of one layer
+ENTRIES = 2**25  # at most, of the rows of what enters a layer
+GROUPED = 2**24  # likewise of a grouped one, which weighs few of them at a time
+TARGETS = 2**29  # bytes at most of all rows of all layers
 HELD_OUT = 5  # every fifth sample is for measuring errors only
+FEW = 15  # samples, of fewer every third: two would tell little
 
 
 class Original:
@@ -43,6 +45,7 @@ class Original:
         sums: {layer: ``[r, out]`` after the sum that its output enters, where it enters one alone}.
         consumers: what comes between a layer and those that take it in.
         outputs: ``[n, d]``, what the model returned.
+        every: each sample whose number can be divided by it is for measuring errors only.
         filters: {layer: ``[out, in / groups, taps]``, what it weighed by}, of all that were seen to.
         left: {layer: why it cannot be refitted}.
 
@@ -52,6 +55,7 @@ class Original:
 
     def __init__(self, model: nn.Module, inputs: Inputs, *, seed: int, rows: int = ROWS) -> None:
         self.model, self.n = model, n_samples(inputs)
+        self.every = HELD_OUT if self.n >= FEW else min(3, self.n)
         self.rows: dict[str, Rows] = {}
         self.targets: dict[str, Tensor] = {}
         self.sums: dict[str, Tensor] = {}
@@ -59,10 +63,16 @@ class Original:
         self.filters: dict[str, Tensor] = {}
         self._modules = all_layers(model)
         widths = sum(width_of(module) or 0 for module in self._modules.values())
-        self._at_most = int(min(rows, max(512, memory_limit() // 8 // (4 * max(widths, 1)))))
+        self._at_most = int(
+            min(rows, max(512, min(TARGETS, memory_limit() // 8) // (4 * max(widths, 1))))
+        )
         self._generator = torch.Generator().manual_seed(seed)
         self.consumers = find_consumers(model, map_tensors(inputs, lambda t: t[:2]))
         self.outputs = self._watch(inputs)
+
+    def held_out(self, layer: str) -> Tensor:
+        """Bool ``[r]``: which of its rows are for measuring errors only."""
+        return self.rows[layer].samples % self.every == 0
 
     def remaining(self, layer: str, values: Tensor, removed: Mapping[str, Sequence[int]]) -> Tensor:
         """``values [r, out]`` of the channels that stay when ``removed`` {layer: channels} go."""
@@ -114,14 +124,13 @@ class Original:
                 self._leave(name, "is a transposed convolution")
             elif name in self.targets and name in shared:
                 self._leave(name, f"shares its weights with {shared[name]}")
-            elif name in self.targets and len(self.targets[name]) < 2 * HELD_OUT:
+            elif name in self.targets and not 0 < self.held_out(name).sum() < len(self.targets[name]):
                 self._leave(name, "has too few outputs")
         return outputs
 
     def _sample(self, name: str, layer: LinearMap, output: Tensor) -> None:
-        entries = layer.groups * layer.filters[0].numel()
-        fewest = 512 if layer.groups > 1 else FEW_ROWS
-        most = min(self._at_most, max(fewest, ENTRIES // entries))
+        most = GROUPED if layer.groups > 1 else ENTRIES
+        most = min(self._at_most, max(512, most // (layer.groups * layer.filters[0].numel())))
         rows = self.rows[name] = Rows.draw(layer, output, most, self.n, self._generator)
         values = rows.of_output(layer, output)
         if not bool(values.isfinite().all()):

@@ -26,15 +26,18 @@ from unknot.nets.running import (
     float_tensors,
     hooked,
     is_leaf,
+    n_samples,
     placed,
     unwrapped,
 )
 from unknot.pruning.planning.plan import PruningPlan
 from unknot.pruning.refitting.fitting import Fitting, LayerRefit
-from unknot.pruning.refitting.original import HELD_OUT, Original, outputs_of
-from unknot.pruning.refitting.targets import relative_error
+from unknot.pruning.refitting.original import Original, outputs_of
+from unknot.pruning.refitting.targets import variance_of
 from unknot.pruning.structure.attention import narrow_all
 from unknot.pruning.structure.layers import is_attention, width_of
+
+SURE = 10  # held-out samples: of fewer the mean error tells little
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,7 +48,7 @@ class RefitReport(Tabular):
         rows: one a layer, front to back.
         output_before, output_after: the same error of what the whole model returns, against the pruned
             model as it was.
-        n_points: samples used, of which every fifth is held out.
+        n_points: samples used, of which every fifth is held out, of less than 15 every third.
         notes: layers that were left as they are, and why.
     """
 
@@ -103,7 +106,8 @@ def refit(
 
     A layer without bias that batch normalisation follows gets its new constant in the running mean
     there. Transposed convolutions, layers called several times, and layers whose error does not fall on
-    held-out samples stay as they are; so do all where the error of what the model returns does not fall.
+    held-out samples stay as they are; so do all where the error of what the model returns does not fall,
+    of less than ten held-out samples by more than chance would have it. Of equal samples one is used.
 
     Args:
         model: the original; not changed.
@@ -114,36 +118,73 @@ def refit(
         seed: of their choice, and of the positions at which outputs are compared.
 
     Raises:
-        InputError: no samples, samples or layers with NaN, models that do not belong together.
+        InputError: less than two different samples, samples or layers with NaN, models that do not
+            belong together.
     """
     model, slim = unwrapped(model), unwrapped(slim)
     require_instance("plan", plan, PruningPlan, "pass what plan_pruning gave")
-    require_count("max_points", max_points, minimum=10)
+    require_count("max_points", max_points, minimum=2)
     probe = probe_samples(loader, max_points=max_points, seed=seed)
-    if len(probe) < 10:
-        raise InputError(f"{len(probe)} samples to refit on", "at least 10", "pass more")
-    inputs = _fitting(model, placed(probe.inputs, model))
-    if any(t.is_floating_point() and not bool(t.isfinite().all()) for t in tensors_of(inputs)):
+    if any(t.is_floating_point() and not bool(t.isfinite().all()) for t in tensors_of(probe.inputs)):
         raise InputError("samples with NaN or infinity", "finite samples", "clean the data")
+    different, notes = _different(probe.inputs)
+    inputs = _fitting(model, placed(different, model))
     _require_widths("the model", model, plan.filters, "pass the one that was planned for")
     require_what_is_left(slim, plan)
     model, slim = seen_alike(model, slim)
     original = Original(model, inputs, seed=seed)
     fitting = Fitting(original, slim, plan.removed)
-    wanted = original.outputs[::HELD_OUT]
-    before = relative_error(outputs_of(slim, map_tensors(inputs, lambda t: t[::HELD_OUT])), wanted)
+    wanted, power = original.outputs[:: original.every], variance_of(original.outputs)
+    found = outputs_of(slim, map_tensors(inputs, lambda t: t[:: original.every]))
+    before = (found - wanted).square().mean(1) / power
     held = [(t, t.detach().clone()) for t in (*slim.parameters(), *slim.buffers())]
     output = fitting.front_to_back(inputs)
-    after = relative_error(output[::HELD_OUT], wanted)
-    report = RefitReport(tuple(fitting.report), before, after, len(output), fitting.notes)
-    if after <= before:
+    after = (output[:: original.every] - wanted).square().mean(1) / power
+    report = RefitReport(
+        rows=tuple(fitting.report),
+        output_before=float(before.mean()),
+        output_after=float(after.mean()),
+        n_points=len(output),
+        notes=(*notes, *fitting.notes),
+    )
+    if _nearer(before, after):
         return report
     with torch.no_grad():
         for tensor, values in held:
             tensor.copy_(values)
     rows = tuple(replace(row, after=row.before) for row in report.rows)
     why = "what the model returns came no nearer, so all layers were left as they were"
-    return replace(report, rows=rows, output_after=before, notes=(*report.notes, why))
+    notes = (*report.notes, why)
+    return replace(report, rows=rows, output_after=report.output_before, notes=notes)
+
+
+def _different(inputs: Inputs) -> tuple[Inputs, tuple[str, ...]]:
+    """The first of each kind of equal samples, and a note where there were others.
+
+    What the weights are fitted to would not tell how they do on others, were these the same.
+    """
+    n = n_samples(inputs)
+    rows = [t.detach().cpu().reshape(n, -1).contiguous().view(torch.uint8) for t in tensors_of(inputs)]
+    first: dict[tuple[bytes, ...], int] = {}
+    for i in range(n):
+        first.setdefault(tuple(row[i].numpy().tobytes() for row in rows), i)
+    if len(first) < 2:
+        what = "1 sample" if n == 1 else f"{n} equal samples"
+        raise InputError(f"{what} to refit on", "at least 2 that differ", "pass more")
+    if len(first) == n:
+        return inputs, ()
+    kept = torch.tensor(list(first.values()))
+    note = f"{n - len(first)} of {n} samples are equal to others and were left out"
+    return map_tensors(inputs, lambda t: t[kept.to(t.device)]), (note,)
+
+
+def _nearer(before: Tensor, after: Tensor) -> bool:
+    """Whether errors ``[n]`` of samples fell: of few by more than they differ by chance."""
+    gain = before - after
+    if len(gain) >= SURE:
+        return bool(gain.mean() >= 0)
+    chance = gain.std() / len(gain) ** 0.5 if len(gain) > 1 else before.mean() / 2
+    return bool(gain.mean() > chance) or bool((gain == 0).all())
 
 
 def _fitting(model: nn.Module, inputs: Inputs) -> Inputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from unknot.pruning.refitting.targets import Target
 
 RIDGE = 1e-3  # of the mean square of a layer's input entries
 STRONGER = (1e-2, 1e-1, 1.0, 10.0)
+SURE = 4  # so many rows for each entry leave little open
 STEPS = 8  # towards what is met within bounds
 
 
@@ -20,7 +22,7 @@ class Fit:
 
     weight: Tensor | None  # [out, d]
     bias: Tensor | None  # [out]
-    before: float  # `Target.error` on the held-out rows
+    before: float  # `Target.error` on the held-out rows, over `Target.power` of all
     after: float
 
 
@@ -44,96 +46,142 @@ def best_fit(
         constant: whether the outputs can be shifted by one.
     """
     kind = torch.promote_types(x.dtype, torch.float32)  # sums of half precision would overflow
-    x = _by_group(x.to(kind), groups)  # [groups, r, d]
     old = old.to(kind)
     old = old.reshape(groups, -1, old.shape[1])
-    held = x[:, held_out], target.rows(held_out)
+    rows, held = target.rows(~held_out), target.rows(held_out)
+    system = _System(_by_group(x.to(kind), groups), old, held_out, constant)
+    power = target.power()
 
-    def error(weight: Tensor, constant: Tensor | None) -> float:
-        outputs = _side_by_side(held[0] @ weight.mT)
-        return held[1].error(outputs if constant is None else outputs + constant)
+    def error_of(outputs: Tensor) -> float:
+        return held.error(outputs) / power
 
-    before = error(old, None if bias is None else bias.detach())
+    before = error_of(system.outputs_before(bias))
     if before < 1e-10:  # nothing in front of it changed
         return Fit(None, None, before, before)
-    rows = target.rows(~held_out)
-    system = _System(x[:, ~held_out], old, constant)
-    wanted = rows.outputs()
-    best, last, solved = Fit(None, None, before, before), float("inf"), None
-    for ridge in system.ridges():
-        if not system.factorise(ridge):
-            continue
-        weight, shift = system.solve(wanted)
-        after = error(weight, shift)
-        if after < best.after:
-            best, solved = Fit(weight.flatten(0, 1), shift, before, after), system.factor
-        if after > last:  # and more so from here on
+    best, last, after = None, float("inf"), before
+    for solver in system.solvers():
+        solution = system.solve(solver, rows.outputs())
+        error = error_of(system.held_outputs(solution))
+        if error < after:
+            best, after = (solver, solution), error
+        if error > last:  # and more so from here on
             break
-        last = after
-    if solved is None or not rows.clamped:
-        return best
-    system.factor = solved
-    weight, shift = system.approach(rows, STEPS)
-    after = error(weight, shift)
-    return Fit(weight.flatten(0, 1), shift, before, after) if after < best.after else best
+        last = error
+    if best is None:
+        return Fit(None, None, before, before)
+    solver, solution = best
+    if rows.clamped:
+        within = system.approach(solver, rows, STEPS)
+        if (error := error_of(system.held_outputs(within))) < after:
+            solution, after = within, error
+    return Fit(*system.weights(solution), before, after)
+
+
+@dataclass(frozen=True, eq=False)
+class _Solver:
+    factor: Tensor  # Cholesky's, [groups, r or d, r or d]
+    ridge: Tensor  # [groups, 1, 1]
+
+
+@dataclass(frozen=True, eq=False)
+class _Solution:
+    change: Tensor  # [groups, r or d, out]
+    mean: Tensor  # [out], of the outputs
 
 
 class _System:
-    """The normal equations, of entries or where these are fewer of rows.
+    """The normal equations, of entries or where that is less work of rows.
 
     Args:
         x: ``[groups, r, d]``.
         old: ``[groups, out, d]``, towards which.
+        held_out: bool ``[r]``, rows that are not fitted to.
         constant: whether there is one.
     """
 
-    def __init__(self, x: Tensor, old: Tensor, constant: bool) -> None:
+    def __init__(self, x: Tensor, old: Tensor, held_out: Tensor, constant: bool) -> None:
         self.old, self.constant = old, constant
-        self.x_mean = x.mean(1, keepdim=True) if constant else torch.zeros_like(x[:, :1])
-        centred = x - self.x_mean
-        self.before = centred @ old.mT  # [groups, r, out]
-        # In double precision: of channels of unlike sizes float32 rounds off more than the ridge adds.
-        self.x = centred.double()
-        self.few = self.x.shape[1] < self.x.shape[2]  # the same solution from products of rows
-        self.gram = self.x @ self.x.mT if self.few else self.x.mT @ self.x
-        self.power = self.gram.diagonal(dim1=1, dim2=2).sum(1, keepdim=True) / self.x.shape[2]
-        self.factor = self.gram  # once it is made
+        fit = x[:, ~held_out]
+        self.x_mean = fit.mean(1, keepdim=True) if constant else torch.zeros_like(x[:, :1])
+        self.x, self.held = fit - self.x_mean, x[:, held_out] - self.x_mean
+        self.before, self.held_before = self.x @ old.mT, self.held @ old.mT  # [groups, r, out]
+        rows, entries = self.x.shape[1:]
+        self.few = 2 * rows < 3 * entries  # the same solution from products of rows
+        # The least ridge is less than what float32 rounds off, of channels of unlike sizes.
+        self.exact = self.sure = rows > SURE * entries
 
-    def ridges(self) -> tuple[float, ...]:
-        """Shares of the mean square to try, from little to much.
+    def outputs_before(self, bias: Tensor | None) -> Tensor:
+        """``[h, out]`` of the old weights, on the rows that are held out."""
+        constant = _side_by_side(self.x_mean @ self.old.mT)
+        return _side_by_side(self.held_before) + (constant if bias is None else constant + bias.detach())
+
+    def solvers(self) -> Iterator[_Solver]:
+        """From the least ridge to the greatest.
 
         The least is the less, the less the rows leave open. But rows of one sample are alike, so that
         many rows of few samples can leave much open too: the others are tried whatever their number.
         """
         rows, entries = self.x.shape[1:]
-        least = RIDGE * entries / rows if rows > 4 * entries else RIDGE
-        return (least, *(ridge for ridge in STRONGER if ridge > least))
+        least = RIDGE * entries / rows if self.sure else RIDGE
+        self._multiply()
+        for ridge in (least, *(ridge for ridge in STRONGER if ridge > least)):
+            solver = self._factorised(ridge)
+            if solver is None and not self.exact:
+                self.exact = True
+                self._multiply()
+                solver = self._factorised(ridge)
+            if solver is not None:
+                yield solver
 
-    def factorise(self, ridge: float) -> bool:
-        """Whether it could be done."""
+    def _multiply(self) -> None:
+        if self.exact:
+            self.x, self.held = self.x.double(), self.held.double()
+        self.gram = self.x @ self.x.mT if self.few else self.x.mT @ self.x
+        # What a solution is multiplied by to get outputs.
+        self.products = self.held @ self.x.mT if self.few else self.held
+
+    def _factorised(self, ridge: float) -> _Solver | None:
+        power = self.gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] / self.x.shape[2]
+        added = ridge * power + 1e-30
         regular = self.gram.clone()
-        regular.diagonal(dim1=1, dim2=2).add_(ridge * self.power + 1e-30)
-        self.factor, failed = torch.linalg.cholesky_ex(regular)
-        return not bool(failed.any())
+        regular.diagonal(dim1=1, dim2=2).add_(added[:, 0])
+        factor, failed = torch.linalg.cholesky_ex(regular)
+        return None if bool(failed.any()) else _Solver(factor, added)
 
-    def solve(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights ``[groups, out, d]`` and constant ``[out]`` for ``wanted [r, out]``."""
-        mean = wanted.mean(0) if self.constant else torch.zeros_like(wanted[0])
-        missing = _by_group(wanted - mean, len(self.old)) - self.before
-        towards = missing.double() if self.few else self.x.mT @ missing.double()
-        change = torch.cholesky_solve(towards, self.factor)
-        change = self.x.mT @ change if self.few else change
-        weight = self.old + change.mT.to(self.old)
-        return weight, mean - _side_by_side(self.x_mean @ weight.mT)[0]
+    def solve(self, solver: _Solver, wanted: Tensor) -> _Solution:
+        """For ``wanted [r, out]``."""
+        missing, mean = self._missing(wanted)
+        return _Solution(self._change(solver, missing), mean)
 
-    def approach(self, target: Target, steps: int) -> tuple[Tensor, Tensor]:
-        """The solution after ``steps``, each of which lessens its error within bounds."""
-        weight, shift = self.solve(target.outputs())
+    def approach(self, solver: _Solver, target: Target, steps: int) -> _Solution:
+        """After ``steps``, each of which lessens the error within the bounds of ``target``."""
+        wanted = target.outputs()
         for _ in range(steps):
-            whole = shift + _side_by_side(self.x_mean @ weight.mT)
-            outputs = _side_by_side(self.x.to(weight) @ weight.mT) + whole
-            weight, shift = self.solve(target.nearest(outputs))
-        return weight, shift
+            missing, mean = self._missing(wanted)
+            change = self._change(solver, missing)
+            found = missing - solver.ridge * change if self.few else self.x @ change
+            wanted = target.nearest(_side_by_side(self.before + found.to(self.before)) + mean)
+        return self.solve(solver, wanted)
+
+    def held_outputs(self, solution: _Solution) -> Tensor:
+        """``[h, out]``, on the rows that are held out."""
+        found = self.held_before + (self.products @ solution.change).to(self.old)
+        return _side_by_side(found) + solution.mean
+
+    def weights(self, solution: _Solution) -> tuple[Tensor, Tensor]:
+        """Weights ``[out, d]`` and constant ``[out]``."""
+        change = self.x.mT @ solution.change if self.few else solution.change
+        weight = self.old + change.mT.to(self.old)
+        return weight.flatten(0, 1), solution.mean - _side_by_side(self.x_mean @ weight.mT)[0]
+
+    def _missing(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """By how much ``wanted``, centred, exceeds the outputs so far, ``[groups, r, out]``; the mean."""
+        mean = wanted.mean(0) if self.constant else torch.zeros_like(wanted[0])
+        return (_by_group(wanted - mean, len(self.old)) - self.before).to(self.x), mean
+
+    def _change(self, solver: _Solver, missing: Tensor) -> Tensor:
+        towards = missing if self.few else self.x.mT @ missing
+        return torch.cholesky_solve(towards, solver.factor)
 
 
 def _by_group(x: Tensor, groups: int) -> Tensor:

@@ -60,13 +60,17 @@ class Target:
         return (wanted - self.offset) / self.scale
 
     def error(self, outputs: Tensor) -> float:
-        """Mean square of the difference over the variance of ``values``, all within the bounds."""
+        """Mean square of the difference to ``values``, both within the bounds."""
         found = (outputs * self.scale + self.offset).clamp(self.low, self.high)
         wanted = self.values.clamp(self.low, self.high)
-        return relative_error(found * self.counts, wanted * self.counts)
+        return float(((found - wanted) * self.counts).square().mean())
+
+    def power(self) -> float:
+        """What errors are compared with: the variance of ``values`` within the bounds."""
+        return variance_of(self.values.clamp(self.low, self.high) * self.counts)
 
 
-def relative_error(outputs: Tensor, wanted: Tensor) -> float:
-    """Mean square of the difference over the variance of ``wanted [n, d]``."""
-    power = (wanted - wanted.mean(0)).square().mean() + 1e-30
-    return float((outputs - wanted).square().mean() / power)
+def variance_of(values: Tensor) -> float:
+    """Of ``values [n, d]``, and a little, so that rounding errors of constants are small beside it."""
+    variance = (values - values.mean(0)).square().mean() + 1e-6 * values.square().mean()
+    return float(variance) + 1e-30

@@ -11,7 +11,7 @@ from torch import Tensor
 from unknot.core.errors import InputError
 from unknot.nets.accuracy import class_scores
 from unknot.pruning.refitting.original import one_row_each
-from unknot.pruning.refitting.targets import relative_error
+from unknot.pruning.refitting.targets import variance_of
 
 Loss = Literal["kl", "error"]
 
@@ -46,12 +46,13 @@ def comparable(kind: Loss, output: Any, n: int) -> Tensor:
 
 def output_loss(kind: Loss, wanted: Tensor, outputs: Tensor) -> float:
     """ "kl": KL(original || pruned) of class probabilities, nats a sample, mean over the samples; of one
-    logit those of two classes. "error": see `relative_error`. Infinity for outputs with NaN.
+    logit those of two classes. "error": mean square of the difference over the
+    variance of what is ``wanted``. Infinity for outputs with NaN.
     """
     if not bool(outputs.isfinite().all()):
         return float("inf")
     if kind == "error":
-        return relative_error(outputs, wanted)
+        return float((outputs - wanted).square().mean()) / variance_of(wanted)
     was, now = (_log_probabilities(t.double()) for t in (wanted, outputs))
     return max(0.0, float((was.exp() * (was - now)).sum(1).mean()))
 

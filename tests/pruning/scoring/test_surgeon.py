@@ -14,7 +14,7 @@ from unknot.nets.probe import probe_samples
 from unknot.pruning.refitting.consumers import Consumers, Sum, find_consumers
 from unknot.pruning.refitting.reconstruction import refit
 from unknot.pruning.scoring.criteria import Evidence
-from unknot.pruning.scoring.surgeon import RIDGE, removal_costs
+from unknot.pruning.scoring.surgeon import RIDGE, _Consumer, _eliminate, removal_costs
 from unknot.pruning.structure.layers import prunable_layers
 from unknot.pruning.structure.linear_maps import Rows
 
@@ -99,6 +99,46 @@ def test_what_the_taps_share_is_used_for_wide_convolutions(monkeypatch: pytest.M
         assert a != b
         assert np.corrcoef(a, b)[0, 1] > 0.8
     assert [exact["conv3", i] for i in range(8)] == [close["conv3", i] for i in range(8)]
+
+
+def weighing(units: int, entries: int, seed: int) -> _Consumer:
+    """A consumer of ``units`` that lose ``entries`` each, half of them mixtures of others."""
+    generator = torch.Generator().manual_seed(seed)
+    d = units * entries
+    mixed = (
+        torch.randn(3000, d // 2, generator=generator).double()
+        @ torch.randn(d // 2, d, generator=generator).double()
+    )
+    covariance = torch.cov(mixed.relu().T / d)
+    covariance.diagonal().add_(1e-3 * covariance.diagonal().mean())
+    columns = torch.randn(d, 20, generator=generator).double()
+    weights = columns @ columns.T
+    variance = float((covariance * weights).sum())
+    return _Consumer(torch.arange(d).view(units, -1), torch.linalg.inv(covariance), weights, variance)
+
+
+@pytest.mark.parametrize("entries", [1, 4])
+def test_units_that_go_together_leave_what_is_left_when_one_goes_after_another(entries: int) -> None:
+    together, apart = (weighing(12, entries, seed=0) for _ in range(2))
+    for unit in (3, 8, 0):
+        apart.remove(torch.tensor([unit]))
+    together.remove(torch.tensor([3, 8, 0]))
+    torch.testing.assert_close(together.inverse, apart.inverse)
+    torch.testing.assert_close(together.weights, apart.weights)
+    some = torch.tensor([9, 1, 4])
+    torch.testing.assert_close(together.among(some).costs(torch.arange(3)), together.costs(some))
+
+
+def test_of_many_units_the_same_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the cheapest third is followed one by one, as where all are."""
+    orders = []
+    for followed in (1000, 40):
+        monkeypatch.setattr("unknot.pruning.scoring.surgeon.TOGETHER", followed)
+        costs = np.array(_eliminate([()] * 120, [weighing(120, 1, seed) for seed in range(2)]))
+        assert costs.min() > 0 and len(set(costs)) == 120
+        orders.append(costs.argsort().tolist())
+    for share in (12, 30, 60, 90):
+        assert len(set(orders[0][:share]) & set(orders[1][:share])) >= 0.9 * share
 
 
 class Uneven(nn.Module):

@@ -45,6 +45,8 @@ class Original:
         sums: {layer: ``[r, out]`` after the sum that its output enters, where it enters one alone}.
         consumers: what comes between a layer and those that take it in.
         outputs: ``[n, d]``, what the model returned.
+        spreads: {layer that batch normalisation follows: the median over channels of the variance there
+            over that of what the model was trained on}.
         every: each sample whose number can be divided by it is for measuring errors only.
         filters: {layer: ``[out, in / groups, taps]``, what it weighed by}, of all that were seen to.
         left: {layer: why it cannot be refitted}.
@@ -61,6 +63,7 @@ class Original:
         self.sums: dict[str, Tensor] = {}
         self.left: dict[str, str] = {}
         self.filters: dict[str, Tensor] = {}
+        self.spreads: dict[str, float] = {}
         self._modules = all_layers(model)
         widths = sum(width_of(module) or 0 for module in self._modules.values())
         self._at_most = int(
@@ -136,6 +139,9 @@ class Original:
         if not bool(values.isfinite().all()):
             raise InputError(f"layer {name} with NaN or infinity", "finite outputs", "check the model")
         self.targets[name] = values
+        if (norm := self.consumers.norms.get(name)) is not None and len(values) > 1:
+            trained = self.model.get_buffer(f"{norm}.running_var")
+            self.spreads[name] = float((values.var(0) / trained).median())
 
     def _leave(self, name: str, why: str) -> None:
         self.targets.pop(name, None), self.rows.pop(name, None)

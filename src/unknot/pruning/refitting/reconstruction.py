@@ -9,6 +9,7 @@ has, group by group where it is grouped or depthwise. No labels, no gradients. I
 from __future__ import annotations
 
 import copy
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,6 +39,8 @@ from unknot.pruning.structure.attention import narrow_all
 from unknot.pruning.structure.layers import is_attention, width_of
 
 SURE = 10  # held-out samples: of fewer the mean error tells little
+USUAL = 2.0  # the variance of as few as eight samples is less than so many times another
+ALIKE = 0.9  # of the samples
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,7 +148,7 @@ def refit(
         output_before=float(before.mean()),
         output_after=float(after.mean()),
         n_points=len(output),
-        notes=(*notes, *fitting.notes),
+        notes=(*notes, *_oddities(original), *fitting.notes),
     )
     if _nearer(before, after):
         return report
@@ -176,6 +179,25 @@ def _different(inputs: Inputs) -> tuple[Inputs, tuple[str, ...]]:
     kept = torch.tensor(list(first.values()))
     note = f"{n - len(first)} of {n} samples are equal to others and were left out"
     return map_tensors(inputs, lambda t: t[kept.to(t.device)]), (note,)
+
+
+def _oddities(original: Original) -> tuple[str, ...]:
+    """What makes one doubt that the samples stand for others."""
+    notes = []
+    if original.spreads:
+        spread = statistics.median(original.spreads.values())
+        if not 1 / USUAL < spread < USUAL:
+            notes.append(
+                f"the samples vary {spread:.2g} times as much as those that batch normalisation was "
+                "trained on: on these the model may have got worse"
+            )
+    highest = original.outputs.argmax(1).bincount()
+    if original.outputs.shape[1] > 1 and original.n >= 8 and int(highest.max()) > ALIKE * original.n:
+        notes.append(
+            f"{int(highest.max())} of {original.n} samples have their highest output in the same place, "
+            f"{int(highest.argmax())}: on others the model may have got worse"
+        )
+    return tuple(notes)
 
 
 def _nearer(before: Tensor, after: Tensor) -> bool:

@@ -141,12 +141,12 @@ def _no_classes(labels: Tensor) -> tuple[str, str]:
     return " with fractions", "pass class numbers 0, 1, 2, ...; regression is not supported"
 
 
-def require_classifier(model: nn.Module, inputs: Tensor, labels: Tensor) -> None:
+def require_classifier(model: nn.Module, inputs: Inputs, labels: Tensor) -> None:
     """Refuse, before any training, a model and labels that do not fit; the model is left in eval mode."""
     require_module(model, scripted=True)
     model.eval()
     with torch.no_grad():
-        fit_labels(labels, model_scores(model, inputs[:2]))
+        fit_labels(labels, model_scores(model, next(Probe(inputs).batches(2))))
     _require_logits(model, inputs)
 
 

@@ -16,6 +16,7 @@ from unknot.core.errors import InputError
 from unknot.nets.models import cnn, resnet
 from unknot.pruning.refitting.reconstruction import RefitReport, refit
 from unknot.pruning.refitting.ridge import RIDGE, best_fit
+from unknot.pruning.refitting.targets import Target
 from unknot.pruning.removal import PruningPlan, plan_pruning, prune
 from unknot.pruning.scoring.scores import FilterScore, FilterScores, score_filters
 from unknot.pruning.structure.linear_maps import Rows, matrix
@@ -123,8 +124,8 @@ def test_each_group_is_fitted_to_its_own_channels_alone(groups: int) -> None:
     layer, output = map_of(start, x)
     rows = Rows.draw(layer, output, 2000, len(x), torch.Generator().manual_seed(0))
     found = best_fit(
-        rows.of_input(layer), rows.of_output(layer, wanted), matrix(start), start.bias, groups=groups,
-        held_out=rows.samples % 5 == 0, constant=True,
+        rows.of_input(layer), Target.plain(rows.of_output(layer, wanted)), matrix(start), start.bias,
+        groups=groups, held_out=rows.samples % 5 == 0, constant=True,
     )  # fmt: skip
     assert found.before > 0.1 and found.after < 1e-6
     assert found.weight is not None and found.bias is not None
@@ -143,7 +144,8 @@ def test_many_rows_of_few_samples_do_not_make_a_fit_certain() -> None:
         layer.weight.copy_(truth + start / 10)
         layer.bias.zero_()
     held_out = (torch.arange(50) % 5 == 0).repeat_interleave(40)
-    rows = [t.repeat_interleave(40, dim=0) for t in (x, wanted)]
+    entering, wanted = (t.repeat_interleave(40, dim=0) for t in (x, wanted))
+    rows = entering, Target.plain(wanted)
     settings = {"groups": 1, "held_out": held_out, "constant": True}
     found = best_fit(*rows, layer.weight.detach(), layer.bias, **settings)
     with pytest.MonkeyPatch.context() as patch:
@@ -164,7 +166,7 @@ def test_the_fit_is_that_of_ridge_regression(rows: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("unknot.pruning.refitting.ridge.STRONGER", ())
         old, fit = layer.weight.detach(), x[~held_out]
-        found = best_fit(x, wanted, old, None, groups=1, held_out=held_out, constant=False)
+        found = best_fit(x, Target.plain(wanted), old, None, groups=1, held_out=held_out, constant=False)
     ridge = RIDGE * (60 / len(fit) if len(fit) > 240 else 1)
     extra = math.sqrt(ridge * float(fit.square().sum()) / 60) * torch.eye(60).double()
     missing = torch.cat([(wanted - x @ old.T)[~held_out], torch.zeros(60, 4).double()])

@@ -22,7 +22,7 @@ from unknot.nets.training import train
 from unknot.pruning.comparison import Baseline
 from unknot.pruning.outcome import PruningOutcome
 from unknot.pruning.planning.budget import Budget
-from unknot.pruning.planning.plan import PlanOptions
+from unknot.pruning.planning.options import PlanOptions
 from unknot.pruning.recipe import Recipe
 from unknot.pruning.scoring.betti import Betti
 from unknot.pruning.structure import channels, pools
@@ -158,7 +158,8 @@ def test_every_option_of_the_recipe_is_a_keyword_with_its_default_and_is_explain
     planning = inspect.signature(uk.plan_pruning).parameters
     assert all(planning[f.name].default == f.default for f in fields(PlanOptions)[1:])
     named = (uk.shrink, uk.plan_pruning, uk.prune, uk.save_pruned, uk.load_pruned, uk.export_onnx)
-    for function in (*named, uk.pruning.find_structure, uk.pruning.refit, uk.pruning.compare_criteria):
+    mending = (uk.pruning.refit, uk.pruning.polish)
+    for function in (*named, *mending, uk.pruning.find_structure, uk.pruning.compare_criteria):
         text = inspect.getdoc(function) or ""
         for name in inspect.signature(function).parameters:
             assert f"    {name}: " in text, (function, name)
@@ -167,7 +168,7 @@ def test_every_option_of_the_recipe_is_a_keyword_with_its_default_and_is_explain
 def test_every_option_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> None:
     options: dict[str, Any] = {
         "criterion": "fpgm", "linear": ("*fc",), "max_points": 33, "allocation": "macs",
-        "ignored": ("conv1",), "min_filters": 2, "round_to": 4, "rounds": 2, "refit": False,
+        "ignored": ("conv1",), "min_filters": 2, "round_to": 4, "rounds": 2, "refit": False, "polish": 3,
         "finetune": 1, "learning_rate": 0.5, "patience": None, "seed": 7, "seconds": 55.0,
     }  # fmt: skip
     assert set(options) == {f.name for f in fields(Recipe)} - {"budget"}

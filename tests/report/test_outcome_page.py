@@ -38,7 +38,8 @@ def test_every_part_of_an_outcome_is_shown(tmp_path: Path) -> None:
         "Against the original it is not faster.",
         "99.44 % before pruning",
         "31.00 %90.00 %93.00 %5 epochs, the weights of epoch 2 are the best on 40 samples kept apart",
-        "41.00 %92.00 %",
+        "41.00 %92.00 %92.50 %KL from 0.5 to 0.25, on samples kept aside, by the weights of step 40, 7 s",
+        "no views: the inputs have not",
         "elder51.0 %85.00 %",
         "conv20.250.03",
         "what the model returns0.50.04",
@@ -59,7 +60,7 @@ def test_the_data_of_the_plots(tmp_path: Path) -> None:
     assert found["lines"][0]["name"] == "elder"
     assert found["lines"][0]["left"] == pytest.approx([0.49, 0.24])
     assert found["lines"][0]["accuracy"] == pytest.approx([0.85, 0.825])
-    assert (found["before"], found["stages"]) == (0.9944, [["refitted", 0.92]])
+    assert (found["before"], found["stages"]) == (0.9944, [["refitted", 0.92], ["polished", 0.925]])
     assert found["left"] == 10048128 / 29532160
     assert plot["refit"] == {"layers": ["conv1", "conv2"], "before": [0.0, 0.25], "after": [0.0, 0.03]}
     grid = plot["thresholds"]
@@ -72,7 +73,14 @@ def test_what_was_not_measured_is_not_there(tmp_path: Path) -> None:
     shown = page(tmp_path, outcome())
     assert shown.plots["outcomes"] == [{"baselines": None, "refit": None, "thresholds": None}]
     text = text_of(shown)
-    for part in ("Accuracy against MACs", "Error of each layer", "threshold", "onnx", "by stage"):
+    for part in (
+        "Accuracy against MACs",
+        "Error of each layer",
+        "threshold",
+        "onnx",
+        "by stage",
+        "polish",
+    ):
         assert part not in text
     bare = replace(full_outcome(), rounds=(Round(3, 0.4),))
     (plot,) = page(tmp_path, bare).plots["outcomes"]

@@ -46,6 +46,9 @@ def prune_command(
     macs: flags.Macs = None,
     parameters: flags.Parameters = None,
     latency_ms: flags.LatencyMs = None,
+    latency_batch: Annotated[
+        int, typer.Option(min=1, help="Samples of the pass that --latency-ms is of.")
+    ] = Recipe.latency_batch,
     allocation: Annotated[
         Literal["auto", "uniform", "macs"],
         typer.Option(
@@ -68,7 +71,12 @@ def prune_command(
         int, typer.Option(min=1, help="Filters left in every layer, at least.")
     ] = Recipe.min_filters,
     round_to: Annotated[
-        int, typer.Option(min=1, help="Keep a multiple of so many filters in every layer.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Keep a multiple of so many filters in every layer. By default, in wide nets whose "
+            "widths are measured, the multiples that are fast on this machine.",
+        ),
     ] = Recipe.round_to,
     rounds: Annotated[
         int,
@@ -84,6 +92,12 @@ def prune_command(
             "model's output, a minute; best: more of them, minutes (for a ResNet-18 at 32 x 32).",
         ),
     ] = Recipe.effort,
+    polish: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Steps of training towards the original's outputs, no labels, e.g. 100."
+        ),
+    ] = Recipe.polish,
     max_points: flags.MaxPoints = Recipe.max_points,
     activation: flags.Activation = "relu",
     train_epochs: flags.TrainEpochs = 0,
@@ -134,9 +148,11 @@ def prune_command(
         ignored=tuple(ignore or ()),
         min_filters=min_filters,
         round_to=round_to,
+        latency_batch=latency_batch,
         rounds=rounds,
         refit=refit,
         effort=effort,
+        polish=polish,
         max_points=max_points,
         finetune=finetune,
         patience=patience or None,
@@ -209,6 +225,8 @@ def _print_details(shrunk: Shrunk, outcome: PruningOutcome) -> None:
         print(f"as pruned it computes {shrunk.plan.judged_by}")
     for number, done in enumerate(outcome.rounds, start=1):
         _print_round(f"round {number}: " if len(outcome.rounds) > 1 else "", done)
+    if shrunk.times is not None:
+        print(shrunk.times)
     if outcome.baselines:
         columns = ["criterion", "MACs removed", "accuracy"]
         cells = [(r.criterion, f"{r.removed:.1%}", f"{r.accuracy:.2%}") for r in outcome.baselines]
@@ -227,6 +245,8 @@ def _print_round(prefix: str, done: Round) -> None:
         print(
             f"{prefix}refit: error of the output from {before:.3g} to {after:.3g}, on samples kept aside"
         )
+    if done.polish_note:
+        print(f"{prefix}polish: {done.polish_note}")
     if done.tuning_note:
         print(f"{prefix}fine-tuning: {done.tuning_note}")
 

@@ -106,8 +106,8 @@ def all_samples(part: Any) -> Probe:
     """All inputs of one part in memory, with their labels where it has any.
 
     Args:
-        part: one part as of `labelled_data`; or without labels: batches of inputs, or an array ``[n, ...]``.
-            Inputs may be tuples or dicts, see `probe_samples`.
+        part: one part as of `labelled_data`; or without labels: batches of inputs, or an array
+            ``[n, ...]``. Inputs may be tuples or dicts, see `probe_samples`.
 
     Raises:
         InputError: another type, no samples, targets that are no class numbers, labels that are negative

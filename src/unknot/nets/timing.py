@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 LIMIT_S = 10.0  # after at least ten rounds no new one is begun
+# Of blocks that glibc takes from its heap once one of nearly 32 MiB was freed; so many are kept ready.
+BLOCK_BYTES = 2**25 - 2**16
+BLOCKS = 16
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,35 @@ def time_in_turns(
     timed = _timed_on_gpu if cuda else _timed
     milliseconds: list[list[float]] = [[] for _ in calls]
     start = time.perf_counter()
-    for turn in range(-(repeats // 10) - 1, repeats):
-        if turn >= 10 and time.perf_counter() - start > LIMIT_S:
-            break
-        for call, times in zip(calls, milliseconds, strict=True):
-            elapsed = timed(call)
-            if turn >= 0:
-                times.append(elapsed)
+    with steady_memory():
+        for turn in range(-(repeats // 10) - 1, repeats):
+            if turn >= 10 and time.perf_counter() - start > LIMIT_S:
+                break
+            for call, times in zip(calls, milliseconds, strict=True):
+                elapsed = timed(call)
+                if turn >= 0:
+                    times.append(elapsed)
     return milliseconds
+
+
+@contextmanager
+def steady_memory() -> Iterator[None]:
+    """Let the allocator keep what is freed, as if the process had run for long: times are the same again.
+
+    What is free at the end of its heap glibc gives back to the system, beyond twice the largest block
+    freed so far; each pass then gets it anew, page by page, and takes up to twice as long, depending on
+    what the process did before. Half a GiB of free memory, which only counts once it is used, is kept
+    here by a block behind it.
+    """
+    torch.empty(BLOCK_BYTES, dtype=torch.uint8)
+    try:
+        blocks = [torch.empty(BLOCK_BYTES - 2**20, dtype=torch.uint8) for _ in range(BLOCKS)]
+    except RuntimeError:  # the memory of the process is limited
+        blocks = [torch.empty(0)]
+    behind = blocks.pop()
+    del blocks
+    yield
+    del behind
 
 
 def latency_of(batch_size: int, times: Sequence[float]) -> Latency:

@@ -17,8 +17,17 @@ from .planning.plan import PruningPlan as PruningPlan
 from .planning.plan import plan_pruning as plan_pruning
 from .planning.pool_curves import PoolCurves as PoolCurves
 from .planning.pool_curves import PoolLevel as PoolLevel
+from .planning.speed.latency_model import LatencyModel as LatencyModel
+from .planning.speed.latency_model import LayerTime as LayerTime
+from .planning.speed.latency_model import LayerTimes as LayerTimes
+from .planning.speed.multiples import FastMultiple as FastMultiple
+from .planning.speed.multiples import FastMultiples as FastMultiples
+from .planning.speed.multiples import fast_multiples as fast_multiples
 from .recipe import Recipe as Recipe
 from .refitting.fitting import LayerRefit as LayerRefit
+from .refitting.polishing import PolishCheck as PolishCheck
+from .refitting.polishing import PolishReport as PolishReport
+from .refitting.polishing import polish as polish
 from .refitting.reconstruction import RefitReport as RefitReport
 from .refitting.reconstruction import refit as refit
 from .removal import prune as prune

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ class Closeness:
 
 
 def compare_outputs(model: nn.Module, slim: nn.Module, inputs: Inputs) -> Closeness:
-    """The closeness of ``slim`` to ``model`` on ``inputs``, in eval mode; infinite for outputs with NaN."""
+    """The closeness of ``slim`` to ``model`` on ``inputs``, in eval mode; an infinite error with NaN."""
     same, compared = 0, True
     difference, total, squares = (torch.zeros((), dtype=torch.float64) for _ in range(3))
     for batch in Probe(inputs).batches(AT_ONCE):
@@ -48,7 +49,7 @@ def compare_outputs(model: nn.Module, slim: nn.Module, inputs: Inputs) -> Closen
     n = n_samples(inputs)
     variance = squares / n - (total / n).square().mean()
     error = float(difference / n / (variance.clamp_min(0) + 1e-30))
-    return Closeness(same / n if compared else None, error if error == error else float("inf"))
+    return Closeness(same / n if compared else None, error if math.isfinite(error) else math.inf)
 
 
 def _output(model: nn.Module, batch: Inputs) -> Any:

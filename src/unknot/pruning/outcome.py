@@ -14,15 +14,16 @@ from unknot.nets.cost import ACTIVATIONS, Cost, compared
 from unknot.nets.training import Tuning
 from unknot.pruning.comparison import Baseline, draw_baselines
 from unknot.pruning.onnx_export import ExportReport
+from unknot.pruning.refitting.polishing import PolishReport
 from unknot.pruning.refitting.reconstruction import RefitReport
 from unknot.pruning.scoring.thresholds import ThresholdRow
 
-STAGES = ("as pruned", "refitted", "fine-tuned")
+STAGES = ("as pruned", "refitted", "polished", "fine-tuned")
 
 
 @dataclass(frozen=True)
 class Round:
-    """One round of pruning, refitting and fine-tuning.
+    """One round of pruning, refitting, polishing and fine-tuning.
 
     Attributes:
         filters: left after it.
@@ -30,6 +31,8 @@ class Round:
         accuracy_refit: after the refit; None without one.
         accuracy_tuned: after fine-tuning; None without.
         refit, tuning: how these went.
+        accuracy_polished: after the polish, which comes before fine-tuning; None without one.
+        polish: how it went.
     """
 
     filters: int
@@ -38,12 +41,28 @@ class Round:
     accuracy_tuned: float | None = None
     refit: RefitReport | None = None
     tuning: Tuning | None = None
+    accuracy_polished: float | None = None
+    polish: PolishReport | None = None
 
     @property
     def accuracies(self) -> dict[str, float | None]:
         """The accuracy after each of the `STAGES`; None where there was none."""
-        values = (self.accuracy_pruned, self.accuracy_refit, self.accuracy_tuned)
+        values = (
+            self.accuracy_pruned, self.accuracy_refit, self.accuracy_polished, self.accuracy_tuned,
+        )  # fmt: skip
         return dict(zip(STAGES, values, strict=True))
+
+    @property
+    def polish_note(self) -> str:
+        """How the polish went, in words; empty without."""
+        if self.polish is None:
+            return ""
+        report = self.polish
+        note = (
+            f"{report.measure} from {report.before:.3g} to {report.after:.3g}, on samples kept aside, "
+            f"by the weights of step {report.step}, {report.seconds:.0f} s"
+        )
+        return "; ".join([note, *report.notes])
 
     @property
     def tuning_note(self) -> str:

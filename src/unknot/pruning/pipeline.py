@@ -1,4 +1,4 @@
-"""shrink: score, plan, remove, refit, fine-tune, compare."""
+"""shrink: score, plan, remove, refit, polish, fine-tune, compare."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ from unknot.pruning.calibration import Calibration, calibration_samples
 from unknot.pruning.closeness import compare_outputs
 from unknot.pruning.outcome import PruningOutcome, Round, draw_outcome
 from unknot.pruning.planning.budget import REMEDY, Budget
-from unknot.pruning.planning.plan import Allocation, PruningPlan
+from unknot.pruning.planning.options import Allocation
+from unknot.pruning.planning.plan import PruningPlan
 from unknot.pruning.planning.rounds import RoundBudgets, combine_plans
+from unknot.pruning.planning.speed.latency_model import LayerTimes
 from unknot.pruning.recipe import AnyCriterion, Recipe, default_criterion
+from unknot.pruning.refitting.polishing import polish as polish_model
 from unknot.pruning.refitting.reconstruction import refit as refit_model
 from unknot.pruning.removal import prune
 from unknot.pruning.scoring.scores import FilterScores, score_filters
@@ -44,12 +47,14 @@ class Shrunk(Tabular):
         scores: of the original's filters, before the first round.
         plan: of all rounds together; `prune` of the original by it gives the model's shape.
         outcome: accuracy and cost before and after, and what each round did.
+        times: where the time of a pass goes, under a budget of milliseconds whose widths were measured.
     """
 
     model: nn.Module
     scores: FilterScores
     plan: PruningPlan
     outcome: PruningOutcome
+    times: LayerTimes | None = None
 
     def __repr__(self) -> str:
         return f"{self._name}\n{self.outcome}"
@@ -92,6 +97,7 @@ def shrink(
     macs: float | None = None,
     parameters: float | None = None,
     latency_ms: float | None = None,
+    latency_batch: int = Recipe.latency_batch,
     max_betti: float | None = None,
     ratio: float | None = None,
     criterion: AnyCriterion | None = None,
@@ -100,11 +106,12 @@ def shrink(
     allocation: Allocation = Recipe.allocation,
     ignored: Sequence[str] = Recipe.ignored,
     min_filters: int = Recipe.min_filters,
-    round_to: int = Recipe.round_to,
+    round_to: int | None = Recipe.round_to,
     seconds: float = Recipe.seconds,
     rounds: int = Recipe.rounds,
     refit: bool = Recipe.refit,
     effort: EffortName = Recipe.effort,
+    polish: int = Recipe.polish,
     finetune: int = Recipe.finetune,
     learning_rate: float = Recipe.learning_rate,
     patience: int | None = Recipe.patience,
@@ -115,7 +122,8 @@ def shrink(
     """A trained model made smaller under exactly one budget: what ``unknot prune`` does.
 
     Filters are scored, planned, removed and the remaining weights refitted on the training samples;
-    with ``finetune`` the model is trained on them too. Accuracy is that of the test samples, cost that
+    with ``polish`` the model is trained to return what the original returns for them, with ``finetune``
+    on their labels too. Accuracy is that of the test samples, cost that
     of a forward pass of up to 64 of them.
 
     Args:
@@ -130,7 +138,8 @@ def shrink(
             apart to tell that alone; ``outcome.split``, ``.n_train`` and ``.n_test`` say so.
         macs: the share of multiply-accumulates to remove, in [0, 1).
         parameters: the share of parameters to remove, likewise.
-        latency_ms: remove until a forward pass of one sample takes at most so many milliseconds.
+        latency_ms: remove until a forward pass takes at most so many milliseconds, here and now.
+        latency_batch: samples of that pass.
         max_betti: remove filters whose Betti number is above it, by the criterion "betti".
         ratio: the share of filters to remove, in [0, 1): from each layer, or with the allocation "macs",
             which the default criterion takes, of all layers together.
@@ -144,13 +153,17 @@ def shrink(
             scores of different layers can be compared, and "uniform" where not.
         ignored: globs of layers to leave alone.
         min_filters: left in each layer, the best ones by score.
-        round_to: keep a multiple of so many filters in each layer, or all.
+        round_to: keep a multiple of so many filters in each layer, or all; None: where widths are
+            measured, and layers have 128 filters or more, the multiples that are found to be fast on this
+            machine, else any number.
         seconds: after which planning a round is given up, with the layer that it was at.
         rounds: of pruning, refitting and fine-tuning, each for an equal part of the budget.
         refit: mend the layers that lost inputs in closed form, without labels; see `refit`.
         effort: "fast": no widths are measured; a ResNet-18 at 32 x 32 takes seconds. "balanced": the
             widths that lose least in the model's output, by `measure_curves`; a minute. "best": more
             widths, on more samples; minutes.
+        polish: steps of training towards the original's outputs, without labels, after the last refit;
+            see `polish`.
         finetune: epochs of fine-tuning with Adam, at most, in each round.
         learning_rate: of fine-tuning.
         patience: stop fine-tuning after so many epochs without better accuracy on a tenth of the
@@ -171,7 +184,7 @@ def shrink(
     criterion = default_criterion(budget) if criterion is None else criterion
     recipe = Recipe(
         budget, allocation, ignored, min_filters, round_to, seconds, criterion, linear, max_points,
-        rounds, refit, effort, finetune, learning_rate, patience, seed,
+        rounds, refit, effort, polish, finetune, learning_rate, patience, seed, latency_batch,
     )  # fmt: skip
     return follow_recipe(model, calibration_samples(data), recipe, repeats=repeats, progress=progress)
 
@@ -195,9 +208,9 @@ def follow_recipe(
     model = unwrapped(model)
     data = _samples(model, data, recipe)
     fit = _to_fit(data, recipe)
-    example = fit.first(1 if recipe.budget.latency_ms is not None else 2)
+    example = fit.first(recipe.latency_batch if recipe.budget.latency_ms is not None else 2)
     budgets = RoundBudgets(recipe.budget, recipe.rounds, model, example)
-    slim, plan, first_scores, choices = model, None, None, None
+    slim, plan, first_scores, choices, times = model, None, None, None, None
     rounds: list[Round] = []
     for number in range(1, recipe.rounds + 1):
         structure = find_structure(
@@ -216,15 +229,18 @@ def follow_recipe(
         )
         first_scores = first_scores or scores
         options = replace(recipe, budget=budgets.for_round(number, slim, plan))
-        step = choose_plan(
-            options, slim, scores, fit.loader, example, structure,
-            effort=EFFORTS[recipe.effort], loss=None if data.labels is None else "kl", seed=recipe.seed, progress=progress,
-        ).plan  # fmt: skip
+        chosen = choose_plan(
+            options, slim, scores, fit.loader, example, structure, effort=EFFORTS[recipe.effort],
+            loss=None if data.labels is None else "kl", seed=recipe.seed, progress=progress,
+        )  # fmt: skip
+        step, times = chosen.plan, chosen.times
         if plan is None and step.refusal:
             raise InputError(step.refusal, "a model with filters that may go", REMEDY)
         plan = step if plan is None else combine_plans(plan, step, number)
         before, slim = slim, prune(slim, step, structure=structure)
-        rounds.append(_mend(before, slim, step, data, fit, recipe, progress))
+        last = number == recipe.rounds
+        original = model if last and plan.n_removed else None
+        rounds.append(_mend((before, original), slim, step, data, fit, recipe, progress))
     assert plan is not None and first_scores is not None
     plan = replace(plan, budget=budgets.describe(slim, plan))
     costs = compare_cost(model, slim, map_tensors(data.test_inputs, lambda t: t[:64]), repeats=repeats)
@@ -247,7 +263,7 @@ def follow_recipe(
         agreement=close.agreement if close else None,
         output_error=close.error if close else None,
     )
-    return Shrunk(slim, first_scores, plan, outcome)
+    return Shrunk(slim, first_scores, plan, outcome, times)
 
 
 def with_test_part(data: LabelledData, seed: int) -> LabelledData:
@@ -281,7 +297,7 @@ def _accuracy(model: nn.Module, data: Calibration) -> float | None:
 
 
 def _mend(
-    model: nn.Module,
+    models: tuple[nn.Module, nn.Module | None],
     slim: nn.Module,
     plan: PruningPlan,
     data: Calibration,
@@ -289,7 +305,12 @@ def _mend(
     recipe: Recipe,
     progress: bool,
 ) -> Round:
-    """Refit and fine-tune ``slim`` in place as the recipe says, and tell the accuracy after each."""
+    """Refit, polish and fine-tune ``slim`` in place as the recipe says, and tell the accuracy after each.
+
+    It is refitted to the first of ``models``, what it was pruned from, and polished towards the second,
+    where there is one.
+    """
+    model, original = models
     done = Round(plan.n_filters - plan.n_removed, _accuracy(slim, data))
     if recipe.refit and plan.n_removed:
         report = refit_model(
@@ -297,6 +318,11 @@ def _mend(
             max_points=EFFORTS[recipe.effort].refit_samples, seed=recipe.seed,
         )  # fmt: skip
         done = replace(done, refit=report, accuracy_refit=_accuracy(slim, data))
+    if recipe.polish and original is not None:
+        polished = polish_model(
+            original, slim, fit.loader, steps=recipe.polish, seed=recipe.seed, progress=progress
+        )
+        done = replace(done, polish=polished, accuracy_polished=_accuracy(slim, data))
     if recipe.finetune:
         tuning = fine_tune(
             slim, fit.labelled(), epochs=recipe.finetune, learning_rate=recipe.learning_rate,

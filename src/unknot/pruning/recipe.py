@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from unknot.core.errors import InputError, require_count
 from unknot.pruning.allocation.efforts import EFFORTS, EffortName
 from unknot.pruning.planning.budget import Budget
-from unknot.pruning.planning.plan import PlanOptions
+from unknot.pruning.planning.options import PlanOptions
 from unknot.pruning.scoring.criteria import DEFAULT, Criterion, find_criterion
 
 AnyCriterion: TypeAlias = str | Criterion | Callable[[str, Any], ArrayLike]
@@ -37,10 +37,12 @@ class Recipe(PlanOptions):
     rounds: int = 1
     refit: bool = True
     effort: EffortName = "balanced"
+    polish: int = 0
     finetune: int = 0
     learning_rate: float = 1e-3
     patience: int | None = 3
     seed: int = 0
+    latency_batch: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,6 +54,8 @@ class Recipe(PlanOptions):
             )
         require_count("rounds", self.rounds)
         require_count("max_points", self.max_points, minimum=2)
+        require_count("latency_batch", self.latency_batch)
+        require_count("polish", self.polish, minimum=0)
         require_count("finetune", self.finetune, minimum=0)
         require_count("seed", self.seed, minimum=0)
         if self.patience is not None:

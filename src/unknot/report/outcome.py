@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.outcome import STAGES, PruningOutcome
 from unknot.pruning.scoring.thresholds import ThresholdRow, scale_name
 from unknot.report.profile import View
 
@@ -14,6 +14,7 @@ def outcome_view(name: str, outcome: PruningOutcome) -> View:
         "name": name,
         "table": outcome.table(),
         "outcome": outcome,
+        "stages": [s for s in STAGES if any(r.accuracies[s] is not None for r in outcome.rounds)],
         "plot": {
             "baselines": _baselines(outcome),
             "refit": _refit(outcome),

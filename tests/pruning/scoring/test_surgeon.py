@@ -239,7 +239,7 @@ def test_a_layer_makes_up_for_what_its_sum_lost(monkeypatch: pytest.MonkeyPatch)
     with torch.no_grad():  # the branch no longer returns what it returned
         assert not torch.allclose(slim.get_submodule("branch")(inputs), model.branch(inputs), atol=0.1)
     monkeypatch.setattr(
-        "unknot.pruning.refitting.reconstruction.find_consumers",
+        "unknot.pruning.refitting.original.find_consumers",
         lambda *_: Consumers({"branch": "norm"}, {}),
     )
     apart = refit(model, uk.prune(model, plan), plan, inputs)

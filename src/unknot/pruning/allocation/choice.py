@@ -10,17 +10,23 @@ from typing import Any
 from torch import Tensor, nn
 
 from unknot.core.console import track
-from unknot.nets.probe import Inputs, probe_samples
+from unknot.nets.probe import Inputs, map_tensors, probe_samples
 from unknot.pruning.allocation.curves import curves_by
 from unknot.pruning.allocation.efforts import Effort
 from unknot.pruning.allocation.held_out import HeldOut
 from unknot.pruning.allocation.options import FEWEST, CurveOptions
-from unknot.pruning.planning.plan import PlanOptions, PruningPlan, plan_by
+from unknot.pruning.planning.guide import Guide
+from unknot.pruning.planning.options import PlanOptions
+from unknot.pruning.planning.plan import PruningPlan, plan_by
 from unknot.pruning.planning.pool_curves import Loss, PoolCurves
+from unknot.pruning.planning.speed.latency_model import LatencyModel, LayerTimes
+from unknot.pruning.planning.speed.multiples import fast_multiples, steps_for
 from unknot.pruning.scoring.scores import FilterScores
 from unknot.pruning.structure.pools import Structure
 
-MEASURED = ("macs", "parameters")  # budgets that curves spend
+MEASURED = ("macs", "parameters", "latency_ms")  # budgets that curves spend
+WIDE = 128  # channels: from here on widths are rounded to what is fast, if nothing else is asked for
+BATCH = 64  # samples that this is found for
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,13 @@ class Chosen:
         plan: the one.
         curves: by which widths were measured; None where they were not.
         losses: {rule: what its plan lost on held-out samples}, where there were several.
+        times: where the time goes, under a budget of milliseconds.
     """
 
     plan: PruningPlan
     curves: PoolCurves | None = None
     losses: dict[str, float] | None = None
+    times: LayerTimes | None = None
 
 
 def choose_plan(
@@ -53,7 +61,9 @@ def choose_plan(
 ) -> Chosen:
     """Plan with as much work as ``effort`` says.
 
-    Widths are measured under budgets of MACs and parameters, unless the options name an allocation.
+    Widths are measured under budgets of MACs, parameters and milliseconds, unless the options name an
+    allocation. Those of wide nets are multiples that are found to be fast here, unless ``round_to`` is
+    given.
 
     Args:
         options: the budget and its limits.
@@ -79,13 +89,21 @@ def choose_plan(
     curves = curves_by(
         curve_options, model, scores, probe, structure, held_out=held_out, progress=progress
     )
-    plans = {"measured": plan_by(options, model, scores, example, structure, curves)}
-    for rule in effort.rivals:
+    latency = steps = None
+    if name == "latency_ms":
+        latency = LatencyModel.measure(model, structure, example, progress=progress)
+    if options.round_to is None and max(len(pool.units) for pool in structure.pools) >= WIDE:
+        batch = example if latency else map_tensors(probe.inputs, lambda t: t[:BATCH])
+        steps = steps_for(structure.pools, fast_multiples(model, structure, batch, progress=progress))
+    guide = Guide(curves, steps, latency)
+    plans = {"measured": plan_by(options, model, scores, example, structure, guide)}
+    for rule in effort.rivals if latency is None else ():
         by_rule = replace(options, allocation=rule)
         plans[rule] = plan_by(by_rule, model, scores, example, structure)
     losses = {
         rule: held_out.loss_without(plan.removed) if plan.removed else 0.0
         for rule, plan in track(list(plans.items()), "comparing widths", show=progress)
     }
-    best = min(plans, key=lambda rule: losses[rule] if losses[rule] == losses[rule] else math.inf)
-    return Chosen(plans[best], curves, losses)
+    best = min(plans, key=lambda rule: math.inf if math.isnan(losses[rule]) else losses[rule])
+    times = None if latency is None else latency.where(plans[best].removed)
+    return Chosen(plans[best], curves, losses, times)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from unknot.pruning.allocation.options import LEVELS
-from unknot.pruning.planning.plan import Allocation
+from unknot.pruning.planning.options import Allocation
 
 EffortName: TypeAlias = Literal["fast", "balanced", "best"]
 

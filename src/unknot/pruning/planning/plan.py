@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
-from unknot.core.errors import InputError, require_count, require_instance
+from unknot.core.errors import InputError, require_instance
 from unknot.core.files import Saved
-from unknot.nets.probe import Inputs, map_tensors, tensors_of
+from unknot.nets.probe import tensors_of
 from unknot.nets.running import as_example, placed, unwrapped
 from unknot.pruning.planning.budget import (
-    REMEDY,
-    UNITS,
     Budget,
-    Met,
-    meet_latency,
-    meet_share,
-    require_share,
-    size_of,
 )
 from unknot.pruning.planning.by_layer import ByLayer, why_nothing_goes
+from unknot.pruning.planning.choosing import Chooser
 from unknot.pruning.planning.example import describe
-from unknot.pruning.planning.pool_curves import PoolCurves, interpolated, require_curves_of
-from unknot.pruning.planning.ranking import Candidate, rank_units, remove_first
-from unknot.pruning.planning.widths import ProductCost, choose_widths
+from unknot.pruning.planning.guide import Guide
+from unknot.pruning.planning.options import Allocation, PlanOptions
+from unknot.pruning.planning.pool_curves import PoolCurves, require_curves_of
+from unknot.pruning.planning.speed.latency_model import LatencyModel
 from unknot.pruning.scoring.scores import FilterScores
-from unknot.pruning.structure.channels import OUTPUT, SECONDS
+from unknot.pruning.structure.channels import OUTPUT
 from unknot.pruning.structure.layers import linear_among, prunable_layers, width_of
 from unknot.pruning.structure.pools import (
     Pool,
     Structure,
     channels_of,
-    disagreement,
     find_structure,
     require_structure_of,
 )
-from unknot.pruning.structure.trials import Deadline, Fault, in_single_precision
-
-Allocation = Literal["auto", "uniform", "macs"]
-NEAR = 0.02  # of a share of MACs or parameters: near enough
-PASSED_OVER = 8  # units at most
+from unknot.pruning.structure.trials import Deadline
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,42 +94,6 @@ class PruningPlan(ByLayer, Saved):
         return why_nothing_goes(self.kept_layers, self.filters)
 
 
-@dataclass(frozen=True)
-class PlanOptions:
-    """How much goes, and from where: the keywords of `plan_pruning`.
-
-    Raises:
-        InputError: another allocation, bad counts.
-    """
-
-    budget: Budget
-    allocation: Allocation = "auto"
-    ignored: Sequence[str] = ()
-    min_filters: int = 1
-    round_to: int = 1
-    seconds: float = SECONDS
-
-    def __post_init__(self) -> None:
-        if self.allocation not in ("auto", "uniform", "macs"):
-            raise InputError(
-                f"allocation = {self.allocation!r}", "'auto', 'uniform' or 'macs'", "pass 'auto'"
-            )
-        require_count("min_filters", self.min_filters, minimum=0)
-        require_count("round_to", self.round_to)
-        if not self.seconds > 0:
-            raise InputError(f"seconds = {self.seconds}", "a number > 0", "pass e.g. 120")
-
-    def require_threshold_of(self, criterion: str, *, gives_betti: bool) -> None:
-        """Refuse a Betti threshold for scores that are no Betti numbers."""
-        threshold = self.budget.max_betti
-        if threshold is not None and not gives_betti:
-            raise InputError(
-                f"max_betti = {threshold} with criterion {criterion!r}",
-                "the criterion 'betti'",
-                "score with criterion='betti', or pass ratio=0.5",
-            )
-
-
 def plan_pruning(
     model: nn.Module,
     scores: FilterScores,
@@ -154,7 +107,7 @@ def plan_pruning(
     allocation: Allocation = PlanOptions.allocation,
     ignored: Sequence[str] = PlanOptions.ignored,
     min_filters: int = PlanOptions.min_filters,
-    round_to: int = PlanOptions.round_to,
+    round_to: int | None = PlanOptions.round_to,
     seconds: float = PlanOptions.seconds,
     structure: Structure | None = None,
     curves: PoolCurves | None = None,
@@ -182,12 +135,12 @@ def plan_pruning(
             be compared (the criteria with "surgeon"), else "uniform".
         ignored: globs of layers to leave alone.
         min_filters: left in each layer, the best ones by score.
-        round_to: keep a multiple of so many filters in each layer, or all.
+        round_to: keep a multiple of so many filters in each layer, or all; None: any number.
         seconds: after which planning is given up, with the layer that it was at.
         structure: what `find_structure` found in this model for these ``ignored`` and the scored linear
             layers; found anew where None.
         curves: what `measure_curves` found for these scores: widths are chosen by it in place of the
-            ``allocation``, under a budget of MACs or parameters.
+            ``allocation``, under a budget of MACs, parameters or milliseconds.
 
     Raises:
         InputError: not one budget, or one that cannot be met; scores, curves or a structure of another
@@ -195,9 +148,16 @@ def plan_pruning(
     """
     budget = Budget(max_betti, ratio, macs, parameters, latency_ms)
     options = PlanOptions(budget, allocation, ignored, min_filters, round_to, seconds)
+    guide = None
     if curves is not None:
         require_instance("curves", curves, PoolCurves, "pass what measure_curves gave")
-    return plan_by(options, model, scores, example, structure, curves)
+        model, example = unwrapped(model), placed(as_example(example), unwrapped(model))
+        if structure is None:
+            linear = linear_among(model, scores.by_layer())
+            structure = find_structure(model, example, ignored, linear, seconds)
+        timed = latency_ms is not None
+        guide = Guide(curves, None, LatencyModel.measure(model, structure, example) if timed else None)
+    return plan_by(options, model, scores, example, structure, guide)
 
 
 def plan_by(
@@ -206,9 +166,9 @@ def plan_by(
     scores: FilterScores,
     example: Any,
     structure: Structure | None = None,
-    curves: PoolCurves | None = None,
+    guide: Guide | None = None,
 ) -> PruningPlan:
-    """`plan_pruning` with its options in one object."""
+    """`plan_pruning` with its options in one object, and what was measured before."""
     require_instance("scores", scores, FilterScores, "pass what score_filters gave")
     options.require_threshold_of(scores.criterion, gives_betti=scores.gives_betti)
     model = unwrapped(model)
@@ -220,12 +180,12 @@ def plan_by(
     deadline = Deadline(options.seconds)
     structure = structure or find_structure(model, example, options.ignored, linear, options.seconds)
     require_structure_of(layers, structure)
-    if curves is not None:
-        require_curves_of(curves, structure.pools)
+    if guide is not None:
+        require_curves_of(guide.curves, structure.pools)
     # Linear layers are scored before it is known which of them give the model's outputs.
     heads = [x for x in linear if structure.kept.get(x) == OUTPUT]
     filters = {name: size for name, size in filters.items() if name not in heads}
-    chooser = _Chooser(model, scores, example, structure, options, filters, deadline, curves)
+    chooser = Chooser(model, scores, example, structure, options, filters, deadline, guide)
     chosen, summary, kept = chooser.settle()
     kept = {layer: why for layer, why in kept.items() if layer in filters}
     reasons = {(layer, i): c.reason for c in chosen for layer, i in c.unit}
@@ -249,178 +209,6 @@ def plan_by(
         },
     )
     return replace(plan, budget=f"{summary}; {plan.refusal}") if plan.refusal else plan
-
-
-@dataclass(frozen=True, eq=False)
-class _Chooser:
-    """Picks the units that go."""
-
-    model: nn.Module
-    scores: FilterScores
-    example: Inputs
-    structure: Structure
-    options: PlanOptions
-    filters: dict[str, int]
-    deadline: Deadline
-    curves: PoolCurves | None = None
-
-    def settle(self) -> tuple[list[Candidate], str, dict[str, str]]:
-        """What goes and does no harm, the budget in words, and {layer: why it keeps everything}."""
-        pools, kept = list(self.structure.pools), dict(self.structure.kept)
-        while True:
-            chosen, summary = self._choose(pools, kept)
-            fault = self._fault(chosen)
-            if fault is None:
-                return chosen, summary, kept
-            # `find_structure` tried other channels of these pools, on other parameters.
-            faulty = [pool for pool in pools if self._fault([c for c in chosen if c.pool is pool])]
-            for pool in faulty or list(pools):
-                kept |= dict.fromkeys(pool.layers, fault.why)
-                pools.remove(pool)
-
-    def _fault(self, chosen: list[Candidate]) -> Fault | None:
-        removed = channels_of(c.unit for c in chosen)
-        if not removed:
-            return None
-        self.deadline.check(f"layer {next(iter(removed))}")
-        model, example = self._compared
-        return disagreement(self.structure.graph, model, removed, example)
-
-    @cached_property
-    def _compared(self) -> tuple[nn.Module, Inputs]:
-        return in_single_precision(self.model, map_tensors(self.example, lambda t: t[:2]))
-
-    def _choose(self, pools: list[Pool], kept: dict[str, str]) -> tuple[list[Candidate], str]:
-        ranked = rank_units(pools, self.scores)
-        ((name, amount),) = self.options.budget.given.items()
-        if name == "max_betti":
-            above = [c.with_threshold(amount) for pool in ranked for c in pool if c.exceeds(amount)]
-            return self._first(above, len(above)), f"Betti numbers above {amount:g}"
-        if self.curves is not None and name in UNITS and pools:
-            return self._by_curves(self.curves, name, amount, ranked)
-        allocation = self.options.allocation
-        by_macs = self.scores.comparable if allocation == "auto" else allocation == "macs"
-        if by_macs:
-            order = self._by_score_per_mac(ranked)
-        else:  # a prefix of this takes the same share of every pool
-            order = sorted((c for pool in ranked for c in pool), key=lambda c: c.place)
-        if name == "ratio":
-            if by_macs:
-                chosen = self._first(order, int(len(order) * amount))
-            else:
-                chosen = self._first([c for p in ranked for c in p[: int(len(p) * amount)]], len(order))
-            n, whole = sum(len(c.unit) for c in chosen), sum(self.filters.values())
-            return chosen, f"{n / max(whole, 1):.1%} of {whole:,} filters, {amount:.1%} asked"
-        if name == "latency_ms":
-            met = meet_latency(amount, partial(self._pruned, order), len(order), self.example)
-        elif amount > 0 and not pools:
-            raise InputError(
-                f"{name} = {amount}: {why_nothing_goes(kept, self.filters)}",
-                "a model with filters that may go",
-                REMEDY,
-            )
-        else:
-            order, met = self._nearest(name, amount, order)
-            met = replace(met, summary=self._summary(name, amount, order, met.steps))
-        return self._first(order, met.steps), met.summary
-
-    def _by_curves(
-        self, curves: PoolCurves, name: str, amount: float, ranked: list[list[Candidate]]
-    ) -> tuple[list[Candidate], str]:
-        """What goes so that the measured losses add up to least, under a share of "macs" or
-        "parameters"."""
-        rows = curves.by_pool()
-        number = {id(pool): i for i, pool in enumerate(self.structure.pools)}
-        ranked = [of_pool for of_pool in ranked if number[id(of_pool[0].pool)] in rows]
-        levels = [rows[number[id(of_pool[0].pool)]] for of_pool in ranked]
-        whole = size_of(name, self.model, self.example)
-        units = [[c.unit for c in of_pool] for of_pool in ranked]
-        graph = self.structure.graph
-        if name == "macs":
-            cost = ProductCost.macs(graph, units)
-        else:
-            cost = ProductCost.parameters(graph, units, whole)
-        nothing = cost.of([0] * len(units))
-        gone = choose_widths(
-            [interpolated(of_pool) for of_pool in levels],
-            cost,
-            nothing - amount * whole,
-            steps=[self.options.round_to] * len(units),
-            floors=[max(of_pool[-1].kept, self.options.min_filters) for of_pool in levels],
-        )
-        removed = (nothing - cost.of(gone)) / whole
-        if removed < amount - NEAR:
-            require_share(name, amount, removed, self._limits([c for of_pool in ranked for c in of_pool]))
-        chosen = [c for of_pool, n in zip(ranked, gone, strict=True) for c in of_pool[:n]]
-        return self._first(chosen, len(chosen)), self._summary(name, amount, chosen, len(chosen))
-
-    def _nearest(self, name: str, amount: float, order: list[Candidate]) -> tuple[list[Candidate], Met]:
-        """The order and the step that meet a share; units too large for its rest are passed over."""
-        whole = size_of(name, self.model, self.example)
-        share = self._sizes(name, order, whole)
-        best = order, meet_share(name, amount, share, len(order), self._limits(order))
-        error = abs(share(best[1].steps) - amount)
-        steps = best[1].steps
-        for _ in range(PASSED_OVER):
-            if error <= NEAR:
-                break
-            steps -= share(steps) > amount
-            order = [*order[:steps], *order[steps + 1 :]]
-            share = self._sizes(name, order, whole)
-            if share(len(order)) < amount:
-                break
-            met = meet_share(name, amount, share, len(order))
-            steps = met.steps
-            if abs(share(steps) - amount) < error:
-                best, error = (order, met), abs(share(steps) - amount)
-        return best
-
-    def _sizes(self, name: str, order: list[Candidate], whole: float) -> Callable[[int], float]:
-        """The share of "macs" or "parameters" that goes with so many steps of ``order``."""
-        graph = self.structure.graph
-        size = graph.macs_without if name == "macs" else graph.parameters_without
-        nothing = size({})
-
-        def share(steps: int) -> float:
-            removed = channels_of(c.unit for c in self._first(order, steps))
-            return (nothing - size(removed)) / whole
-
-        return share
-
-    def _summary(self, name: str, amount: float, order: list[Candidate], steps: int) -> str:
-        """The budget in words, of the models themselves."""
-        whole, rest = (
-            size_of(name, model, self.example) for model in (self.model, self._pruned(order, steps))
-        )
-        return f"{1 - rest / whole:.1%} of {whole:,} {UNITS[name]}, {amount:.1%} asked"
-
-    def _pruned(self, order: list[Candidate], steps: int) -> nn.Module:
-        removed = channels_of(c.unit for c in self._first(order, steps))
-        return self.structure.graph.without(self.model, removed)
-
-    def _first(self, order: list[Candidate], steps: int) -> list[Candidate]:
-        at_least = max(1, self.options.min_filters)
-        return remove_first(order[:steps], self.structure.graph.layers, at_least, self.options.round_to)
-
-    def _limits(self, order: list[Candidate]) -> str:
-        """The options that keep back some of ``order``, in words; empty where none does."""
-        given = {"min_filters": self.options.min_filters, "round_to": self.options.round_to}
-        every = remove_first(order, self.structure.graph.layers, 1, 1)
-        if len(self._first(order, len(order))) == len(every):
-            return ""
-        return " and ".join(f"{name} = {value}" for name, value in given.items() if value > 1)
-
-    def _by_score_per_mac(self, ranked: list[list[Candidate]]) -> list[Candidate]:
-        """Over all pools, the least importance for the MACs that go with it first."""
-        graph = self.structure.graph
-        whole = graph.macs_without({})
-        price = {}
-        for pool in ranked:
-            half = pool[: max(1, len(pool) // 2)]
-            rest = graph.macs_without(channels_of(c.unit for c in half))
-            price[id(pool[0].pool)] = max(1.0, whole - rest) / len(half)
-        every = [c for pool in ranked for c in pool]
-        return sorted(every, key=lambda c: (c.importance / price[id(c.pool)], c.place))
 
 
 def _shared(pools: tuple[Pool, ...]) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""What consumes a layer's output: a normalisation alone, a sum alone; seen in one forward pass.
+"""What consumes a layer's output: a normalisation, a sum, a ReLU alone; seen in one forward pass.
 
 Calls of torch functions are known by the module that makes them, their function, and how many of these
 there were before. A pruned model makes the same ones, but for modules that do otherwise with fewer heads,
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
@@ -26,7 +27,27 @@ from unknot.pruning.structure.map_calls import watching_maps
 
 # The innermost running module, the function, how many calls of it by this module came before.
 Call: TypeAlias = tuple[str, str, int]
+# The lowest and the highest value of a channel that those who take it in can tell from others.
+Bounds: TypeAlias = tuple[float, float]
 _ADDS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
+_BOUNDS: dict[str, Bounds] = {
+    **dict.fromkeys(("relu", "relu_"), (0.0, inf)),
+    "relu6": (0.0, 6.0),
+    "hardsigmoid": (-3.0, 3.0),
+}
+# {function: names of its bounds, and what they are where it gets none}
+_CLAMPS: dict[str, tuple[tuple[str, str], Bounds]] = {
+    **dict.fromkeys(("hardtanh", "hardtanh_"), (("min_val", "max_val"), (-1.0, 1.0))),
+    **dict.fromkeys(("clamp", "clamp_", "clip", "clip_"), (("min", "max"), (-inf, inf))),
+    **dict.fromkeys(("clamp_min", "clamp_min_"), (("min", ""), (-inf, inf))),
+}
+# What a clamp may as well come before: the greatest of several values, and the same values.
+_PASSING = frozenset(
+    {f"{kind}max_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)}
+    | {f"dropout{n}" for n in ("", "1d", "2d", "3d")}
+    | {"flatten", "unflatten", "reshape", "view", "permute", "transpose", "movedim", "squeeze"}
+    | {"unsqueeze", "contiguous", "pixel_shuffle", "channel_shuffle"}
+)
 
 
 @dataclass(frozen=True)
@@ -44,19 +65,24 @@ class Consumers:
     Attributes:
         norms: {layer: the batch normalisation with running statistics that alone consumes its output}.
         sums: {layer: the sum that alone consumes its output, or that of its normalisation}.
+        bounds: {layer: those of the ReLU, or clamp, that alone consumes its output, or that of its
+            normalisation, or that of its sum where it has one}.
     """
 
     norms: dict[str, str]
     sums: dict[str, Sum]
+    bounds: dict[str, Bounds] = field(default_factory=dict)
 
 
 class Calls(TorchFunctionMode):
-    """Sees the calls of ``model`` that return a tensor, each handed to ``see(call, args, result)``.
+    """Sees the calls of ``model`` that return tensors: ``see(call, args, kwargs, result)``.
 
     What runs under `paused` is not seen.
     """
 
-    def __init__(self, model: nn.Module, see: Callable[[Call, tuple[Any, ...], Tensor], None]) -> None:
+    def __init__(
+        self, model: nn.Module, see: Callable[[Call, tuple[Any, ...], dict[str, Any], Any], None]
+    ) -> None:
         super().__init__()
         self.model, self.see, self.off = model, see, False
         self.before: Counter[tuple[str, str]] = Counter()
@@ -78,10 +104,11 @@ class Calls(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        if isinstance(result, Tensor) and not self.off:
+        several = isinstance(result, (tuple, list)) and any(isinstance(r, Tensor) for r in result)
+        if (several or isinstance(result, Tensor)) and not self.off:
             self.off = True  # the calls of ``see`` are none of the model's
             key = (self.running[-1] if self.running else "", getattr(function, "__name__", ""))
-            self.see((*key, self.before[key]), (*args, *(kwargs or {}).values()), result)
+            self.see((*key, self.before[key]), args, kwargs or {}, result)
             self.before[key] += 1
             self.off = False
         return result
@@ -104,7 +131,7 @@ def find_consumers(model: nn.Module, inputs: Inputs) -> Consumers:
     }
     calls = Calls(model, seen.call)
     with hooked(norms, seen.norm), as_it_was(model), calls.watching(), watching_maps(layers, seen.layer):
-        call_model(model, inputs)
+        seen.end(call_model(model, inputs))
     return seen.consumers()
 
 
@@ -118,17 +145,25 @@ class _Seen:
     held: list[Any] = field(default_factory=list)  # so that no other tensor gets its id
     uses: Counter[int] = field(default_factory=Counter)  # {call: times that its result is consumed}
     adds: list[tuple[int, int, int]] = field(default_factory=list)  # call and its two summands
+    # {call: one that consumes its result, and the bounds of a clamp, None of what may come before one}
+    clamps: dict[int, tuple[int, Bounds | None]] = field(default_factory=dict)
     layers: dict[str, list[int]] = field(default_factory=dict)  # calls that a layer's results come from
     norms: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # what is consumed and returned
 
-    def call(self, call: Call, args: tuple[Any, ...], result: Tensor) -> None:
+    def call(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         number, (_, name, _) = len(self.calls), call
         self.calls.append(call)
-        tensors = [a for a in tree_leaves(list(args)) if isinstance(a, Tensor)]
+        tensors = [a for a in tree_leaves([*args, *kwargs.values()]) if isinstance(a, Tensor)]
         sources = [self.origins.get(id(t), -1) for t in tensors]
         self.uses.update(sources)
-        if name in _ADDS and len(args) == len(tensors) == 2 and tensors[0].shape == tensors[1].shape:
+        if not isinstance(result, Tensor):
+            return
+        both = len(args) == len(tensors) == 2 and not kwargs
+        if name in _ADDS and both and tensors[0].shape == tensors[1].shape:
             self.adds.append((number, sources[0], sources[1]))
+        bounds = _bounds_of(name, args, kwargs)
+        if len(tensors) == 1 and (bounds or name in _PASSING):
+            self.clamps[sources[0]] = number, bounds
         self.held.append(result)
         self.origins[id(result)] = number
 
@@ -140,23 +175,53 @@ class _Seen:
         source = self.origins.get(id(args[0]), -1) if args else -1
         self.norms.setdefault(name, []).append((source, self.origins.get(id(output), -1)))
 
+    def end(self, output: Any) -> None:
+        """What the model returns is consumed by others."""
+        self.uses.update(
+            self.origins.get(id(t), -1) for t in tree_leaves(output) if isinstance(t, Tensor)
+        )
+
     def consumers(self) -> Consumers:
         normed = {
             calls[0][0]: (name, calls[0][1]) for name, calls in self.norms.items() if len(calls) == 1
         }
-        norms, sums = {}, {}
+        norms, sums, bounds = {}, {}, {}
         for layer, calls in self.layers.items():
-            result = calls[0]
+            result = end = calls[0]
             if len(calls) > 1 or result < 0 or self.uses[result] != 1:
                 continue
-            end = result
             if result in normed:
                 norms[layer], end = normed[result]
             for call, a, b in self.adds:
                 other = b if a == end else a
                 if end in (a, b) and a != b and 0 <= other < result and self.uses[end] == 1:
                     sums[layer] = Sum(self.calls[call], self.calls[other])
-        return Consumers(norms, sums)
+                    end = call
+                    break
+            if (found := self._bounds(end)) is not None:
+                bounds[layer] = found
+        return Consumers(norms, sums, bounds)
+
+    def _bounds(self, call: int) -> Bounds | None:
+        """Of the clamp that alone consumes what a call returned."""
+        while self.uses[call] == 1 and call in self.clamps:
+            call, bounds = self.clamps[call]
+            if bounds:
+                return bounds
+        return None
+
+
+def _bounds_of(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bounds | None:
+    if name not in _CLAMPS:
+        return _BOUNDS.get(name)
+    names, default = _CLAMPS[name]
+    ends = []
+    for place, (key, end) in enumerate(zip(names, default, strict=True), start=1):
+        value = args[place] if key and len(args) > place else kwargs.get(key)
+        if not isinstance(value, (int, float, type(None))):
+            return None  # a tensor
+        ends.append(end if value is None else float(value))
+    return ends[0], ends[1]
 
 
 def affine_of(norm: nn.Module) -> tuple[Tensor, Tensor]:

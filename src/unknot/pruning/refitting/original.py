@@ -42,6 +42,7 @@ class Original:
         sums: {layer: ``[r, out]`` after the sum that its output enters, where it enters one alone}.
         consumers: what comes between a layer and those that take it in.
         outputs: ``[n, d]``, what the model returned.
+        filters: {layer: ``[out, in / groups, taps]``, what it weighed by}, of all that were seen to.
         left: {layer: why it cannot be refitted}.
 
     Raises:
@@ -54,6 +55,7 @@ class Original:
         self.targets: dict[str, Tensor] = {}
         self.sums: dict[str, Tensor] = {}
         self.left: dict[str, str] = {}
+        self.filters: dict[str, Tensor] = {}
         self._modules = all_layers(model)
         widths = sum(width_of(module) or 0 for module in self._modules.values())
         self._at_most = int(min(rows, max(512, memory_limit() // 8 // (4 * max(widths, 1)))))
@@ -71,6 +73,15 @@ class Original:
             gone = {part * width + channel for channel in gone for part in range(3)}
         return values[:, [i for i in range(values.shape[1]) if i not in gone]]
 
+    def weighs_the_same(self, name: str, layer: LinearMap, removed: Mapping[str, Sequence[int]]) -> bool:
+        """Whether a layer of the pruned model has the weights that its filters had."""
+        filters = self.filters.get(name)
+        if filters is None:
+            return False
+        left = self.remaining(name, filters.movedim(0, -1).flatten(0, 1), removed)
+        found = layer.filters.movedim(0, -1).flatten(0, 1)
+        return bool(torch.equal(found, left))
+
     def _watch(self, inputs: Inputs) -> Tensor:
         adding: dict[Call, str] = {sum_.call: layer for layer, sum_ in self.consumers.sums.items()}
         maps: dict[str, LinearMap] = {}
@@ -79,12 +90,13 @@ class Original:
             if name in maps:
                 return
             maps[name] = replace(layer, inputs=layer.inputs.new_empty(0))
+            self.filters[name] = layer.filters
             if layer.transposed:
                 return
             with calls.paused():
                 self._sample(name, layer, output)
 
-        def see_sum(call: Call, _args: Any, result: Tensor) -> None:
+        def see_sum(call: Call, _args: Any, _kwargs: Any, result: Any) -> None:
             if (layer := adding.get(call)) and layer in self.rows:
                 self.sums[layer] = self.rows[layer].of_output(maps[layer], result)
 

@@ -32,7 +32,7 @@ from unknot.nets.running import (
 from unknot.pruning.planning.plan import PruningPlan
 from unknot.pruning.refitting.fitting import Fitting, LayerRefit
 from unknot.pruning.refitting.original import HELD_OUT, Original, outputs_of
-from unknot.pruning.refitting.ridge import relative_error
+from unknot.pruning.refitting.targets import relative_error
 from unknot.pruning.structure.attention import narrow_all
 from unknot.pruning.structure.layers import is_attention, width_of
 

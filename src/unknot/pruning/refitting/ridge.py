@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unknot.pruning.refitting.targets import Target
+
 RIDGE = 1e-3  # of the mean square of a layer's input entries
 STRONGER = (1e-2, 1e-1, 1.0, 10.0)
+STEPS = 8  # towards what is met within bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,75 +20,120 @@ class Fit:
 
     weight: Tensor | None  # [out, d]
     bias: Tensor | None  # [out]
-    before: float  # `relative_error` on the held-out rows
+    before: float  # `Target.error` on the held-out rows
     after: float
 
 
 def best_fit(
     x: Tensor,
-    wanted: Tensor,
+    target: Target,
     old: Tensor,
     bias: Tensor | None,
     *,
     groups: int,
     held_out: Tensor,
     constant: bool,
-    weights: Tensor | None = None,
 ) -> Fit:
-    """Ridge regression of ``wanted [r, out]`` on ``x [r, groups * d]`` towards ``old [out, d]``.
+    """Ridge regression of what ``target [r, out]`` asks on ``x [r, groups * d]``.
 
     Args:
+        old: ``[out, d]``, the weights so far, towards which.
         bias: ``[out]``, the constant so far.
         groups: outputs are regressed on the entries of their group.
         held_out: bool ``[r]``: rows for measuring errors and choosing the ridge.
         constant: whether the outputs can be shifted by one.
-        weights: ``[out]``, by which errors are multiplied before they are compared; 1 where None.
     """
     kind = torch.promote_types(x.dtype, torch.float32)  # sums of half precision would overflow
-    # Each [groups, r or out, d].
-    x = _by_group(x.to(kind), groups)
+    x = _by_group(x.to(kind), groups)  # [groups, r, d]
     old = old.to(kind)
     old = old.reshape(groups, -1, old.shape[1])
-    wanted = wanted.to(kind)
-    unit = torch.ones_like(wanted[0]) if weights is None else weights.to(wanted)
+    held = x[:, held_out], target.rows(held_out)
 
     def error(weight: Tensor, constant: Tensor | None) -> float:
-        outputs = _side_by_side(x[:, held_out] @ weight.mT)
-        outputs = outputs if constant is None else outputs + constant
-        return relative_error(outputs * unit, wanted[held_out] * unit)
+        outputs = _side_by_side(held[0] @ weight.mT)
+        return held[1].error(outputs if constant is None else outputs + constant)
 
     before = error(old, None if bias is None else bias.detach())
     if before < 1e-10:  # nothing in front of it changed
         return Fit(None, None, before, before)
-    fit = ~held_out
-    x_mean = x[:, fit].mean(1, keepdim=True) if constant else torch.zeros_like(x[:, :1])
-    y_mean = wanted[fit].mean(0) if constant else torch.zeros_like(wanted[0])
-    centred = x[:, fit] - x_mean
-    missing = _by_group(wanted[fit] - y_mean, groups) - centred @ old.mT
-    # In double precision: of channels of unlike sizes float32 rounds off more than the ridge adds.
-    centred, missing = centred.double(), missing.double()
-    few = centred.shape[1] < centred.shape[2]  # the same solution from products of rows
-    gram = centred @ centred.mT if few else centred.mT @ centred
-    towards = missing if few else centred.mT @ missing
-    power = gram.diagonal(dim1=1, dim2=2).sum(1, keepdim=True) / centred.shape[2]
-    best, last = Fit(None, None, before, before), float("inf")
-    for ridge in _ridges(*centred.shape[1:]):
-        regular = gram.clone()
-        regular.diagonal(dim1=1, dim2=2).add_(ridge * power + 1e-30)
-        factor, failed = torch.linalg.cholesky_ex(regular)
-        if bool(failed.any()):
+    rows = target.rows(~held_out)
+    system = _System(x[:, ~held_out], old, constant)
+    wanted = rows.outputs()
+    best, last, solved = Fit(None, None, before, before), float("inf"), None
+    for ridge in system.ridges():
+        if not system.factorise(ridge):
             continue
-        change = torch.cholesky_solve(towards, factor)
-        change = centred.mT @ change if few else change
-        weight = old + change.mT.to(old)
-        shift = y_mean - _side_by_side(x_mean @ weight.mT)[0]
+        weight, shift = system.solve(wanted)
         after = error(weight, shift)
         if after < best.after:
-            best = Fit(weight.flatten(0, 1), shift, before, after)
+            best, solved = Fit(weight.flatten(0, 1), shift, before, after), system.factor
         if after > last:  # and more so from here on
             break
         last = after
-    return best
+    if solved is None or not rows.clamped:
+        return best
+    system.factor = solved
+    weight, shift = system.approach(rows, STEPS)
+    after = error(weight, shift)
+    return Fit(weight.flatten(0, 1), shift, before, after) if after < best.after else best
+
+
+class _System:
+    """The normal equations, of entries or where these are fewer of rows.
+
+    Args:
+        x: ``[groups, r, d]``.
+        old: ``[groups, out, d]``, towards which.
+        constant: whether there is one.
+    """
+
+    def __init__(self, x: Tensor, old: Tensor, constant: bool) -> None:
+        self.old, self.constant = old, constant
+        self.x_mean = x.mean(1, keepdim=True) if constant else torch.zeros_like(x[:, :1])
+        centred = x - self.x_mean
+        self.before = centred @ old.mT  # [groups, r, out]
+        # In double precision: of channels of unlike sizes float32 rounds off more than the ridge adds.
+        self.x = centred.double()
+        self.few = self.x.shape[1] < self.x.shape[2]  # the same solution from products of rows
+        self.gram = self.x @ self.x.mT if self.few else self.x.mT @ self.x
+        self.power = self.gram.diagonal(dim1=1, dim2=2).sum(1, keepdim=True) / self.x.shape[2]
+        self.factor = self.gram  # once it is made
+
+    def ridges(self) -> tuple[float, ...]:
+        """Shares of the mean square to try, from little to much.
+
+        The least is the less, the less the rows leave open. But rows of one sample are alike, so that
+        many rows of few samples can leave much open too: the others are tried whatever their number.
+        """
+        rows, entries = self.x.shape[1:]
+        least = RIDGE * entries / rows if rows > 4 * entries else RIDGE
+        return (least, *(ridge for ridge in STRONGER if ridge > least))
+
+    def factorise(self, ridge: float) -> bool:
+        """Whether it could be done."""
+        regular = self.gram.clone()
+        regular.diagonal(dim1=1, dim2=2).add_(ridge * self.power + 1e-30)
+        self.factor, failed = torch.linalg.cholesky_ex(regular)
+        return not bool(failed.any())
+
+    def solve(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights ``[groups, out, d]`` and constant ``[out]`` for ``wanted [r, out]``."""
+        mean = wanted.mean(0) if self.constant else torch.zeros_like(wanted[0])
+        missing = _by_group(wanted - mean, len(self.old)) - self.before
+        towards = missing.double() if self.few else self.x.mT @ missing.double()
+        change = torch.cholesky_solve(towards, self.factor)
+        change = self.x.mT @ change if self.few else change
+        weight = self.old + change.mT.to(self.old)
+        return weight, mean - _side_by_side(self.x_mean @ weight.mT)[0]
+
+    def approach(self, target: Target, steps: int) -> tuple[Tensor, Tensor]:
+        """The solution after ``steps``, each of which lessens its error within bounds."""
+        weight, shift = self.solve(target.outputs())
+        for _ in range(steps):
+            whole = shift + _side_by_side(self.x_mean @ weight.mT)
+            outputs = _side_by_side(self.x.to(weight) @ weight.mT) + whole
+            weight, shift = self.solve(target.nearest(outputs))
+        return weight, shift
 
 
 def _by_group(x: Tensor, groups: int) -> Tensor:
@@ -96,19 +144,3 @@ def _by_group(x: Tensor, groups: int) -> Tensor:
 def _side_by_side(parts: Tensor) -> Tensor:
     """``[groups, r, out] -> [r, groups * out]``."""
     return parts.transpose(0, 1).flatten(1)
-
-
-def _ridges(rows: int, entries: int) -> tuple[float, ...]:
-    """Shares of the mean square to try, from little to much.
-
-    The least is the less, the less the rows leave open. But rows of one sample are alike, so that many
-    rows of few samples can leave much open too: the others are tried whatever their number.
-    """
-    least = RIDGE * entries / rows if rows > 4 * entries else RIDGE
-    return (least, *(ridge for ridge in STRONGER if ridge > least))
-
-
-def relative_error(outputs: Tensor, wanted: Tensor) -> float:
-    """Mean square of the difference over the variance of ``wanted [n, d]``."""
-    power = (wanted - wanted.mean(0)).square().mean() + 1e-30
-    return float((outputs - wanted).square().mean() / power)

@@ -107,7 +107,7 @@ def _pesto(checkpoint: str) -> Any:
 
         saved = torch.load(folder / "weights" / f"{checkpoint}.ckpt", weights_only=False)
         options = saved["hparams"]
-        sound = Preprocessor(hop_size=10.0, sampling_rate=SOUND_RATE, **saved["hcqt_params"])
+        sound = Preprocessor(hop_size=1250.0, sampling_rate=SOUND_RATE, **saved["hcqt_params"])
         model = PESTO(Resnet1d(**options["encoder"]), sound, options["pitch_shift"], options["reduction"])
         state = {_renamed(name): value for name, value in saved["state_dict"].items()}
         missing, unknown = model.load_state_dict(state, strict=False)
@@ -199,9 +199,8 @@ def _spectra(checkpoint: str, n: int, seed: int, test: bool) -> tuple[Tensor, Te
     middle = []
     with torch.no_grad():
         for some in sounds.split(32):
-            spectrum = model.crop_cqt(model.preprocessor(some))  # [n * steps, 1, bins]
-            steps = spectrum.unflatten(0, (len(some), -1))
-            middle.append(steps[:, steps.shape[1] // 2].reshape(len(some), 1, -1))
+            spectrum = model.crop_cqt(model.preprocessor(some))  # [n, steps, 1, bins]
+            middle.append(spectrum[:, spectrum.shape[1] // 2])
     return torch.cat(middle), torch.log2(pitches / 440) * 12 + 69 + float(model.shift)
 
 

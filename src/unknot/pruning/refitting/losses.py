@@ -11,7 +11,7 @@ from torch import Tensor
 from unknot.core.errors import InputError
 from unknot.nets.accuracy import class_scores
 from unknot.pruning.refitting.original import one_row_each
-from unknot.pruning.refitting.ridge import relative_error
+from unknot.pruning.refitting.targets import relative_error
 
 Loss = Literal["kl", "error"]
 

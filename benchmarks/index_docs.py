@@ -28,6 +28,11 @@ PAGES = {
         "engine.md",
         "make bench-engine",
     ),
+    "half_the_loss": (
+        "one shot beside an earlier version and six published methods",
+        "half_the_loss.md",
+        "",
+    ),
     "images": ("folds in convolution nets, three image sets", "research/cnn_folds.md", ""),
     "islands": ("islands of noise and of known shapes; time of islands and tangle", "meaning.md", ""),
     "jmlr": ("the experiment of Naitzat, Zhitnikov and Lim, 1,050 nets", "jmlr.md", ""),

@@ -102,7 +102,7 @@ def saved(tmp_path: Path) -> tuple[Path, nn.Module, PruningPlan]:
     model(torch.randn(32, 1, 8, 8))  # batch norm statistics that are not the defaults
     plan = plan_pruning(model, score_filters(model, criterion="l1"), torch.randn(2, 1, 8, 8), ratio=0.5)
     slim = prune(model.eval(), plan)
-    save_pruned(slim, plan, tmp_path / "model")
+    save_pruned(slim, plan, tmp_path / "model", program=False)
     return tmp_path / "model", slim, plan
 
 

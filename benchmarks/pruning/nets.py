@@ -104,19 +104,6 @@ def fit(model: nn.Module, data: Split, epochs: int, rate: float, seed: int, size
     return model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
 
-def recalibrated(model: nn.Module, images: Tensor) -> nn.Module:
-    """In place: batch normalisation with the statistics of its own outputs, averaged over batches."""
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None
-    with torch.no_grad():
-        for batch in images.split(256):
-            model(batch)
-    return model.eval()
-
-
 def test_accuracy(model: nn.Module, data: Split) -> float:
     with torch.no_grad():
         size = 250 if DEVICE.type == "cpu" else 4000  # small enough for the cache

@@ -27,10 +27,20 @@ def main() -> None:
 
 def figures(record: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    columns = ["net", "measure", "before", "after", "MACs", "parameters", "ms at batch 1", "how", "seconds"]
+    columns = [
+        "net",
+        "measure",
+        "before",
+        "after",
+        "MACs",
+        "parameters",
+        "ms at batch 1",
+        "how",
+        "seconds",
+    ]
     lines = [
-        f"`{record['command']}`, {record['date']}, {record['machine']}, {versions}. Costs are shares of the",
-        "original's.",
+        f"`{record['command']}`, {record['date']}, {record['machine']}, {versions}.",
+        "Costs are shares of the original's; *ms at 1* is the time of one sample.",
         "",
         f"| {' | '.join(columns)} |",
         "|---|---|" + "---:|" * 5 + "---|---:|",

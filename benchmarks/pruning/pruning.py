@@ -37,7 +37,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nets import NETS, SETS, Size, Split, fit, recalibrated, split, test_accuracy, trained, untrained
+from nets import NETS, SETS, Size, Split, fit, split, test_accuracy, trained, untrained
+from norms import recalibrated
 from tables import quoted, show, summary
 from torch import nn
 

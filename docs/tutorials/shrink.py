@@ -106,8 +106,8 @@ plt.show()
 #
 # ## The artifact
 #
-# Weights as safetensors, the plan with a reason for each filter, and a card for people; nothing is pickled. Loading prunes
-# what the factory makes by the plan and reads the weights into it.
+# Weights as safetensors, the plan with a reason for each filter, a card for people, and `program.pt2`, which torch runs
+# without unknot. Loading prunes what the factory makes by the plan and reads the weights into it; nothing is unpickled.
 
 # %%
 uk.save_pruned(slim, plan, "model/")

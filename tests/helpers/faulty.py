@@ -45,7 +45,8 @@ from unknot.nets.models import cnn
 from unknot.profiles.journal import open_journal, read_profile, write_profile
 from unknot.profiles.profile import EpochAccuracy, TopologyProfile
 from unknot.pruning.artifact import save_pruned
-from unknot.pruning.onnx_export import export_onnx
+from unknot.pruning.exports.onnx import export_onnx
+from unknot.pruning.exports.program import export_program
 from unknot.report.page import write_report
 from unknot.study.trials import Curve, Trial, TrialFile, TrialSettings
 
@@ -153,7 +154,7 @@ EVERY = {
             whole_page,
             starts=(True,),
         ),
-        Writer("model", lambda p, v: save_pruned(model(v), plan(), p), digest),
+        Writer("model", lambda p, v: save_pruned(model(v), plan(), p, program=False), digest),
         Writer(
             "study.sqlite",
             lambda p, v: TrialFile(p).add([trial(v)]),
@@ -162,6 +163,13 @@ EVERY = {
             limits=(0, 50, 4095, 4096, 8192, 32768, 40000, 90000, 200000),
         ),
         Writer("cache", keep_images, digest, starts=(False,)),
+        Writer(
+            "program.pt2",
+            lambda p, v: export_program(model(v), torch.zeros(2, 1, 8, 8), p),
+            digest,
+            starts=(False,),
+            slow=True,
+        ),
         Writer(
             "model.onnx",
             lambda p, v: export_onnx(model(v), torch.zeros(2, 1, 8, 8), p, repeats=1),

@@ -11,12 +11,14 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from unknot.core.errors import InputError
-from unknot.nets.data import LabelledData, labelled_data
+from unknot.nets.data import LabelledData, keep_apart, labelled_data
 from unknot.nets.images import ImageData
 
 X = torch.arange(24.0).reshape(12, 1, 2)
 Y = torch.arange(12) % 3
 TEST_X, TEST_Y = X[:5] + 100, Y[:5]
+NAMES = [("dog", "cat", "eel")[y] for y in Y.tolist()]
+NUMBERED = torch.tensor([1, 0, 2])[Y]  # in alphabetical order
 BATCHES = [(X[:5], Y[:5]), (X[5:10], Y[5:10]), (X[10:], Y[10:])]
 
 
@@ -70,6 +72,53 @@ def test_a_tuple_of_two_is_train_and_test(train: Any, test: Any) -> None:
     assert torch.equal(labelled.test_inputs, TEST_X) and torch.equal(labelled.test_labels, TEST_Y)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        (X, NAMES),
+        (X.numpy(), np.array(NAMES)),
+        (X.numpy(), np.array(NAMES, object)[:, None]),
+        [(X[:5], NAMES[:5]), {"pixels": X[5:], "labels": NAMES[5:]}],
+        DataLoader([*zip(X, NAMES, strict=True)], batch_size=5),  # type: ignore[arg-type]
+    ],
+)
+def test_names_are_numbered_in_alphabetical_order(data: Any) -> None:
+    labelled = labelled_data(data)
+    assert torch.equal(labelled.labels, NUMBERED) and labelled.names == ("cat", "dog", "eel")
+    assert torch.equal(labelled.inputs, X)
+    for part in (labelled.limited(4), keep_apart(labelled), labelled.without_test()):
+        assert part.names == ("cat", "dog", "eel")
+
+
+def test_both_parts_have_the_numbers_of_the_training_part() -> None:
+    labelled = labelled_data(((X, NAMES), (X[:2], ["eel", "dog"])))
+    assert labelled.test_labels.tolist() == [2, 1] and labelled.names == ("cat", "dog", "eel")
+
+
+def test_a_categorical_keeps_the_order_of_its_categories() -> None:
+    pandas = pytest.importorskip("pandas")
+    order = ["eel", "fox", "dog", "cat"]  # no sample is of the second
+    expected = [order.index(name) for name in NAMES]
+    for labels in (
+        pandas.Categorical(NAMES, categories=order),
+        pandas.Series(pandas.Categorical(NAMES, categories=order)),
+    ):
+        labelled = labelled_data((X, labels))
+        assert labelled.labels.tolist() == expected and labelled.names == tuple(order)
+    plain = labelled_data((X, pandas.Series(NAMES, dtype="category")))
+    assert torch.equal(plain.labels, NUMBERED)
+    table = pandas.DataFrame({"a": range(12), "label": pandas.Categorical(NAMES, categories=order)})
+    assert labelled_data(table).labels.tolist() == expected
+
+
+def test_numbers_stay_what_they_are_in_every_type_of_pandas() -> None:
+    pandas = pytest.importorskip("pandas")
+    numbers = np.array([3, 7, 9])[Y.numpy()]
+    for labels in (numbers, pandas.Series(numbers, dtype="Int64"), pandas.Categorical(numbers)):
+        labelled = labelled_data((X, labels))
+        assert labelled.labels.tolist() == numbers.tolist() and labelled.names == ()
+
+
 def test_a_list_of_two_batches_is_one_part() -> None:
     labelled = labelled_data([(X, Y), (TEST_X, TEST_Y)])
     assert len(labelled.labels) == 17 and len(labelled.test_labels) == 0
@@ -102,7 +151,9 @@ def test_a_shuffled_loader_draws_nothing_from_the_callers_generator() -> None:
         ((X, Y[:7]), r"inputs of shape \[12, 1, 2\] and labels of shape \[7\]: expected"),
         ((X.numpy(), Y.numpy()[:7]), r"labels of shape \[7\]"),
         ((X, torch.tensor(1)), r"labels of shape \[\]"),
-        ((X.numpy(), ["a"] * 12), "data of type <U1: expected numbers"),
+        ((X.numpy(), [None] * 12), "labels of type NoneType: expected numbers"),
+        (((X, NAMES), (X, ["emu", *NAMES[1:]])), "test samples of class 'emu': expected classes of the"),
+        (((X, NAMES), (TEST_X, TEST_Y)), "test samples with numbers as labels: expected .*'cat', 'dog'"),
         ((X, X), r"inputs of shape \[12, 1, 2\] and labels of shape \[12, 1, 2\]"),
         ((X, Y - 1), "label -1: expected labels 0, 1, 2"),
         ((X, Y + 0.5), "data without class labels"),

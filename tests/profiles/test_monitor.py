@@ -141,6 +141,34 @@ def test_nan_names_layer_and_epoch(background: bool) -> None:
         monitor.close()
 
 
+class Counted(nn.Module):
+    """Counts how often it is run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.runs = mlp(3, 2, depth=2), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.runs += 1
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+def test_weights_of_nan_are_named_before_the_model_is_measured() -> None:
+    model = Counted()
+    monitor = Monitor(model, rings(), scale=SCALE, background=False)
+    monitor.record(0)
+    model.runs = 0
+    with torch.no_grad():
+        model.net.linear2.weight[0, 0] = torch.nan  # type: ignore[union-attr, index]
+    says = "layer net.linear2 in epoch 1 with NaN or infinity in its weights: .*learning rate"
+    with pytest.raises(InputError, match=says):
+        monitor.record(1)
+    assert model.runs == 0
+    with pytest.raises(InputError, match="layer net.linear2 with NaN or infinity in its weights"):
+        measure(model, rings())  # with a scale to find, which takes longest
+    assert measure(model, rings(), layers="net.linear1", scale=SCALE).rows  # which comes before
+
+
 def test_the_training_error_is_the_one_that_is_seen() -> None:
     model = mlp(3, 2, depth=1)
     with pytest.raises(ZeroDivisionError), Monitor(model, rings(), scale=SCALE) as monitor:  # noqa: PT012

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import unknot as uk
 from unknot.nets.cost import compare_cost, count_macs, measure_cost, peak_activation_bytes
-from unknot.pruning.onnx_export import export_onnx
+from unknot.pruning.exports.onnx import export_onnx
 from unknot.pruning.planning.plan import PruningPlan
 from unknot.pruning.refitting.reconstruction import refit
 from unknot.pruning.scoring.scores import score_filters
@@ -231,7 +231,7 @@ def planned() -> tuple[nn.Module, PruningPlan, Tensor]:
 def test_a_net_that_asks_for_the_version_of_its_weights_comes_back(tmp_path: Path) -> None:
     model, plan, x = planned()
     slim = uk.prune(model, plan)
-    uk.save_pruned(slim, plan, tmp_path / "net")
+    uk.save_pruned(slim, plan, tmp_path / "net", program=False)
     assert torch.equal(uk.load_pruned(Versioned, tmp_path / "net")(x), slim(x))
 
 
@@ -243,14 +243,14 @@ def test_what_is_not_left_by_the_plan_is_not_saved_under_it(tmp_path: Path) -> N
     )
     for net, by in ((model, plan), (slim, other), (nn.Linear(2, 2), plan)):
         with pytest.raises(uk.InputError, match="layer conv of the pruned model with"):
-            uk.save_pruned(net, by, tmp_path / "net")
+            uk.save_pruned(net, by, tmp_path / "net", program=False)
     assert not any(tmp_path.iterdir())
 
 
 def test_what_is_no_model_plan_or_path_is_refused_in_one_line(tmp_path: Path) -> None:
     model, plan, x = planned()
     slim, scores = uk.prune(model, plan), score_filters(model, criterion="l1")
-    uk.save_pruned(slim, plan, tmp_path / "net")
+    uk.save_pruned(slim, plan, tmp_path / "net", program=False)
     (tmp_path / "file").write_text("text")
     (tmp_path / "folder.onnx").mkdir()
     save: Any = uk.save_pruned

@@ -32,6 +32,78 @@ def test_round_trip_computes_the_same(saved: tuple[Path, nn.Module, PruningPlan]
     ]  # fmt: skip
 
 
+def test_the_program_computes_what_the_model_computes(
+    saved: tuple[Path, nn.Module, PruningPlan],
+) -> None:
+    folder, slim, plan = saved
+    found = save_pruned(slim, plan, folder)
+    inputs = torch.randn(5, 1, 8, 8)
+    with torch.no_grad():
+        outputs = torch.export.load(folder / "program.pt2").module()(inputs)
+        torch.testing.assert_close(outputs, slim(inputs))
+        assert torch.equal(load_pruned(factory, folder)(inputs), slim(inputs))
+    assert found.program is not None and found.program.batch_size is None and found.note == ""
+    assert found.files == {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert found.bytes == sum(found.files.values()) and found.program.sentence in repr(found)
+    assert f"{found.program.sentence}." in (folder / "README.md").read_text()
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
+
+
+def test_a_folder_of_an_earlier_version_loads_and_is_replaced(
+    saved: tuple[Path, nn.Module, PruningPlan],
+) -> None:
+    folder, slim, plan = saved
+    assert not (folder / "program.pt2").exists()
+    assert "program.pt2" in save_pruned(slim, replace(plan, inputs=[]), folder).files
+    without = save_pruned(slim, plan, folder, program=False)
+    assert without.program is None and without.note == "There is no program.pt2: it was not asked for."
+    assert not (folder / "program.pt2").exists()
+    assert without.note in (folder / "README.md").read_text()
+    with pytest.raises(InputError, match="program of type int"):
+        save_pruned(slim, plan, folder, program=1)  # type: ignore[arg-type]
+
+
+class Choosing(nn.Module):
+    """What no program can hold: it looks at values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = factory()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x) if bool(x.isfinite().all()) else self.net(x.nan_to_num())
+
+
+def test_a_model_that_cannot_be_a_program_is_saved_and_the_card_says_why(tmp_path: Path) -> None:
+    model = Choosing().eval()
+    plan = plan_pruning(model, score_filters(model, criterion="l1"), torch.randn(2, 1, 8, 8), ratio=0.5)
+    slim = prune(model, plan)
+    found = save_pruned(slim, plan, tmp_path / "m")
+    assert found.program is None and "its forward branches on values" in found.note
+    assert found.note in (tmp_path / "m" / "README.md").read_text() and found.note in repr(found)
+    inputs = torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(load_pruned(Choosing, tmp_path / "m")(inputs), slim(inputs))
+    assert sorted(found.files) == ["README.md", "model.json", "plan.json", "weights.safetensors"]
+
+
+def test_a_full_disk_while_the_program_is_written_is_no_refusal_of_the_model(
+    saved: tuple[Path, nn.Module, PruningPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, slim, plan = saved
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if path.suffix == ".pt2":
+            raise OSError("no space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="no space"):
+        save_pruned(slim, plan, folder.parent / "other")
+    assert [p.name for p in folder.parent.iterdir()] == ["model"]
+
+
 def test_shared_weights_survive(tmp_path: Path) -> None:
     class First(nn.Module):
         def __init__(self) -> None:

@@ -14,8 +14,8 @@ from unknot.activations.folds import QFold, ZFold
 from unknot.core.errors import InputError
 from unknot.core.files import typed
 from unknot.nets.models import cnn, resnet
-from unknot.pruning import onnx_export as export
-from unknot.pruning.onnx_export import ExportReport, export_onnx
+from unknot.pruning.exports import onnx as export
+from unknot.pruning.exports.onnx import ExportReport, export_onnx
 from unknot.pruning.planning.plan import plan_pruning
 from unknot.pruning.removal import prune
 from unknot.pruning.scoring.scores import score_filters

@@ -20,7 +20,8 @@ from unknot.nets.training import Tuning, fine_tune, train
 from unknot.pruning import comparison
 from unknot.pruning.artifact import load_pruned, save_pruned
 from unknot.pruning.comparison import compare_criteria
-from unknot.pruning.onnx_export import ExportReport, Parity
+from unknot.pruning.exports.onnx import ExportReport
+from unknot.pruning.exports.parity import Parity
 from unknot.pruning.outcome import PruningOutcome
 from unknot.pruning.pipeline import Shrunk, follow_recipe
 from unknot.pruning.planning.budget import Budget

@@ -430,7 +430,7 @@ def test_why_nothing_goes_counts_the_other_layers() -> None:
     assert why_nothing_goes({"a": "x"}, {"a": 4, "b": 4}) == ""
     assert why_nothing_goes({"a": "x"}, {"a": 4}) == "no filter of a may go (x)"
     assert why_nothing_goes({"a": "x", "b": "y"}, {"a": 4, "b": 4}) == (
-        "no filter of a may go (x), nor may those of 1 other layers"
+        "no filter of a may go (x), nor may those of 1 other layer"
     )
 
 

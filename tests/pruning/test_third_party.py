@@ -22,7 +22,7 @@ from unknot.nets.cost import count_macs
 from unknot.nets.running import float_tensors
 from unknot.nets.training import train
 from unknot.pruning.artifact import load_pruned, save_pruned
-from unknot.pruning.onnx_export import export_onnx
+from unknot.pruning.exports.onnx import export_onnx
 from unknot.pruning.planning.plan import PruningPlan, plan_pruning
 from unknot.pruning.refitting.reconstruction import refit
 from unknot.pruning.removal import prune
@@ -122,7 +122,7 @@ def test_refitting_brings_it_nearer_to_the_original_on_fresh_samples(name: str) 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_it_comes_back_from_disk_bit_for_bit_without_pickle(name: str, tmp_path: Path) -> None:
     found = case(name)
-    save_pruned(found.mended, found.plan, tmp_path / "model")
+    save_pruned(found.mended, found.plan, tmp_path / "model", program=False)
     loaded = load_pruned(partial(hugging_face, name), tmp_path / "model")
     assert type(loaded) is type(found.model)
     expected = outputs(found.mended, images(5))

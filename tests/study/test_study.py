@@ -70,6 +70,15 @@ def test_epochs_are_counted_in_fractions_and_on_test_samples_too(tmp_path: Path)
     assert bare.summary([0.9], split="test") == ()
 
 
+def test_reading_a_study_that_is_not_there_says_so(tmp_path: Path) -> None:
+    study = Study(tmp_path / "missing.sqlite")  # to be run, perhaps
+    assert "0 trials" in repr(study) and "0 trials" in study._repr_html_()
+    for read in (study.summary, study.trials, study.to_frame, study.plot, lambda: study.compare("relu")):
+        with pytest.raises(InputError, match=r"missing.sqlite, which is not there: .* call its run"):
+            read()
+    assert not any(tmp_path.iterdir())
+
+
 def test_resume_runs_only_what_is_missing_and_gives_the_same_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,7 +114,7 @@ def short_examples(page: Path) -> list[str]:
     ids=lambda page: str(page.relative_to(ROOT / "docs")),
 )
 def test_short_examples_of_a_page_run_one_after_another(page: Path, tmp_path: Path) -> None:
-    given = GIVEN.replace("CONVOLUTIONS", str(page.stem in ("prune", "criteria")))
+    given = GIVEN.replace("CONVOLUTIONS", str(page.stem in ("prune", "criteria", "deploy")))
     code = "\n".join([given, *short_examples(page)])
     skip_without_extras(code)
     # As a file behind a guard: workers of a study import it again.
@@ -258,6 +258,7 @@ def test_results_that_are_tracked_are_small() -> None:
         ("profiles/jmlr_docs.py", "jmlr.md"),
         ("profiles/real_data_docs.py", "real_data.md"),
         ("pruning/pruning_docs.py", "pruning.md"),
+        ("pruning/half_the_loss_docs.py", "half_the_loss.md"),
     ],
 )
 def test_the_tables_of_a_page_are_those_of_its_results(script: str, page: str, tmp_path: Path) -> None:

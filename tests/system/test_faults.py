@@ -27,10 +27,10 @@ import pytest
 from conftest import missing, needs_checkout
 from helpers.faulty import LEFT_OUT, WRITERS, trial
 
-from unknot.cli.app import main
+from unknot.cli.app import _told, main
 from unknot.core import memory
 from unknot.core.errors import InputError
-from unknot.core.files import claimed, replace_folder, require_writable
+from unknot.core.files import claimed, replace_folder, require_writable, write_file
 from unknot.core.memory import memory_limit
 from unknot.profiles.journal import Journal, read_profile
 from unknot.study.study import Study
@@ -253,6 +253,28 @@ def test_a_folder_without_the_right_to_write_is_refused(home: Path) -> None:
     assert "closed is read-only" in ran.stderr
     require_writable(home / "new" / "folder" / "b.json", "--out")
     assert not (home / "new").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc")
+def test_a_place_where_nobody_can_make_files_is_refused_before_the_work(tmp_path: Path) -> None:
+    for verb in (
+        ("prune", "--model", "cnn", "--data", "digits", "--ratio", "0.5", "--out", "/proc/x"),
+        ("report", "none.json", "--out", "/proc/x.html"),
+    ):
+        ran = command(*verb, cwd=tmp_path)
+        assert ran.returncode == 2 and ran.stderr.count("\n") == 1, ran.stderr
+        assert re.match(r"unknot: --out /proc/x\S*: /proc takes no new files \(", ran.stderr), ran.stderr
+        assert "choose another" in ran.stderr and "Errno" not in ran.stderr
+    with pytest.raises(InputError, match=r"/proc/y .*choose another"):
+        write_file("/proc/y", lambda path: path.write_text("x"))
+    assert require_writable(tmp_path / "z", "--out") is None and not any(tmp_path.iterdir())
+
+
+def test_what_the_system_refuses_is_told_with_a_remedy(tmp_path: Path) -> None:
+    error = OSError(28, "No space left on device", "/disk/file")
+    assert _told(error) == "/disk/file: No space left on device; free some room, or choose another disk"
+    error = PermissionError(13, "Permission denied", "/disk/file")
+    assert _told(error) == "/disk/file: Permission denied; check the path and its permissions"
 
 
 STUDY = (

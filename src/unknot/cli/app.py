@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import io
 import signal
@@ -234,12 +235,22 @@ def _print_version(wanted: bool) -> None:
 def _refuse(message: Exception | str, arguments: list[str], error: Exception | None = None) -> int:
     """One line on stderr, or with --debug the traceback; the exit code of bad input."""
     cause = message if isinstance(message, Exception) else error
+    if isinstance(message, OSError) and not isinstance(message, InputError) and message.strerror:
+        message = _told(message)
     if "--debug" in arguments and cause is not None:
         raise cause
     text = " ".join(str(message).split())
     # What would move the cursor or change colours is no part of a name.
     print("unknot:", "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text), file=sys.stderr)
     return 2
+
+
+def _told(error: OSError) -> str:
+    """What the system says of a file, and what to do about it."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free some room, or choose another disk" if full else "check the path and its permissions"
+    return f"{where}{error.strerror}; {remedy}"
 
 
 def _usage_message(error: Any, arguments: list[str]) -> str:

@@ -16,9 +16,9 @@ from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
 from unknot.nets.data import LabelledData
 from unknot.nets.training import train_first
-from unknot.pruning.artifact import save_pruned
+from unknot.pruning.artifact import SavedModel, save_pruned
 from unknot.pruning.comparison import compare_criteria
-from unknot.pruning.onnx_export import ExportReport, export_onnx, require_onnx
+from unknot.pruning.exports.onnx import ExportReport, export_onnx, require_onnx
 from unknot.pruning.outcome import PruningOutcome, Round
 from unknot.pruning.pipeline import Shrunk, follow_recipe, with_test_part
 from unknot.pruning.planning.budget import Budget
@@ -130,6 +130,9 @@ def prune_command(
     Convolution filters go by a topological criterion, or by one of the usual ones. Give one budget:
     --ratio, --macs, --parameters, --latency-ms or --max-betti.
 
+    Writes the model to OUT/model: its weights without pickle, and program.pt2, which torch loads without
+    unknot, checked against the model.
+
     Prints accuracy, parameters, MACs of one sample, memory and latency before and after. The accuracy is
     that of the test samples; where there are none, of a tenth of the samples, kept apart by class. torch
     uses one thread unless OMP_NUM_THREADS says how many.
@@ -172,21 +175,23 @@ def prune_command(
         train_first(net, split, train_epochs, seed)
         shrunk = follow_recipe(net, loaded, recipe, progress=True)
         title = f"{model} on {data}, pruned by {shrunk.scores.criterion}"
-        outcome = _written(out, title, net, split, recipe, shrunk, compare=compare, onnx=onnx)
+        outcome, saved = _written(out, title, net, split, recipe, shrunk, compare=compare, onnx=onnx)
     if as_json:
         print_json(outcome.summary())
         return
     print(f"{title}\n{outcome}")
     _print_details(shrunk, outcome)
+    _print_files(saved, outcome.export)
 
 
 def _written(
     out: Path, title: str, net: nn.Module, data: LabelledData, recipe: Recipe, shrunk: Shrunk, *,
     compare: bool, onnx: bool,
-) -> PruningOutcome:  # fmt: skip
-    """Everything in the folder, and the outcome with what else was looked at."""
+) -> tuple[PruningOutcome, SavedModel]:  # fmt: skip
+    """Everything in the folder: the outcome with what else was looked at, and the model's own files."""
     outcome, seed = shrunk.outcome, recipe.seed
-    save_pruned(shrunk.model, shrunk.plan, out / "model", outcome=outcome)  # whatever happens below
+    # First, whatever happens below.
+    saved = save_pruned(shrunk.model, shrunk.plan, out / "model", outcome=outcome)
     shrunk.scores.to_json(out / "scores.json")
     if compare:
         baselines = compare_criteria(net, data, recipe, scores=shrunk.scores, progress=True)
@@ -202,7 +207,7 @@ def _written(
         exported = export_onnx(shrunk.model, data.test_inputs[:64], out / "model.onnx", seed=seed)
         outcome = replace(outcome, export=exported)
         _report(out, shrunk, outcome, title)
-    return outcome
+    return outcome, saved
 
 
 def _named_criterion(spec: str) -> str:
@@ -231,8 +236,6 @@ def _print_details(shrunk: Shrunk, outcome: PruningOutcome) -> None:
         columns = ["criterion", "MACs removed", "accuracy"]
         cells = [(r.criterion, f"{r.removed:.1%}", f"{r.accuracy:.2%}") for r in outcome.baselines]
         print_table("Criteria at the same budgets, not fine-tuned", columns, cells)
-    if outcome.export is not None:
-        _print_export(outcome.export)
     for layer, reason in shrunk.plan.kept_layers.items():
         print(f"layer {layer} keeps all of its filters: {reason}", file=sys.stderr)
 
@@ -249,6 +252,16 @@ def _print_round(prefix: str, done: Round) -> None:
         print(f"{prefix}polish: {done.polish_note}")
     if done.tuning_note:
         print(f"{prefix}fine-tuning: {done.tuning_note}")
+
+
+def _print_files(saved: SavedModel, export: ExportReport | None) -> None:
+    print(f"{saved.folder}: {saved.bytes:,} bytes in {len(saved.files)} files")
+    if saved.program is None:
+        print(saved.note, file=sys.stderr)
+    else:
+        print(saved.program.sentence)
+    if export is not None:
+        _print_export(export)
 
 
 def _print_export(report: ExportReport) -> None:

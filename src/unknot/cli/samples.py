@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from unknot.cli.sources import call_factory
 from unknot.core.errors import InputError
 from unknot.core.tables import Samples, parse_table, said_classes
-from unknot.nets.data import LabelledData, labelled_data
+from unknot.nets.data import LabelledData, labelled_data, number_names, renumber
 from unknot.nets.images import DATA_SETS, FOLDER_VARIABLE, ImageData, load_images
 from unknot.nets.probe import LABEL_KEYS
 from unknot.topology.adapters.point_files import SUFFIXES, file_suffix, load_samples
@@ -181,7 +181,7 @@ def _given(spec: str, data: Any, label_column: str | None) -> LabelledData | Ten
     elif isinstance(data, (Tensor, np.ndarray)):
         found = _inputs(spec, data)
     elif isinstance(data, (tuple, list)) and len(data) == 2 and all(map(_is_array, data)):
-        found = _arrays(spec, data[0], _coded(spec, data[1]))
+        found = _arrays(spec, data[0], *_coded(spec, data[1]))
     elif isinstance(data, tuple) and len(data) == 2:
         found = _of_parts(spec, data)
     else:
@@ -222,7 +222,8 @@ def _of_parts(spec: str, parts: tuple[Any, Any]) -> LabelledData:
     train, test = (_labelled(spec, _given(spec, part, None)) for part in parts)
     if not len(test.labels):
         return train
-    return labelled_data(((train.inputs, train.labels), (test.inputs, test.labels)))
+    labels = renumber(test.labels, test.names, train.names)
+    return labelled_data(((train.inputs, train.labels), (test.inputs, labels)))
 
 
 def _labelled(spec: str, data: LabelledData | Tensor | Batches) -> LabelledData:
@@ -244,7 +245,7 @@ def _of_samples(spec: str, samples: Samples) -> LabelledData | Tensor:
         print(note, file=sys.stderr)
     if samples.labels is None:
         return _inputs(spec, samples.values)
-    return _arrays(spec, samples.values, samples.labels)
+    return _arrays(spec, samples.values, samples.labels, samples.classes)
 
 
 def _is_frame(data: Any) -> bool:
@@ -308,21 +309,15 @@ def _finite(spec: str, x: Tensor) -> Tensor:
     return x
 
 
-def _coded(spec: str, labels: Any) -> Any:
-    """Labels that are text as 0, 1, 2, ... in sorted order; all others as they are."""
-    array = labels if isinstance(labels, Tensor) else _array(spec, labels)
-    if (
-        isinstance(array, Tensor)
-        or array.ndim != 1
-        or not all(isinstance(v, str) for v in array.tolist())
-    ):
-        return labels
-    classes, numbers = np.unique(array.astype(str), return_inverse=True)
-    print(f"--data {spec}: labels {said_classes(classes.tolist())}", file=sys.stderr)
-    return numbers
+def _coded(spec: str, labels: Any) -> tuple[Any, tuple[str, ...]]:
+    """Labels that are text as numbers, with their names in that order; all others as they are."""
+    numbers, names = number_names(labels)
+    if names:
+        print(f"--data {spec}: labels {said_classes(names)}", file=sys.stderr)
+    return numbers, names
 
 
-def _arrays(spec: str, inputs: Any, labels: Any) -> LabelledData:
+def _arrays(spec: str, inputs: Any, labels: Any, names: tuple[str, ...] = ()) -> LabelledData:
     """(inputs, labels) as labelled data without test samples."""
     values, classes = _array(spec, inputs), _array(spec, labels)
     if values.dtype.kind not in "fiub" or classes.dtype.kind not in "fiub":
@@ -334,7 +329,7 @@ def _arrays(spec: str, inputs: Any, labels: Any) -> LabelledData:
         raise InputError(f"data {spec} with labels that are no whole numbers", "labels 0, 1, 2, ...",
                          "clean the data")  # fmt: skip
     x = _inputs(spec, values)
-    return LabelledData(spec, x, y, x[:0], y[:0])
+    return LabelledData(spec, x, y, x[:0], y[:0], names)
 
 
 def _checked(spec: str, data: LabelledData) -> LabelledData:

@@ -30,6 +30,11 @@ class InputError(ValueError):
         super().__init__(" ".join(f"{value}: expected {expected}; {remedy}".splitlines()))
         self._parts = value, expected, remedy
 
+    @property
+    def value(self) -> str:
+        """The first of the three parts."""
+        return self._parts[0]
+
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         return type(self), self._parts  # else it could not come back from another process
 

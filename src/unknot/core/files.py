@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import shutil
@@ -42,13 +43,9 @@ def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
     path = as_path(path, "path")
     if path.is_dir():
         raise WrongPath(f"{path}, which is a folder", "a file to write", "name one in it")
-    try:
+    with refused_places(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
-        raise WrongPath(
-            f"{path} ({error.strerror})", "a place that can be written to", "choose another"
-        ) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -111,18 +108,36 @@ def require_writable(path: str | Path, name: str) -> None:
         name: of the argument, for the message, e.g. "--out".
 
     Raises:
-        WrongPath: it is read-only, or no folder.
+        WrongPath: it is read-only, full, no folder, or one in which the system lets nobody make files.
     """
     place = Path(path).absolute()
     while not os.path.lexists(place.parent):
         place = place.parent
     place = place if place.is_dir() else place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+    fault = "" if place.is_dir() else "is no folder"
+    if not fault and not os.access(place, os.W_OK | os.X_OK):
+        fault = "is read-only"
+    if not fault:
+        try:
+            tempfile.TemporaryFile(dir=place).close()  # without a name, where the system can
+        except OSError as error:  # of /proc and its like, whose modes say that it can be written to
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            fault = "has no room" if full else f"takes no new files ({error.strerror})"
+    if fault:
         raise WrongPath(
-            f"{name} {path}: {place} is {'read-only' if place.is_dir() else 'no folder'}",
-            "a folder that can be written to",
-            "choose another",
+            f"{name} {path}: {place} {fault}", "a folder that can be written to", "choose another"
         )
+
+
+@contextmanager
+def refused_places(path: Path) -> Iterator[None]:
+    """What the system says where nothing can be made at ``path``, as a WrongPath."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
+        raise WrongPath(
+            f"{path} ({error.strerror})", "a place that can be written to", "choose another"
+        ) from None
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Scores are ``[n, classes]``; a single column is the logit of class 1 against cla
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -141,12 +142,28 @@ def _no_classes(labels: Tensor) -> tuple[str, str]:
     return " with fractions", "pass class numbers 0, 1, 2, ...; regression is not supported"
 
 
-def require_classifier(model: nn.Module, inputs: Inputs, labels: Tensor) -> None:
-    """Refuse, before any training, a model and labels that do not fit; the model is left in eval mode."""
+def require_classifier(
+    model: nn.Module, inputs: Inputs, labels: Tensor, names: Sequence[str] = ()
+) -> None:
+    """Refuse, before any training, a model and labels that do not fit; the model is left in eval mode.
+
+    Args:
+        model: gives ``inputs`` scores.
+        inputs, labels: of the samples.
+        names: of the classes, where these were numbered by their names: then the model has no others.
+    """
     require_module(model, scripted=True)
     model.eval()
     with torch.no_grad():
-        fit_labels(labels, model_scores(model, next(Probe(inputs).batches(2))))
+        scores = model_scores(model, next(Probe(inputs).batches(2)))
+    fit_labels(labels, scores)
+    classes = max(scores.shape[-1], 2)
+    if names and len(names) != classes:
+        raise InputError(
+            f"labels of {len(names)} name{'s' * (len(names) != 1)} with {classes} classes",
+            "a name for each class of the model",
+            "pass the numbers that the model was trained on",
+        )
     _require_logits(model, inputs)
 
 

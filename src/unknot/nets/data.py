@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -16,6 +17,7 @@ from unknot.core.memory import LIMIT_VARIABLE, memory_limit
 from unknot.nets.images import ImageData
 from unknot.nets.probe import (
     LABEL_KEYS,
+    NAMES_SHOWN,
     Probe,
     as_labels,
     as_tensor,
@@ -34,6 +36,7 @@ class LabelledData:
         name: of the data set.
         inputs, labels: float32 ``[n, ...]`` and int64 ``[n]``, for training and measuring.
         test_inputs, test_labels: likewise, disjoint.
+        names: of the classes 0, 1, ... where the labels were names; else empty.
     """
 
     name: str
@@ -41,6 +44,7 @@ class LabelledData:
     labels: Tensor
     test_inputs: Tensor
     test_labels: Tensor
+    names: tuple[str, ...] = ()
 
     @property
     def n_classes(self) -> int:
@@ -58,10 +62,13 @@ class LabelledData:
         generator = torch.Generator().manual_seed(seed)
         train = torch.randperm(len(self.inputs), generator=generator)[:most]
         test = torch.randperm(len(self.test_inputs), generator=generator)[:most]
-        return LabelledData(
-            self.name, self.inputs[train], self.labels[train],
-            self.test_inputs[test], self.test_labels[test],
-        )  # fmt: skip
+        return replace(
+            self,
+            inputs=self.inputs[train],
+            labels=self.labels[train],
+            test_inputs=self.test_inputs[test],
+            test_labels=self.test_labels[test],
+        )
 
 
 # An iterable of batches, arrays (inputs, labels), or a tuple (train, test) of two of these.
@@ -76,13 +83,16 @@ def labelled_data(data: Data) -> LabelledData:
         data: an iterable of batches ``(inputs, labels)`` or of dicts, a torch data set or a table of
             pandas, see `probe_samples`; a tuple ``(inputs, labels)`` of arrays or tensors ``[n, ...]``
             and ``[n]``; an `ImageData`; a tuple ``(train, test)`` of two of these; or a `LabelledData`,
-            which is returned as it is.
+            which is returned as it is. Labels are whole numbers, taken as they are, or names, which are
+            numbered in alphabetical order, those of a categorical of pandas in the order of its
+            categories; ``names`` keeps which is which.
 
     Returns:
         With ``test_*`` empty where there is one part only.
 
     Raises:
-        InputError: another type, no samples, labels that are missing, negative or of another length,
+        InputError: another type, no samples, labels that are missing, negative or of another length, a
+            test part with names that the training part lacks,
             inputs of several tensors, parts of different shapes, or more than fits into memory.
     """
     if isinstance(data, LabelledData):
@@ -91,15 +101,61 @@ def labelled_data(data: Data) -> LabelledData:
         return data
     is_split = isinstance(data, tuple) and len(data) == 2 and not is_array(data[0])
     train, test = data if is_split else (data, None)  # type: ignore[misc]
-    inputs, labels = _samples(train)
-    test_inputs, test_labels = _samples(test) if is_split else (inputs[:0], labels[:0])
+    inputs, labels, names = _samples(train)
+    test_inputs, test_labels = inputs[:0], labels[:0]
+    if is_split:
+        test_inputs, test_labels, test_names = _samples(test)
+        test_labels = renumber(test_labels, test_names, names)
     if test_inputs.shape[1:] != inputs.shape[1:]:
         raise InputError(
             f"training samples {list(inputs.shape[1:])} and test samples {list(test_inputs.shape[1:])}",
             "samples of one shape",
             "pass two parts of the same data",
         )
-    return LabelledData(getattr(data, "name", "data"), inputs, labels, test_inputs, test_labels)
+    return LabelledData(getattr(data, "name", "data"), inputs, labels, test_inputs, test_labels, names)
+
+
+def renumber(labels: Tensor, names: Sequence[str], wanted: Sequence[str]) -> Tensor:
+    """Labels that number ``names``, as those of the other part number theirs.
+
+    Raises:
+        InputError: one part has names and the other numbers, or a name that the other lacks.
+    """
+    if tuple(names) == tuple(wanted):
+        return labels
+    lacking = [name for name in names if name not in wanted]
+    if lacking or not names:
+        what = (
+            f"test samples of class {lacking[0]!r}" if lacking else "test samples with numbers as labels"
+        )
+        raise InputError(
+            what,
+            f"classes of the training samples, {', '.join(map(repr, wanted[:NAMES_SHOWN])) or 'numbers'}",
+            "pass two parts of the same data",
+        )
+    return torch.tensor([wanted.index(name) for name in names])[labels]
+
+
+def number_names(labels: Any) -> tuple[Any, tuple[str, ...]]:
+    """Labels that are names as 0, 1, 2, ... and the names in that order; others as they are, and none.
+
+    The order is that of the categories of a categorical of pandas, else the alphabetical one.
+    """
+    if isinstance(labels, Tensor):
+        return labels, ()
+    try:
+        array = np.asarray(labels)
+    except (ValueError, TypeError, RuntimeError):  # ragged rows: as_tensor will say so
+        return labels, ()
+    values = array.ravel().tolist() if array.dtype.kind in "OU" else []
+    if values and array.dtype.kind == "O" and all(type(v) is int for v in values):
+        return array.astype(np.int64), ()  # of the types of pandas that know missing values
+    if not values or not all(isinstance(value, str) for value in values):
+        return labels, ()
+    categories = getattr(getattr(labels, "dtype", None), "categories", None)
+    names = tuple(sorted(set(values)) if categories is None else map(str, categories))
+    number = {name: i for i, name in enumerate(names)}
+    return np.array([number[value] for value in values]).reshape(array.shape), names
 
 
 def all_samples(part: Any) -> Probe:
@@ -110,21 +166,24 @@ def all_samples(part: Any) -> Probe:
             ``[n, ...]``. Inputs may be tuples or dicts, see `probe_samples`.
 
     Raises:
-        InputError: another type, no samples, targets that are no class numbers, labels that are negative
+        InputError: another type, no samples, targets that are no classes, labels that are negative
             or of another length, or more than fits into memory.
     """
     if isinstance(part, ImageData):
         return Probe(part.images, part.labels)
+    names: tuple[str, ...] = ()
+    if hasattr(part, "columns") and set(LABEL_KEYS) & set(part.columns):
+        (part,) = open_loader(part)[0]  # (inputs, labels)
     if isinstance(part, tuple) and len(part) == 2 and is_array(part[0]):
-        inputs, labels = (as_tensor(array, "data") for array in part)
-        labels = as_labels(labels)
+        given, names = number_names(part[1])
+        inputs, labels = as_tensor(part[0], "data"), as_labels(as_tensor(given, "labels"))
         _require_labels(inputs, labels)
         part = [(inputs, labels)]
-    elif _is_bare(part):
+    elif is_array(part):
         part = [as_tensor(part, "data")]
     if not isinstance(part, (Iterable, Dataset)) or isinstance(part, (str, bytes, Mapping)):
         raise _no_data(part)
-    probe = probe_samples(_within_memory(open_loader(part)[0]), max_points=ALL)
+    probe = probe_samples(_within_memory(open_loader(part)[0]), max_points=ALL, named=True)
     if probe.labels is None and probe.notes:
         raise InputError(
             f"data without class labels ({probe.notes[0]})",
@@ -133,13 +192,7 @@ def all_samples(part: Any) -> Probe:
         )
     if probe.labels is not None:
         _require_labels(tensors_of(probe.inputs)[0], probe.labels)
-    return probe
-
-
-def _is_bare(part: Any) -> bool:
-    """Whether it is an array of inputs alone, and no table with labels."""
-    table = hasattr(part, "columns") and set(LABEL_KEYS) & set(part.columns)
-    return is_array(part) and not table
+    return replace(probe, names=names or probe.names)
 
 
 def _no_data(part: Any) -> InputError:
@@ -150,9 +203,11 @@ def _no_data(part: Any) -> InputError:
     )
 
 
-def _samples(part: Any) -> tuple[Tensor, Tensor]:
-    """All inputs and labels of one part."""
-    if _is_bare(part):
+def _samples(part: Any) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """All inputs and labels of one part, and the names of the classes where they have some."""
+    table = hasattr(part, "columns") and set(LABEL_KEYS) & set(part.columns)
+    pair = isinstance(part, tuple) and len(part) == 2 and is_array(part[0])
+    if is_array(part) and not (table or pair):
         raise _no_data(part)
     probe = all_samples(part)
     if probe.labels is None:
@@ -168,7 +223,7 @@ def _samples(part: Any) -> tuple[Tensor, Tensor]:
             "one tensor of inputs a sample",
             "wrap the model so that it takes one; shrink takes several",
         )
-    return inputs, probe.labels
+    return inputs, probe.labels, probe.names
 
 
 def _require_labels(inputs: Tensor, labels: Tensor) -> None:

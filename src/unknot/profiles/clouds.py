@@ -10,10 +10,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from unknot.core.errors import InputError
 from unknot.nets.recording import LayerOutput
+from unknot.nets.running import plain_name
 from unknot.topology.cloud import FloatArray
 
 By = Literal["layer", "class", "filter"]
@@ -75,6 +76,20 @@ def require_finite(output: LayerOutput, epoch: int | None) -> None:
             "finite outputs",
             "check the weights, the data and the learning rate",
         )
+
+
+def require_weights(model: nn.Module, layers: Iterable[str], epoch: int | None) -> None:
+    """Refuse NaN in the parameters of the layers, before any of them is run, as `require_finite`."""
+    modules = {plain_name(name): module for name, module in model.named_modules()}
+    for layer in layers:
+        own = modules[layer].parameters(recurse=False) if layer in modules else ()
+        if any(parameter.is_floating_point() and bool(parameter.isnan().any()) for parameter in own):
+            when = "" if epoch is None else f" in epoch {epoch}"
+            raise InputError(
+                f"layer {layer}{when} with NaN or infinity in its weights",
+                "finite ones",
+                "check the learning rate, or load the weights again",
+            )
 
 
 @contextmanager

@@ -22,7 +22,15 @@ from unknot.nets.follower import OUTPUT
 from unknot.nets.probe import NAMES_SHOWN, Probe, probe_samples
 from unknot.nets.recording import INPUT, LayerDistances, LayerOutput, Recording, as_points
 from unknot.nets.running import plain_name
-from unknot.profiles.clouds import By, Portion, class_members, layer_named, portion_of, require_finite
+from unknot.profiles.clouds import (
+    By,
+    Portion,
+    class_members,
+    layer_named,
+    portion_of,
+    require_finite,
+    require_weights,
+)
 from unknot.profiles.nulls import random_copy
 from unknot.profiles.options import MeasureKeywords, MeasureOptions
 from unknot.profiles.profile import (
@@ -146,6 +154,7 @@ class Meter:
             distances=not by_filter,
         )  # fmt: skip
         self.recording = self._recorded(model)
+        self._require_weights(None)
         self._labels = None if probe.labels is None else probe.labels.numpy()
         self._members = [] if probe.labels is None else class_members(probe.labels)
         self.scale = self._calibrated(seed) if isinstance(options.scale, str) else options.scale
@@ -201,11 +210,16 @@ class Meter:
 
         What needs no counting goes into ``reading``.
         """
+        self._require_weights(reading.epoch)
         outputs = self._outputs(self.recording, "topology of layers", reading.progress)
         yield from self._together(self._seen(outputs, reading))
         if not reading.epoch:
             for number in range(self._nulls):
                 yield from self._together(self._random_outputs(number, reading), number)
+
+    def _require_weights(self, epoch: int | None) -> None:
+        layers = (shape.layer for shape in self.recording.shapes)
+        require_weights(self.recording.model, layers, epoch)
 
     def how(self, portion: Portion, epoch: int | None) -> CloudSettings:
         """What is measured of a portion; survives pickling."""

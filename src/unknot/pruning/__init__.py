@@ -2,8 +2,8 @@
 
 `pipeline` is the whole way (`shrink`). On it: which channels belong together (`structure`), which
 filters matter (`scoring`), which go under a budget (`planning`), the smaller model (`removal`), the
-next layers' weights mended (`refitting`), before and after (`outcome`), on disk (`artifact`,
-`onnx_export`).
+next layers' weights mended (`refitting`), before and after (`outcome`), on disk (`artifact`),
+for other programs (`exports`).
 """
 
 from unknot.core.doors import open_door

@@ -1,4 +1,4 @@
-"""A pruned model on disk: safetensors and JSON, no pickle."""
+"""A pruned model on disk: safetensors and JSON, no pickle, and a program for torch alone."""
 
 from __future__ import annotations
 
@@ -7,23 +7,58 @@ import shutil
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
-from unknot.core.errors import InputError, require_instance
-from unknot.core.files import as_path, replace_folder
+from unknot.core.errors import InputError, WrongPath, require_instance
+from unknot.core.files import as_path, refused_places, replace_folder
+from unknot.core.showing.frames import Tabular
 from unknot.nets.running import unwrapped
+from unknot.pruning.exports.program import ProgramReport, export_program
 from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.planning.example import make
 from unknot.pruning.refitting.reconstruction import require_what_is_left
 from unknot.pruning.removal import PruningPlan, prune
 
 WEIGHTS, PLAN, CARD, README = "weights.safetensors", "plan.json", "model.json", "README.md"
+PROGRAM = "program.pt2"
 FORMAT = 1
+
+
+@dataclass(frozen=True, repr=False)
+class SavedModel(Tabular):
+    """What `save_pruned` wrote.
+
+    Attributes:
+        folder: where.
+        files: the size of each in bytes.
+        program: how ``program.pt2`` compares with the model; None where there is none.
+        note: why there is none; else empty.
+    """
+
+    folder: str
+    files: dict[str, int]
+    program: ProgramReport | None
+    note: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """Of all files."""
+        return sum(self.files.values())
+
+    def _columns(self) -> dict[str, list[Any]]:
+        return {"file": list(self.files), "bytes": list(self.files.values())}
+
+    def _title(self) -> str:
+        told = self.note if self.program is None else self.program.sentence
+        return f"SavedModel: {self.folder}, {self.bytes:,} bytes\n{told}"
 
 
 def save_pruned(
@@ -32,18 +67,26 @@ def save_pruned(
     folder: str | Path,
     *,
     outcome: PruningOutcome | None = None,
-) -> None:
-    """Write ``weights.safetensors``, ``plan.json``, ``model.json`` (class, versions, tensor shapes) and
-    ``README.md``, a card for people: what was removed, what it cost, how to load it.
+    program: bool = True,
+) -> SavedModel:
+    """Write ``weights.safetensors``, ``plan.json``, ``model.json`` (class, versions, tensor shapes),
+    ``program.pt2``, which torch runs without unknot, and ``README.md``, a card for people: what was
+    removed, what it cost, how to load it.
 
     The folder appears complete or not at all. One that holds a saved model is replaced; one that
-    holds anything else is refused.
+    holds anything else is refused. A model that `export_program` refuses is saved without
+    ``program.pt2``; the card and the result say why.
 
     Args:
         model: what `prune` returned for ``plan``, fine-tuned or not.
         plan: by which; of all rounds together where there were several.
         folder: a new one, or one that holds a saved model.
         outcome: accuracy and cost before and after, for the card.
+        program: whether to write ``program.pt2``, which takes seconds: the model is traced, and what
+            was written is checked against it at several batch sizes.
+
+    Returns:
+        The files with their sizes, and how the program compares with the model.
 
     Raises:
         InputError: the folder holds other files, or the model is not what is left by the plan.
@@ -51,34 +94,29 @@ def save_pruned(
     """
     model, folder = unwrapped(model), as_path(folder, "folder").resolve()
     require_instance("plan", plan, PruningPlan, "pass what plan_pruning gave")
+    require_instance("program", program, bool, "pass program=False for none")
     if outcome is not None:
         require_instance("outcome", outcome, PruningOutcome, "pass shrunk.outcome")
     require_what_is_left(model, plan)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}, which is a file", "a new or empty folder", "choose another")
-    if folder.exists() and {p.name for p in folder.iterdir()} - {WEIGHTS, PLAN, CARD, README}:
+    ours = {WEIGHTS, PLAN, CARD, README, PROGRAM}
+    if folder.exists() and {p.name for p in folder.iterdir()} - ours:
         raise InputError(
             f"folder {folder} with other files in it", "a new or empty folder", "choose another"
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    with refused_places(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     temporary.chmod(0o755)
     try:
-        _save_weights(model, temporary / WEIGHTS)
-        plan.to_json(temporary / PLAN)
-        card = {
-            "unknot": "model",
-            "format": FORMAT,
-            "class": f"{type(model).__module__}.{type(model).__qualname__}",
-            "versions": {"unknot": version("unknot"), "torch": torch.__version__},
-            "shapes": {name: list(t.shape) for name, t in model.state_dict().items()},
-        }
-        (temporary / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
-        (temporary / README).write_text(_readme(model, plan, outcome), encoding="utf-8")
+        report, note = _write(model, plan, temporary, outcome, program)
+        sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
         replace_folder(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    return SavedModel(str(folder), sizes, report, note)
 
 
 def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Module:
@@ -143,6 +181,27 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
     return model.eval()
 
 
+def _write(
+    model: nn.Module, plan: PruningPlan, folder: Path, outcome: PruningOutcome | None, program: bool
+) -> tuple[ProgramReport | None, str]:
+    """All files; how the program compares with the model, or why there is none."""
+    _save_weights(model, folder / WEIGHTS)
+    plan.to_json(folder / PLAN)
+    (folder / WEIGHTS).chmod((folder / PLAN).stat().st_mode)  # safetensors lets their owner alone read
+    card = {
+        "unknot": "model",
+        "format": FORMAT,
+        "class": f"{type(model).__module__}.{type(model).__qualname__}",
+        "versions": {"unknot": version("unknot"), "torch": torch.__version__},
+        "shapes": {name: list(t.shape) for name, t in model.state_dict().items()},
+    }
+    (folder / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
+    report, reason = _save_program(model, plan, folder) if program else (None, "it was not asked for")
+    note = f"There is no {PROGRAM}: {reason}." if report is None else ""
+    (folder / README).write_text(_readme(model, plan, outcome, report, note), encoding="utf-8")
+    return report, note
+
+
 def _save_weights(model: nn.Module, path: Path) -> None:
     try:
         save_model(model, str(path))
@@ -150,6 +209,18 @@ def _save_weights(model: nn.Module, path: Path) -> None:
         if "I/O error" not in str(error) and "IoError" not in str(error):
             raise
         raise OSError(f"file {path} ({error})") from None  # a full disk
+
+
+def _save_program(model: nn.Module, plan: PruningPlan, folder: Path) -> tuple[ProgramReport | None, str]:
+    """How the program compares with the model; or None, and why there is none."""
+    first = {"name": None, "shape": list(plan.input_shape), "dtype": "float32"}  # of earlier plans
+    try:
+        # Of one sample: the size that a program has where it cannot be left free.
+        return export_program(model, make(plan.inputs or [first], 1), folder / PROGRAM), ""
+    except WrongPath:  # of the folder, not of the model
+        raise
+    except InputError as refusal:
+        return None, str(refusal)
 
 
 def _read_weights(model: nn.Module, path: Path) -> OrderedDict[str, Tensor]:
@@ -175,7 +246,13 @@ def _read_weights(model: nn.Module, path: Path) -> OrderedDict[str, Tensor]:
     return weights
 
 
-def _readme(model: nn.Module, plan: PruningPlan, outcome: PruningOutcome | None) -> str:
+def _readme(
+    model: nn.Module,
+    plan: PruningPlan,
+    outcome: PruningOutcome | None,
+    program: ProgramReport | None,
+    note: str,
+) -> str:
     """The card in Markdown."""
     name = f"{type(model).__module__}.{type(model).__qualname__}"
     gone = f"{plan.n_removed:,} of {plan.n_filters:,} filters removed by {plan.criterion}"
@@ -197,6 +274,8 @@ def _readme(model: nn.Module, plan: PruningPlan, outcome: PruningOutcome | None)
         f"`{WEIGHTS}` holds the weights (no pickle), `{PLAN}` every removed filter with its reason,",
         f"`{CARD}` the shape of each tensor. One sample has the shape {tuple(plan.input_shape)}.",
         "",
+        *_use_of(program, note),
+        "",
         "## What was removed",
         "",
         f"As pruned, before any refit or training, it computes {plan.judged_by}.",
@@ -211,6 +290,25 @@ def _readme(model: nn.Module, plan: PruningPlan, outcome: PruningOutcome | None)
         note = plan.kept_layers.get(layer) or together
         lines.append(f"| {_cell(layer)} | {size} | {remaining} | {_cell(note)} |")
     return "\n".join([*lines, *_costs(outcome), ""])
+
+
+def _use_of(program: ProgramReport | None, note: str) -> list[str]:
+    """How to run the program; or why there is none."""
+    if program is None:
+        return [note]
+    return [
+        "Where there is torch, but neither unknot nor the model's code:",
+        "",
+        "```python",
+        "import torch",
+        "",
+        f'model = torch.export.load("path/to/this/folder/{PROGRAM}").module()',
+        "with torch.no_grad():",
+        "    outputs = model(inputs)  # on the CPU, in eval mode; as the model itself is called",
+        "```",
+        "",
+        f"{program.sentence}.",
+    ]
 
 
 def _costs(outcome: PruningOutcome | None) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError
-from unknot.nets.data import Data, LabelledData, all_samples, labelled_data, parts_of
+from unknot.nets.data import Data, LabelledData, all_samples, labelled_data, parts_of, renumber
 from unknot.nets.probe import Inputs, is_array, map_tensors, tensors_of
 from unknot.nets.running import n_samples, placed
 
@@ -23,6 +23,7 @@ class Calibration:
         labels: int64 ``[n]``; None: there are none.
         test_inputs, test_labels: likewise, disjoint; without a sample where only one part is known.
         given: whether the test part was given.
+        names: of the classes 0, 1, ... where the labels were names; else empty.
     """
 
     inputs: Inputs
@@ -30,6 +31,7 @@ class Calibration:
     test_inputs: Inputs
     test_labels: Tensor | None
     given: bool
+    names: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -64,7 +66,9 @@ class Calibration:
                 "one tensor a sample",
                 "wrap the model so that it takes one, or finetune=0",
             )
-        return LabelledData("data", self.inputs, self.labels, self.test_inputs, self.test_labels)
+        return LabelledData(
+            "data", self.inputs, self.labels, self.test_inputs, self.test_labels, self.names
+        )
 
     def with_test_part(self, seed: int) -> Calibration:
         """The same, a tenth of the only samples there are as test samples, of each class where known."""
@@ -84,7 +88,10 @@ class Calibration:
         )
         if self.labels is None:
             return replace(self, inputs=inputs, test_inputs=test_inputs)
-        return Calibration(inputs, labels[training], test_inputs, labels[held_out], self.given)
+        return replace(
+            self, inputs=inputs, labels=labels[training],
+            test_inputs=test_inputs, test_labels=labels[held_out],
+        )  # fmt: skip
 
     def on_device_of(self, model: nn.Module) -> Calibration:
         """The same where the model is, inputs in its type."""
@@ -93,7 +100,9 @@ class Calibration:
         labels, test_labels = (
             None if part is None else part.to(device) for part in (self.labels, self.test_labels)
         )
-        return Calibration(inputs, labels, test_inputs, test_labels, self.given)
+        return replace(
+            self, inputs=inputs, labels=labels, test_inputs=test_inputs, test_labels=test_labels
+        )
 
 
 def calibration_samples(data: Data | Tensor) -> Calibration:
@@ -108,7 +117,9 @@ def calibration_samples(data: Data | Tensor) -> Calibration:
     if isinstance(data, LabelledData):
         data = labelled_data(data)  # checked
         given = len(data.test_labels) > 0
-        return Calibration(data.inputs, data.labels, data.test_inputs, data.test_labels, given)
+        return Calibration(
+            data.inputs, data.labels, data.test_inputs, data.test_labels, given, data.names
+        )
     if isinstance(data, tuple) and len(data) == 2 and not is_array(data[0]):
         parts = [all_samples(part) for part in data]
         kinds = [_kind(part.inputs) for part in parts]
@@ -121,11 +132,12 @@ def calibration_samples(data: Data | Tensor) -> Calibration:
                 "pass two parts of the same data",
             )
         train, test = parts
-        return Calibration(train.inputs, train.labels, test.inputs, test.labels, given=True)
+        labels = None if test.labels is None else renumber(test.labels, test.names, train.names)
+        return Calibration(train.inputs, train.labels, test.inputs, labels, True, train.names)
     whole = all_samples(data)
     nothing = map_tensors(whole.inputs, lambda t: t[:0])
     no_labels = None if whole.labels is None else whole.labels[:0]
-    return Calibration(whole.inputs, whole.labels, nothing, no_labels, given=False)
+    return Calibration(whole.inputs, whole.labels, nothing, no_labels, False, whole.names)
 
 
 def _kind(inputs: Inputs) -> list[Any]:

@@ -13,7 +13,7 @@ from unknot.core.showing.frames import Tabular
 from unknot.nets.cost import ACTIVATIONS, Cost, compared
 from unknot.nets.training import Tuning
 from unknot.pruning.comparison import Baseline, draw_baselines
-from unknot.pruning.onnx_export import ExportReport
+from unknot.pruning.exports.onnx import ExportReport
 from unknot.pruning.refitting.polishing import PolishReport
 from unknot.pruning.refitting.reconstruction import RefitReport
 from unknot.pruning.scoring.thresholds import ThresholdRow

@@ -277,7 +277,7 @@ def _samples(model: nn.Module, data: LabelledData | Calibration, recipe: Recipe)
     data = data.with_test_part(recipe.seed).on_device_of(model)
     if data.labels is not None:
         with as_it_was(model):
-            require_classifier(model, data.inputs, data.labels)
+            require_classifier(model, data.inputs, data.labels, data.names)
     if recipe.finetune:
         data.labelled()
     return data

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unknot.activations.folds import ACTIVATIONS
 from unknot.core.console import track
-from unknot.core.errors import InputError, require_items
+from unknot.core.errors import InputError, MissingFile, require_items
 from unknot.core.showing.frames import html_table
 from unknot.core.workforce import Workforce
 from unknot.nets.data import Data, LabelledData, labelled_data
@@ -155,7 +155,7 @@ class Study:
                 choosing = [replace(task, seeds=numbers, choosing=True) for task in tasks]
                 self._run_missing(choosing, data, "choosing cells", workforce, progress)
             scales = {name: _scale(samples) for name, samples in data.items() if options.topology}
-            trials = self.trials()
+            trials = self._file.read()
             reported = [
                 replace(
                     task,
@@ -168,10 +168,10 @@ class Study:
             self._run_missing(reported, data, "trials", workforce, progress)
 
     def __repr__(self) -> str:
-        return f"Study({str(self.path)!r}: {len(self.trials()):,} trials)"
+        return f"Study({str(self.path)!r}: {len(self._file.read()):,} trials)"
 
     def _repr_html_(self) -> str:
-        rows = rows_of(self.trials())
+        rows = rows_of(Trials(self._file.read()))
         return html_table(rows._columns() if rows else {}, repr(self))
 
     def to_frame(self) -> Any:
@@ -210,7 +210,17 @@ class Study:
         return rows.plot(ax, target=target, split=split, kind=kind)
 
     def trials(self) -> Trials:
-        """Everything that was run, sorted."""
+        """Everything that was run, sorted.
+
+        Raises:
+            MissingFile: there is no file yet.
+        """
+        if not self.path.exists():  # a name mistyped would pass for a study without trials
+            raise MissingFile(
+                f"study {self.path}, which is not there",
+                "the file of a study that was run",
+                "check the path, or call its run first",
+            )
         return Trials(self._file.read())
 
     def summary(self, targets: Iterable[float] = TARGETS, *, split: str = "train") -> StudyRows:
@@ -256,7 +266,7 @@ class Study:
         """
         done = {
             (trial.data, trial.activation, trial.cell, trial.seed, trial.settings)
-            for trial in self.trials()
+            for trial in self._file.read()
         }
         missing = [task for task in tasks if not _keys(task) <= done]
         results = workforce.run(run_task, [(task, data[task.set]) for task in missing])
@@ -315,7 +325,7 @@ def _as_data(name: str, samples: Data) -> LabelledData:
     given = labelled_data(samples)
     data = LabelledData(
         name, _as_float(given.inputs), given.labels.long(),
-        _as_float(given.test_inputs), given.test_labels.long(),
+        _as_float(given.test_inputs), given.test_labels.long(), given.names,
     )  # fmt: skip
     if len(data.inputs) == 0:
         raise InputError(f"set {name} with 0 inputs", "at least one", "check the data")

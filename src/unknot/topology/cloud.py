@@ -238,6 +238,23 @@ def check_labels(labels: ArrayLike, n: int) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
+def number_labels(labels: ArrayLike, n: int) -> NDArray[np.int64]:
+    """What `check_labels` gives; labels that are no numbers, e.g. names, as 0, 1, 2, ... in sorted order.
+
+    Raises:
+        InputError: another number of labels than ``n``, or labels that have no order.
+    """
+    array = as_array(labels, "labels")
+    if array.dtype.kind in "fiubc" or array.shape != (n,):
+        return check_labels(labels, n)
+    try:
+        return np.unique(array, return_inverse=True)[1].astype(np.int64)
+    except TypeError as error:
+        raise InputError(
+            f"labels of several types ({error})", "numbers or names, not both", "pass one kind"
+        ) from None
+
+
 def _first_of_equal_rows(points: FloatArray, labels: NDArray[np.int64] | None) -> NDArray[np.int64]:
     first, number = group_equal_rows(points)
     if labels is None or len(first) == len(points):

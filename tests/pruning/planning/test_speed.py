@@ -230,6 +230,10 @@ def test_every_pool_gets_a_multiple_and_steps_keep_narrow_ones_free() -> None:
     assert [row.layers for row in found] == [pool.layers for pool in pools]
     assert all(row.multiple in row.waste for row in found)
     assert repr(found).startswith("Widths that are fast here: multiples of ")
+    hurried = fast_multiples(model, find_structure(model, x), x, seconds=1e-9)
+    timed = [row for row in hurried if row.waste]
+    assert 0 < len(timed) < len(hurried)
+    assert {row.multiple for row in hurried} == {timed[0].multiple}
     of_32 = [FastMultiple(p.layers, len(p.units), 32, {}, 1.0) for p in pools]
     assert steps_for(pools, of_32) == tuple(len(pool.units) // 4 for pool in pools)
     of_2 = [FastMultiple(p.layers, len(p.units), 2, {}, 1.0) for p in pools]
@@ -253,6 +257,7 @@ def aim(true: Callable[[int], float], predicted: Callable[[int], float], limit: 
 
     met = meet_latency_by(plan_at, lambda w: nn.Linear(1, w), limit, torch.zeros(3, 1), measure=measure)
     assert met.measured_ms == true(met.plan) <= limit
+    assert len(measured) == len(set(measured))
     assert met.summary == f"{met.measured_ms:.3g} ms for 3 samples, at most {limit:g} asked"
     return [*measured, met.plan]
 
@@ -280,3 +285,12 @@ def test_a_limit_that_no_plan_reaches_is_refused() -> None:
         aim(lambda w: 9 + 0.1 * w, lambda w: 0.1 * w, 5.0)
     with pytest.raises(InputError, match="too little"):
         aim(lambda w: w, lambda w: 9.0 + w, 5.0)
+
+
+def test_a_limit_is_met_by_the_clock_too() -> None:
+    """Of a minute, which any model meets, in training mode or not: it stays as it is."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).train()
+    met = meet_latency_by(lambda _: 4, lambda _: model, 6e4, torch.zeros(1, 3), tries=1)
+    assert met.plan == 4
+    assert 0 < met.measured_ms < 6e4
+    assert model.training

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError
-from unknot.pruning.onnx_export import export_onnx
+from unknot.pruning.exports.onnx import export_onnx
 from unknot.pruning.structure.attention import NarrowAttention, narrow
 
 N, L, S, WIDTH, HEADS = 3, 5, 7, 16, 4

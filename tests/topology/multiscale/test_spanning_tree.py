@@ -63,6 +63,15 @@ def test_classes_of_one_piece_each_have_no_tangle() -> None:
     assert (found.tangle, found.pieces, found.purity) == (0.0, 4, 1.0)
 
 
+@pytest.mark.parametrize("kind", [str, bytes, object, bool, "datetime64[D]"])
+def test_labels_may_be_whatever_has_an_order(kind: Any) -> None:
+    points, labels = labelled(1, 60, 3, 2, 1.0)
+    names = np.array(["1970-01-02", "2001-02-03"]) if kind == "datetime64[D]" else np.array(["b", "a"])
+    given = labels.astype(bool) if kind is bool else names[labels].astype(kind)
+    assert tangle(points, given) == tangle(points, labels)
+    assert tangle(points, given.tolist()) == tangle(points, labels)
+
+
 def test_repr() -> None:
     points = np.array([[0.0], [1.0], [10.0], [10.0]])
     assert (
@@ -175,7 +184,8 @@ def test_few_points() -> None:
         (np.eye(4), [0, 1, 2, 3], "labels of 4 classes for 4 points"),
         (np.eye(4), [0, 1, 1], r"labels of shape \(3,\)"),
         (np.eye(4), [0.5, 1, 1, 1], "whole numbers"),
-        (np.eye(4), ["a", "b", "b", "b"], "encode the classes"),
+        (np.eye(4), np.array(["a", 1, "b", "b"], object), "labels of several types"),
+        (np.eye(4), ["a", "b"], r"labels of shape \(2,\)"),
         (np.array([[np.inf], [0.0]]), [0, 1], "finite numbers only"),
         (np.empty((0, 3)), np.empty(0, int), "no labels"),
     ],

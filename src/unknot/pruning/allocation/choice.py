@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +25,8 @@ from unknot.pruning.structure.pools import Structure
 
 MEASURED = ("macs", "parameters", "latency_ms")  # budgets that curves spend
 WIDE = 128  # channels: from here on widths are rounded to what is fast, if nothing else is asked for
-BATCH = 64  # samples that this is found for
+CLEARLY = 0.9  # of what the measured widths lose: on few samples, what loses little less may lose more
+BATCH, SECONDS = 16, 4.0  # samples that this is found for, and about how long it may take
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,6 @@ def choose_plan(
         rule: held_out.loss_without(plan.removed) if plan.removed else 0.0
         for rule, plan in track(list(plans.items()), "comparing widths", show=progress)
     }
-    best = min(plans, key=lambda rule: math.inf if math.isnan(losses[rule]) else losses[rule])
+    best = min(plans, key=lambda rule: losses[rule] / (1.0 if rule == "measured" else CLEARLY))
     times = None if latency is None else latency.where(plans[best].removed)
     return Chosen(plans[best], curves, losses, times)

@@ -60,5 +60,6 @@ def why_nothing_goes(kept: dict[str, str], filters: dict[str, int]) -> str:
     if set(filters) - set(kept):
         return ""
     layer = next(iter(filters))
-    others = f", nor may those of {len(filters) - 1} other layers" if len(filters) > 1 else ""
+    n = len(filters) - 1
+    others = f", nor may those of {n} other layer{'s' * (n != 1)}" if n else ""
     return f"no filter of {layer} may go ({kept[layer]}){others}"

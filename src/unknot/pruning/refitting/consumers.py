@@ -67,11 +67,13 @@ class Consumers:
         sums: {layer: the sum that alone consumes its output, or that of its normalisation}.
         bounds: {layer: those of the ReLU, or clamp, that alone consumes its output, or that of its
             normalisation, or that of its sum where it has one}.
+        pairs: {layer in ``sums``: the one that ran before and alone makes what is added to it}.
     """
 
     norms: dict[str, str]
     sums: dict[str, Sum]
     bounds: dict[str, Bounds] = field(default_factory=dict)
+    pairs: dict[str, str] = field(default_factory=dict)
 
 
 class Calls(TorchFunctionMode):
@@ -186,12 +188,14 @@ class _Seen:
             calls[0][0]: (name, calls[0][1]) for name, calls in self.norms.items() if len(calls) == 1
         }
         norms, sums, bounds = {}, {}, {}
+        ends: dict[int, str] = {}  # {call: the layer whose output, maybe normalised, it returns}
         for layer, calls in self.layers.items():
             result = end = calls[0]
             if len(calls) > 1 or result < 0 or self.uses[result] != 1:
                 continue
             if result in normed:
                 norms[layer], end = normed[result]
+            ends[end] = layer
             for call, a, b in self.adds:
                 other = b if a == end else a
                 if end in (a, b) and a != b and 0 <= other < result and self.uses[end] == 1:
@@ -200,7 +204,11 @@ class _Seen:
                     break
             if (found := self._bounds(end)) is not None:
                 bounds[layer] = found
-        return Consumers(norms, sums, bounds)
+        numbers = {call: number for number, call in enumerate(self.calls)}
+        alone = {end: layer for end, layer in ends.items() if self.uses[end] == 1}
+        others = {layer: alone.get(numbers[found.other]) for layer, found in sums.items()}
+        pairs = {layer: other for layer, other in others.items() if other is not None}
+        return Consumers(norms, sums, bounds, pairs)
 
     def _bounds(self, call: int) -> Bounds | None:
         """Of the clamp that alone consumes what a call returned."""

@@ -14,6 +14,7 @@ from unknot.nets.probe import Inputs
 from unknot.nets.running import as_it_was, call_model, n_samples
 from unknot.pruning.refitting.consumers import Call, Calls, affine_of
 from unknot.pruning.refitting.original import HELD_OUT, Original, one_row_each
+from unknot.pruning.refitting.pairs import Summand, fit_pair
 from unknot.pruning.refitting.ridge import best_fit
 from unknot.pruning.refitting.targets import Target
 from unknot.pruning.structure.layers import all_layers, weight_and_bias
@@ -50,6 +51,7 @@ class Fitting:
         self.notes = tuple(f"{layer} {why}" for layer, why in original.left.items())
         self.report: list[LayerRefit] = []
         self.shifts: dict[str, Tensor] = {}
+        self.summands: dict[str, Summand] = {}  # those that another layer's output is added to
         # Whether anything that ran returned something else than it did in the original.
         self.touched = any(gone and layer not in original.filters for layer, gone in removed.items())
 
@@ -59,6 +61,7 @@ class Fitting:
         Gives what the refitted model returns.
         """
         modules = all_layers(self.slim)
+        added_to = set(self.original.consumers.pairs.values())
         needed = {sum_.other for sum_ in self.original.consumers.sums.values()}
 
         def keep(call: Call, _args: Any, _kwargs: Any, result: Any) -> None:
@@ -77,14 +80,17 @@ class Fitting:
                 self.report.append(LayerRefit(name, 0.0, 0.0))
             return None
 
-        def see(name: str, _layer: LinearMap, _output: Tensor) -> None:
+        def see(name: str, layer: LinearMap, _output: Tensor) -> None:
             self.touched |= bool(self.removed.get(name))
+            if name in added_to and not layer.inputs.is_inference():
+                self.summands[name] = Summand(layer, self._affine(name, layer)[0], layer.inputs._version)
 
         with as_it_was(self.slim), calls.watching(), watching_maps(modules, see, refit_layer):
             output = one_row_each(call_model(self.slim, inputs), n_samples(inputs))
         buffers = dict(self.slim.named_buffers())
         for name, shift in self.shifts.items():  # running the model leaves no trace in its buffers
             buffers[name].sub_(shift)
+        self.others, self.summands = {}, {}
         return output
 
     def _refit_layer(
@@ -95,17 +101,18 @@ class Fitting:
         if len(layer.filters) != self._remaining(name, self.original.targets).shape[1]:
             self._leave(name, "has outputs that cannot be matched")
             return None
-        norm = self.original.consumers.norms.get(name)
-        bias: Any = layer.bias
-        own = bias is not None and bias is weight_and_bias(module)[1]
-        shifting = bias is None and norm is not None
         target = self._target(name, rows, layer)
-        if bias is not None and not own:  # it stays
+        held_out = rows.samples % HELD_OUT == 0
+        if self._refit_pair(name, module, layer, target, held_out):
+            return weight_and_bias(module)[0], layer.bias
+        bias: Any = layer.bias
+        constant = self._can_shift(name, module, layer)
+        if bias is not None and not constant:  # it stays
             target = replace(target, offset=target.offset + bias.detach() * target.scale)
             bias = None
         fit = best_fit(
             rows.of_input(layer), target, layer.filters.flatten(1), bias, groups=layer.groups,
-            held_out=rows.samples % HELD_OUT == 0, constant=own or shifting,
+            held_out=held_out, constant=constant,
         )  # fmt: skip
         if fit.weight is not None and not set_weight(module, layer, fit.weight):
             self._leave(name, "has weights that are derived from its parameters")
@@ -113,14 +120,59 @@ class Fitting:
         self.report.append(LayerRefit(name, fit.before, fit.after))
         if fit.weight is None or fit.bias is None:
             return None
-        if own:
-            bias.data.copy_(fit.bias)
-        elif shifting:
-            mean = f"{norm}.running_mean"
-            shift = fit.bias.to(self.slim.get_buffer(mean))
-            self.slim.get_buffer(mean).sub_(shift)
-            self.shifts[mean] = shift
+        if constant:
+            self._shift(name, module, fit.bias if bias is None else fit.bias - bias.detach())
         return weight_and_bias(module)[0], layer.bias
+
+    def _refit_pair(
+        self, name: str, module: nn.Module, layer: LinearMap, target: Target, held_out: Tensor
+    ) -> bool:
+        """Whether the layer could be refitted together with the one whose output is added to its own."""
+        consumers = self.original.consumers
+        other = consumers.pairs.get(name, "")
+        first = self.summands.pop(other, None)
+        if first is None or target.offset.ndim < 2 or other not in self.original.targets:
+            return False
+        partner, later = self.slim.get_submodule(other), Summand(layer, target.scale, 0)
+        takes = [(n, m) for n, m, s in ((name, module, later), (other, partner, first))
+                 if self._can_shift(n, m, s.layer)]  # fmt: skip
+        if not (first.unchanged and first.usable and later.usable and takes and target.counts.all()):
+            return False
+        fit = fit_pair(first, later, self.original.rows[name], target, held_out)
+        if fit.weights is not None and fit.shift is not None:
+            before = first.layer.filters.flatten(1).clone()
+            if not set_weight(partner, first.layer, fit.weights[0]):
+                return False
+            if not set_weight(module, layer, fit.weights[1]):
+                set_weight(partner, first.layer, before)
+                return False
+            change = first.layer.outputs_by(fit.weights[0] - before)
+            # Nothing but the sum consumes what the first layer returned: it can be changed in place.
+            returned = self.others[consumers.sums[name].other]
+            first.layer.entries(returned).add_(first.layer.entries(change) * first.scale)
+            taker = takes[0]
+            self._shift(*taker, fit.shift / (later if taker[0] == name else first).scale)
+            if taker[0] == other:
+                first.layer.entries(returned).add_(fit.shift)
+        self.report.append(LayerRefit(name, fit.before, fit.after))
+        return True
+
+    def _can_shift(self, name: str, module: nn.Module, layer: LinearMap) -> bool:
+        """Whether a constant can be added to what a layer returns."""
+        if layer.bias is not None:
+            return layer.bias is weight_and_bias(module)[1]
+        return name in self.original.consumers.norms
+
+    def _shift(self, name: str, module: nn.Module, by: Tensor) -> None:
+        """Add ``by [out]``: in the layer's bias, else in the normalisation after it."""
+        _, bias = weight_and_bias(module)
+        if bias is not None:
+            bias.data.add_(by)
+            return
+        mean = f"{self.original.consumers.norms[name]}.running_mean"
+        by = by.to(self.slim.get_buffer(mean))
+        self.slim.get_buffer(mean).sub_(by)
+        self.shifts[mean] = self.shifts.get(mean, 0.0) + by
 
     def _target(self, name: str, rows: Rows, layer: LinearMap) -> Target:
         """What the layer should return.
@@ -129,9 +181,7 @@ class Fitting:
         """
         consumers = self.original.consumers
         plain = Target.plain(self._remaining(name, self.original.targets).to(self._kind(layer)))
-        scale, offset = plain.scale, plain.offset
-        if (norm := consumers.norms.get(name)) is not None:
-            scale, offset = (t.to(scale) for t in affine_of(self.slim.get_submodule(norm)))
+        scale, offset = self._affine(name, layer)
         if name not in consumers.sums:
             values = plain.values * scale + offset
         else:
@@ -150,6 +200,14 @@ class Fitting:
             low=torch.where(able, low, -inf),
             high=torch.where(able, high, inf),
         )
+
+    def _affine(self, name: str, layer: LinearMap) -> tuple[Tensor, Tensor]:
+        """Factor and constant, ``[out]``, of the normalisation after a layer; 1 and 0 where none is."""
+        zeros = layer.weight.new_zeros(len(layer.filters), dtype=self._kind(layer))
+        if (norm := self.original.consumers.norms.get(name)) is None:
+            return zeros + 1.0, zeros
+        factor, constant = affine_of(self.slim.get_submodule(norm))
+        return factor.to(zeros), constant.to(zeros)
 
     @staticmethod
     def _kind(layer: LinearMap) -> torch.dtype:

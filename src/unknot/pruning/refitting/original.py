@@ -22,8 +22,9 @@ from unknot.pruning.structure.layers import all_layers, is_attention, width_of
 from unknot.pruning.structure.linear_maps import LinearMap, Rows
 from unknot.pruning.structure.map_calls import watching_maps
 
-ROWS = 6144  # at most, of one layer
-ENTRIES = 2**24  # at most, of the rows of a grouped layer: it weighs few of them at a time
+ROWS = 24576  # of one layer, at most
+FEW_ROWS = 6144  # even of one that weighs many entries
+ENTRIES = 2**24  # of the rows of a layer, about
 HELD_OUT = 5  # every fifth sample is for measuring errors only
 
 
@@ -118,9 +119,9 @@ class Original:
         return outputs
 
     def _sample(self, name: str, layer: LinearMap, output: Tensor) -> None:
-        most = self._at_most
-        if layer.groups > 1:
-            most = min(most, max(512, ENTRIES // (layer.groups * layer.filters[0].numel())))
+        entries = layer.groups * layer.filters[0].numel()
+        fewest = 512 if layer.groups > 1 else FEW_ROWS
+        most = min(self._at_most, max(fewest, ENTRIES // entries))
         rows = self.rows[name] = Rows.draw(layer, output, most, self.n, self._generator)
         values = rows.of_output(layer, output)
         if not bool(values.isfinite().all()):

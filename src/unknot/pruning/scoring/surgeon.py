@@ -15,7 +15,7 @@ stand in for each other the second is dear. No labels, no gradients.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +38,7 @@ ROWS = 6144  # places of a consumer's outputs whose inputs are looked at
 ENTRIES = 1200  # above, the taps of a convolution share one covariance of channels
 RIDGE = 1e-3  # of the mean variance of the entries
 BATCH = 64
+TOGETHER = 256  # units whose costs are followed one by one while those of the others wait
 EVERYTHING = 1.0  # the cost of what no consumer's error tells of: the model's output depends on it
 
 
@@ -233,15 +234,23 @@ class _Consumer:
         """float64 ``[u]`` of ``units [u]``."""
         entries = self.entries[units]
         rows, columns = entries[:, :, None], entries[:, None, :]
-        blocks = torch.linalg.inv(self.inverse[rows, columns])  # [u, e, e]
+        blocks = self.inverse[rows, columns]  # [u, e, e]
+        blocks = 1 / blocks if blocks.shape[1] == 1 else torch.linalg.inv(blocks)
         errors: Tensor = (blocks * self.weights[rows, columns]).sum((1, 2)).clamp(min=0)
         return errors / self.variance
 
-    def remove(self, unit: int) -> None:
-        lost = self.entries[unit]
-        share = torch.linalg.solve(self.inverse[lost][:, lost], self.inverse[lost])  # [e, d]
+    def among(self, units: Tensor) -> _Consumer:
+        """As far as these units are concerned, while no other goes; they are numbered as here."""
+        entries = self.entries[units]
+        own, places = torch.unique(entries, return_inverse=True)
+        inverse, weights = (m[own[:, None], own] for m in (self.inverse, self.weights))
+        return _Consumer(places, inverse, weights, self.variance)
+
+    def remove(self, units: Tensor) -> None:
+        lost = self.entries[units].flatten()
+        share = torch.linalg.solve(self.inverse[lost[:, None], lost], self.inverse[lost])  # [e, d]
         # W becomes W - W_u share; what follows is W^T W of that.
-        half = (self.weights[:, lost] - 0.5 * share.T @ self.weights[lost][:, lost]) @ share
+        half = (self.weights[:, lost] - 0.5 * share.T @ self.weights[lost[:, None], lost]) @ share
         self.weights -= half
         self.weights -= half.T
         self.inverse -= self.inverse[:, lost] @ share
@@ -252,20 +261,52 @@ class _Consumer:
 
 
 def _eliminate(units: Sequence[Unit], consumers: Sequence[_Consumer]) -> list[float]:
-    """The cost of each unit when it is the cheapest left; never less than that of one gone before."""
+    """The cost of each unit when it is the cheapest left; never less than that of one gone before.
+
+    Of many units, the cheapest go first while they are cheaper than the others were: what these cost is
+    found anew only then.
+    """
     if not consumers:
         return [EVERYTHING] * len(units)
     costs = [0.0] * len(units)
     remaining = torch.arange(len(units))
     before = 0.0
     while len(remaining):
-        now = torch.stack([consumer.costs(remaining) for consumer in consumers]).sum(0)
+        now = _sum_of_costs(consumers, remaining)
+        order = now.argsort(stable=True)
+        cheapest = remaining[order[:TOGETHER]]
+        bound = float(now[order[TOGETHER]]) if len(order) > TOGETHER else float("inf")
+        gone = []
+        for unit, cost in _one_by_one(cheapest, [c.among(cheapest) for c in consumers], bound):
+            # A little more than the last, so that the order in which they go is the order of the scores.
+            before = costs[unit] = max(cost, before * (1 + 1e-9), 1e-30)
+            gone.append(unit)
+        lost = torch.tensor(gone)
+        remaining = remaining[~torch.isin(remaining, lost)]
+        if len(remaining):
+            for consumer in consumers:
+                consumer.remove(lost)
+    return costs
+
+
+def _one_by_one(
+    units: Tensor, consumers: Sequence[_Consumer], bound: float
+) -> Iterator[tuple[int, float]]:
+    """Units and their costs, the cheapest first, while they are below a bound; the first in any case."""
+    remaining = torch.arange(len(units))
+    for number in range(len(units)):
+        now = _sum_of_costs(consumers, remaining)
         cheapest = int(now.argmin())
-        unit = int(remaining[cheapest])
-        # A little more than the last, so that the order in which they go is the order of the scores.
-        before = costs[unit] = max(float(now[cheapest]), before * (1 + 1e-9), 1e-30)
+        cost = float(now[cheapest])
+        if number and cost > bound:
+            return
+        unit = remaining[cheapest]
+        yield int(units[unit]), cost
         remaining = remaining[remaining != unit]
         if len(remaining):
             for consumer in consumers:
-                consumer.remove(unit)
-    return costs
+                consumer.remove(unit[None])
+
+
+def _sum_of_costs(consumers: Sequence[_Consumer], units: Tensor) -> Tensor:
+    return torch.stack([consumer.costs(units) for consumer in consumers]).sum(0)

@@ -59,6 +59,16 @@ class LinearMap:
         batched = tensor if tensor.ndim > len(self.stride) + 1 else tensor[None]
         return batched.movedim(1, -1)
 
+    def outputs_by(self, weight: Tensor) -> Tensor:
+        """What it returns if it weighs by ``weight [out, d]``, without bias; of a `regular` one."""
+        weight = weight.reshape(self.weight.shape).to(self.weight)
+        if not self.stride:
+            return F.linear(self.inputs, weight)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(self.stride) - 1]
+        padded = F.pad(self.inputs, self.padding)
+        outputs: Tensor = convolve(padded, weight, None, self.stride, 0, self.dilation)
+        return outputs
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:

@@ -13,7 +13,7 @@ from unknot import _native
 from unknot.core.errors import InputError, require_count
 from unknot.core.memory import require_memory
 from unknot.core.showing.frames import Tabular
-from unknot.topology.cloud import FloatArray, check_labels, check_points, group_equal_rows
+from unknot.topology.cloud import FloatArray, check_points, group_equal_rows, number_labels
 from unknot.topology.distances import square_roots, squared_distances
 from unknot.topology.homology import MOST_THREADS
 
@@ -70,12 +70,13 @@ def tangle(points: ArrayLike, labels: ArrayLike, *, threads: int = 0) -> Tangle:
 
     Args:
         points: ``[n, ...]``, one row a sample, float32 or float64 as given.
-        labels: ``[n]`` whole numbers; two classes or more, one of them of two points or more.
+        labels: ``[n]`` whole numbers, names or whatever else numpy can sort; two classes or more, one of
+            them of two points or more.
         threads: of the engine; 0 takes one a core. The answer does not depend on it.
 
     Raises:
-        InputError: NaN, labels that are not one whole number a point, one class, classes of one point
-            each, more memory than `memory_limit` allows.
+        InputError: NaN, not one label a point, fractions or several types among the labels, one class,
+            classes of one point each, more memory than `memory_limit` allows.
     """
     return tangle_and_shuffled(points, labels, threads=threads)[0]
 
@@ -91,7 +92,7 @@ def tangle_and_shuffled(
     """
     array = check_points(points)
     n = len(array)
-    numbers = check_labels(labels, n)
+    numbers = number_labels(labels, n)
     threads = min(require_count("threads", threads, minimum=0), MOST_THREADS)
     classes = len(np.unique(numbers))
     if classes < 2:

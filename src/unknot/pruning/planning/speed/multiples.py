@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -37,9 +38,10 @@ class FastMultiple:
     Attributes:
         layers: whose outputs they are.
         channels: of each of them.
-        multiple: the smallest whose widths are fast; 1 where all are, or where nothing was timed.
+        multiple: the smallest whose widths are fast, 1 where all are; of layers that were not timed what
+            most others have.
         waste: {multiple tried: share of the time lost at its widths, in the mean, against the lower
-            convex envelope of the times of all}.
+            convex envelope of the times of all}; empty where nothing was timed.
         milliseconds: of all calls that these channels go into and come from, with half of them.
     """
 
@@ -76,7 +78,8 @@ def fast_multiples(
         model: in eval mode on a copy, where it is.
         structure: what `find_structure` found in it.
         example: the batch whose forward pass is meant.
-        seconds: to spend, about: calls that take longest come first, and pools without any are of 1.
+        seconds: to spend, about; calls that take longest come first. Enough for 64 images of a ResNet-18
+            at 32 x 32; 16 of them tell the same in a quarter of the time.
         progress: a bar on stderr, where that is a terminal.
 
     Raises:
@@ -88,8 +91,13 @@ def fast_multiples(
     calls = watch_calls(working, placed(as_example(example), working))
     sides = [_sides(pool, structure.graph, calls.by_layer) for pool in structure.pools]
     times = _times([side for of_pool in sides for side in of_pool], calls, seconds, progress)
-    found = zip(structure.pools, sides, strict=True)
-    return FastMultiples(_found(pool, [side for _, side in of_pool], times) for pool, of_pool in found)
+    found = [
+        _found(pool, [side for _, side in of_pool], times)
+        for pool, of_pool in zip(structure.pools, sides, strict=True)
+    ]
+    common = Counter(row.multiple for row in found if row.waste).most_common(1)
+    multiple = common[0][0] if common else 1
+    return FastMultiples(row if row.waste else replace(row, multiple=multiple) for row in found)
 
 
 def steps_for(pools: Sequence[Pool], multiples: Sequence[FastMultiple]) -> tuple[int, ...]:

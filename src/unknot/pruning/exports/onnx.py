@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unknot.core.errors import InputError, import_package, require_count
+from unknot.core.errors import InputError, import_package, require_count, require_positive
 from unknot.core.files import as_path, write_file
 from unknot.core.showing.frames import Tabular
 from unknot.nets.cost import BATCH_SIZES, batch_of
@@ -35,27 +29,20 @@ from unknot.nets.running import (
     unwrapped,
 )
 from unknot.nets.timing import Latency, latency_of, time_in_turns
+from unknot.pruning.exports.parity import (
+    CHANGE,
+    PARITY_SIZES,
+    TRACED,
+    Parity,
+    first_line,
+    fresh,
+    parity_of,
+    quiet,
+)
 
 Run: TypeAlias = Callable[[Inputs], list[NDArray[Any]]]
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-PARITY_SIZES = (1, 2, 7, 64)
 LARGEST = 2_000_000_000  # bytes of one ONNX file
-_TRACED = 3  # samples of the traced batch: sizes 0 and 1 would be taken for constants
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far ONNX Runtime is from torch on one batch of fresh inputs.
-
-    Attributes:
-        batch_size: samples.
-        difference: largest absolute difference of the outputs.
-        relative: the same over the largest absolute output of torch.
-    """
-
-    batch_size: int
-    difference: float
-    relative: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,15 +131,14 @@ def export_onnx(
     if path.suffix != ".onnx" or path.is_dir():
         near = path / "model.onnx" if path.is_dir() else path.with_suffix(".onnx")
         raise InputError(f"path {path}", "a file that ends in .onnx", f"pass {near}")
-    if not isinstance(tolerance, Real) or not tolerance > 0:
-        raise InputError(f"tolerance = {tolerance}", "a number > 0", "pass e.g. 1e-4")
+    require_positive("tolerance", tolerance, 1e-4)
     require_count("repeats", repeats)
     model, example = _on_cpu(model, example)
     program = _export(model, example)
     reports: list[ExportReport] = []
 
     def write(temporary: Path) -> None:
-        with _quiet():
+        with quiet():
             program.save(temporary, external_data=False)
         reports.append(_proved(model, example, temporary, path.name, tolerance, repeats, seed))
 
@@ -163,7 +149,7 @@ def export_onnx(
 def require_onnx() -> None:
     """Refuse to go on without the packages of the extra ``onnx``."""
     for name in PACKAGES:
-        with _quiet():
+        with quiet():
             import_package(name, extra="onnx")
 
 
@@ -201,10 +187,10 @@ def _on_cpu(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:
 
 def _export(model: nn.Module, example: Inputs) -> Any:
     free: Any = {0: torch.export.Dim.DYNAMIC}
-    tensors = tensors_of(batch_of(example, _TRACED))
+    tensors = tensors_of(batch_of(example, TRACED))
     shapes: Any = (free,) * len(tensors)
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             return torch.onnx.export(
                 model,
                 tensors,
@@ -215,7 +201,7 @@ def _export(model: nn.Module, example: Inputs) -> Any:
             )
     except Exception as error:  # the exporter's own types, none of them public
         raise InputError(
-            f"a {type(model).__name__} that torch.onnx does not export ({_first_line(error)})",
+            f"a {type(model).__name__} that torch.onnx does not export ({first_line(error)})",
             "a model that torch.export can trace with a free batch size",
             "see the traceback; a forward that branches on values or fixes the batch size must change",
         ) from error
@@ -244,7 +230,7 @@ def _proved(
     generator = torch.Generator().manual_seed(seed)
     run = _runner(file, threads)
     parity = tuple(
-        _compared(model, run, _fresh(example, size, generator), tolerance) for size in PARITY_SIZES
+        _compared(model, run, fresh(example, size, generator), tolerance) for size in PARITY_SIZES
     )
     batches = [batch_of(example, size) for size in BATCH_SIZES]
     del run  # idle threads of a session still take the cores from torch for a while
@@ -292,68 +278,13 @@ def _timed(call: Callable[[], object], batch_size: int, repeats: int) -> Latency
 def _compared(model: nn.Module, run: Run, inputs: Inputs, tolerance: float) -> Parity:
     n = n_samples(inputs)
     with torch.no_grad():
-        expected = [t.numpy() for t in float_tensors(model(*tensors_of(inputs)))]
+        expected = list(float_tensors(model(*tensors_of(inputs))))
     try:
         outputs = run(inputs)
     except Exception as error:  # of ONNX Runtime, which names no public type
         raise InputError(
-            f"an export that fails at batch {n} ({_first_line(error)})",
+            f"an export that fails at batch {n} ({first_line(error)})",
             "one that runs at every batch size",
-            "a forward that fixes the batch size must change",
+            CHANGE,
         ) from error
-    shapes = [a.shape for a in expected], [b.shape for b in outputs]
-    if shapes[0] != shapes[1]:
-        raise InputError(
-            f"an export that returns shapes {shapes[1]} at batch {n}",
-            f"{shapes[0]} as torch",
-            "a forward that fixes the batch size must change",
-        )
-    # Not Python's max, which may pass over a NaN.
-    differences = [np.abs(a - b).max(initial=0.0) for a, b in zip(expected, outputs, strict=True)]
-    difference = float(np.max(differences))
-    largest = float(np.max([np.abs(a).max(initial=0.0) for a in expected]))
-    relative = difference / largest if largest else difference
-    if not relative <= tolerance:
-        raise InputError(
-            f"an export that differs from torch by {relative:.2g} of the largest output at batch {n}",
-            f"at most {tolerance:g}",
-            "no file was written; raise tolerance only if you know where the difference comes from",
-        )
-    return Parity(n, difference, relative)
-
-
-def _fresh(example: Inputs, size: int, generator: torch.Generator) -> Inputs:
-    """Random samples like those of the example, none of which it holds."""
-    return map_tensors(example, lambda tensor: _like(tensor, size, generator))
-
-
-def _like(example: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    shape = (size, *example.shape[1:])
-    if not example.is_floating_point():
-        low, high = int(example.min()), int(example.max())
-        return torch.randint(low, high + 1, shape, generator=generator).to(example.dtype)
-    spread = float(example.std()) if example.numel() > 1 else 0.0
-    noise = torch.randn(shape, generator=generator, dtype=example.dtype)
-    return float(example.mean()) + (spread or 1.0) * noise
-
-
-def _first_line(error: BaseException) -> str:
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {text}"[:200]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's progress, advice and deprecation warnings."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(),
-            redirect_stdout(io.StringIO()),
-            redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    return parity_of(n, expected, [torch.from_numpy(values) for values in outputs], tolerance)

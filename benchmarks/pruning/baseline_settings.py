@@ -36,7 +36,7 @@ def settings() -> Iterator[tuple[str, Callable[[Task], nn.Module]]]:
     yield "taylor, nothing mended", taylor.prune_only
     for batch in (8, 32, 512):
         yield f"taylor, batch norm, batch {batch}", partial(taylor_at, batch=batch)
-    yield "torch-pruning taylor, nothing mended", groups.prune_only
+    yield "torch-pruning taylor, nothing mended", partial(groups.prune_only, kind="taylor")
     for kind in groups.KINDS:
         yield f"torch-pruning {kind}, batch norm", partial(groups.prune, kind=kind)
     for ridge in (1e-3, 1e-2, 1e-1):
@@ -48,8 +48,9 @@ def settings() -> Iterator[tuple[str, Callable[[Task], nn.Module]]]:
     for swaps in (1, 4, 16):
         yield f"osscar, {swaps} swaps, batch norm", partial(osscar.prune, swaps=swaps)
     for damping in (1e-4, 1e-2):
-        yield f"osscar, damping {damping:g}, batch norm", partial(osscar.prune, damping=damping)
-    yield "osscar, as solved", partial(osscar.prune, repair=False)
+        words = f"osscar, damping {damping:g}, batch norm"
+        yield words, partial(osscar.prune, swaps=4, damping=damping)
+    yield "osscar, as solved", partial(osscar.prune, swaps=4, repair=False)
     for repair in ("none", "approximate", "data"):
         yield f"folding, {repair}", partial(folding.prune, repair=repair)  # type: ignore[arg-type]
 

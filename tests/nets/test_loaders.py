@@ -158,7 +158,6 @@ def test_names_are_numbered_in_alphabetical_order_and_said_so(names: Any) -> Non
     for ask in (
         lambda: measure_accuracy(net(), X, names),
         lambda: uk.nets.train(net(), X, names),
-        lambda: uk.nets.labelled_data([(X, names)]),
         lambda: uk.score_filters(
             uk.nets.cnn(1, 2), [(torch.randn(60, 1, 8, 8), names)], criterion="taylor"
         ),

@@ -48,6 +48,16 @@ def model() -> nn.Module:
     return net
 
 
+def test_names_as_labels_are_numbered_and_must_be_as_many_as_the_classes(model: nn.Module) -> None:
+    (x, y), (test_x, _) = TRAIN, TEST
+    named = (x, ["no" if label == 0 else "yes" for label in y]), (test_x, ["no", "yes"] * 50)
+    given, by_name = (uk.shrink(model, data, macs=0.5, repeats=1) for data in ((TRAIN, TEST), named))
+    assert by_name.outcome.accuracy_after == given.outcome.accuracy_after > 0.6
+    assert by_name.plan.removed == given.plan.removed
+    with pytest.raises(InputError, match="labels of 1 name with 2 classes: expected a name for each"):
+        uk.shrink(model, (x, ["yes"] * 120), macs=0.5)
+
+
 def test_a_pair_is_shrunk_to_the_budget_and_the_model_stays_as_it_was(model: nn.Module) -> None:
     model.train()
     before = {name: t.clone() for name, t in model.state_dict().items()}

@@ -34,7 +34,8 @@ def curves(path: Path, sets: Any, activations: Any = ("relu",), **change: Any) -
 def test_every_kind_of_data_is_trained_alike(tmp_path: Path) -> None:
     kinds = {
         "pair": (X, Y), "arrays": (X.numpy(), Y.numpy()), "float64": (X.double(), Y[:, None]),
-        "lists": (X.tolist(), Y.tolist()), "bool": (X, Y.bool()), "data set": TensorDataset(X, Y),
+        "lists": (X.tolist(), Y.tolist()), "bool": (X, Y.bool()),
+        "names": (X, ["ny"[y] for y in Y.tolist()]), "data set": TensorDataset(X, Y),
         "loader": DataLoader(TensorDataset(X, Y), batch_size=10),
         "name": LabelledData("n", X, Y, X[:0], Y[:0]),
     }  # fmt: skip
@@ -55,7 +56,7 @@ def test_every_kind_of_data_is_trained_alike(tmp_path: Path) -> None:
         ({"sets": (X, Y)}, r"sets = tuple: expected \{name: data\}"),
         ({"sets": {1: (X, Y)}}, "expected {name: data}"),
         ({"sets": {"a": X}}, "data of type Tensor"),
-        ({"sets": {"a": (X, ["u"] * 64)}}, "data of type <U1: expected numbers"),
+        ({"sets": {"a": (X, [None] * 64)}}, "labels of type NoneType: expected numbers"),
         ({"sets": {"a": (X, Y - 1)}}, "label -1"),
         ({"sets": {"a": (X, Y + 0.5)}}, "data without class labels .targets that are no whole numbers"),
         ({"sets": {"a": (X, nn.functional.one_hot(Y))}}, r"labels of shape \[64, 2\]"),

@@ -397,11 +397,6 @@ class _limited:
         return self.opened.__exit__(*error)
 
 
-def test_a_study_that_was_never_run_is_empty_and_writes_nothing(tmp_path: Path) -> None:
-    assert Study(tmp_path / "new.sqlite").summary() == ()
-    assert not list(tmp_path.iterdir())
-
-
 def test_kill_9_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
     """Killed again and again at any moment, then resumed, against a study that ran through."""
     command = [

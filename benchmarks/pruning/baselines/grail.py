@@ -6,6 +6,11 @@ the original net, and P the channels that stay, B = G[:, P] (G[P, P] + r mean(di
 the consumer's weights become W B, place by place. Where outputs are added up, all that are added keep
 the same channels, and each consumer of the sum has a Gram matrix of its own. No labels, but for
 selectors that need them.
+
+Ridges r of 1e-3, 1e-2 and 1e-1 lost 19.5, 19.7 and 20.8 points, with the statistics of the batch
+normalisation measured anew; without that 34.9, 35.5 and 37.1. Selectors: L1 19.5, Taylor 14.9, Wanda
+19.8, what the Gram matrix leaves of a channel 15.6, unknot's elder-surgeon 11.7 at the widths of the
+others and 9.1 at its own.
 """
 
 from __future__ import annotations

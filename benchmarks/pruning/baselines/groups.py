@@ -1,9 +1,9 @@
-"""torch-pruning 1.6: its group Taylor importance and its own surgery.
+"""torch-pruning 1.6: its importance of a group and its own surgery.
 
 Fang et al., "DepGraph: Towards Any Structural Pruning" (arXiv 2301.12900), as published on the package
-index. The same share of every group, found by bisection so that the MACs are met. Uses the labels of
-the calibration images for the gradient. Afterwards the statistics of the batch normalisation are
-measured anew.
+index. The same share of every group, found by bisection so that the MACs are met. Afterwards the
+statistics of the batch normalisation are measured anew (27.8 points lost by its Taylor; 36.2 without).
+Its kinds "l1", "l2", "bn" and "taylor" lost 23.7, 25.7, 24.6 and 27.8; only the last uses labels.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import unknot as uk
 
 from .wiring import Task, copied
 
+KIND = "l1"
 KINDS: dict[str, Any] = {
     "taylor": tp.importance.GroupTaylorImportance,
     "l1": partial(tp.importance.GroupMagnitudeImportance, p=1),
@@ -26,11 +27,11 @@ KINDS: dict[str, Any] = {
 }
 
 
-def prune(task: Task, kind: str = "taylor") -> nn.Module:
+def prune(task: Task, kind: str = KIND) -> nn.Module:
     return task.recalibrated(prune_only(task, kind))
 
 
-def prune_only(task: Task, kind: str = "taylor") -> nn.Module:
+def prune_only(task: Task, kind: str = KIND) -> nn.Module:
     """The net at the ratio whose MACs are nearest to the share."""
     whole = uk.count_macs(task.model, task.images[:1])
     slopes = _slopes(task) if kind == "taylor" else {}

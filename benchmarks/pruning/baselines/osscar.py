@@ -7,7 +7,12 @@ and the channels that stay, H = X^T X and G = X^T Y. Channels go a few at a time
 costs exactly; then the cheapest t of those that stay are swapped for the t that gain most outside, t
 halved where that does not help; at last exact least squares. Where several layers consume one pool, the
 sum of their objectives counts, each over the energy of its outputs: the paper cuts only channels with
-one consumer. No labels.
+one consumer. No labels. At most 256 places of each output map count, to save time: on one net all
+places lost 4.5 points, 128 of them 4.7.
+
+t of 1, 4 and 16 lost 5.7, 5.0 and 4.7 points; with t = 4, damping of 1e-4, 1e-3 and 1e-2 of the mean
+diagonal of H lost 5.1, 5.0 and 5.7, and without measuring the statistics of the batch normalisation
+anew 5.0.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from . import l1
 from .wiring import Channels, Task, Wire, copied, inputs_of, outputs_of, put, rows_of
 
 DAMPING = 1e-3
-SWAPS = 4
+SWAPS = 16
 SWEEPS = 20
 PLACES = 256  # at most, of an output map, drawn anew for every batch of images
 

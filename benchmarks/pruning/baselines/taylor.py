@@ -3,7 +3,8 @@
 Molchanov et al., "Importance Estimation for Neural Network Pruning" (arXiv 1906.10771): a gate of value
 1 on every channel after its batch normalisation; importance is the square of the loss's gradient at the
 gate, which is the sum of gradient times activation, averaged over batches. Uses the labels of the
-calibration images. Afterwards the statistics of the batch normalisation are measured anew.
+calibration images. Afterwards the statistics of the batch normalisation are measured anew: batches
+of 8, 32 and 512 lost 23.8, 25.1 and 29.3 points, those of 32 without that 36.1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import unknot as uk
 
 from .wiring import Scores, Task, copied
 
-BATCH = 32
+BATCH = 8
 
 
 def scores(task: Task, batch: int = BATCH) -> Scores:

@@ -136,6 +136,8 @@ def shrink(
             are to the original's, ``agreement`` and ``output_error``, instead of the accuracy. Where
             there is no test part, a tenth of the samples, stratified by class where known, is kept
             apart to tell that alone; ``outcome.split``, ``.n_train`` and ``.n_test`` say so.
+            Names as labels are numbered in alphabetical order: the model must have been trained on these
+            numbers.
         macs: the share of multiply-accumulates to remove, in [0, 1).
         parameters: the share of parameters to remove, likewise.
         latency_ms: remove until a forward pass takes at most so many milliseconds, here and now.

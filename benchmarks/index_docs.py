@@ -36,6 +36,11 @@ PAGES = {
     "images": ("folds in convolution nets, three image sets", "research/cnn_folds.md", ""),
     "islands": ("islands of noise and of known shapes; time of islands and tangle", "meaning.md", ""),
     "jmlr": ("the experiment of Naitzat, Zhitnikov and Lim, 1,050 nets", "jmlr.md", ""),
+    "pretrained": (
+        "nets that others trained: EfficientNet-Lite0, CREPE, MTCNN, PESTO",
+        "pretrained.md",
+        "",
+    ),
     "pruning": ("every pruning criterion, three image sets, two nets", "pruning.md", ""),
     "pruning_digits": ("filters with a high Betti number, on digits", "results.md", ""),
     "real_data": ("islands and tangle of nets: trained, random, shuffled labels", "real_data.md", ""),

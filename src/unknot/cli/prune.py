@@ -242,7 +242,7 @@ def _print_details(shrunk: Shrunk, outcome: PruningOutcome) -> None:
 
 def _print_round(prefix: str, done: Round) -> None:
     stages = [f"{value:.2%} {stage}" for stage, value in done.accuracies.items() if value is not None]
-    print(f"{prefix}accuracy {', '.join(stages)}, {done.filters:,} filters left")
+    print(f"{prefix}accuracy {', '.join(stages) or 'unknown'}, {done.filters:,} filters left")
     if done.refit is not None:
         before, after = done.refit.output_before, done.refit.output_after
         print(

@@ -143,7 +143,7 @@ def _no_classes(labels: Tensor) -> tuple[str, str]:
 
 
 def require_classifier(
-    model: nn.Module, inputs: Tensor, labels: Tensor, names: Sequence[str] = ()
+    model: nn.Module, inputs: Inputs, labels: Tensor, names: Sequence[str] = ()
 ) -> None:
     """Refuse, before any training, a model and labels that do not fit; the model is left in eval mode.
 
@@ -155,7 +155,7 @@ def require_classifier(
     require_module(model, scripted=True)
     model.eval()
     with torch.no_grad():
-        scores = model_scores(model, inputs[:2])
+        scores = model_scores(model, next(Probe(inputs).batches(2)))
     fit_labels(labels, scores)
     classes = max(scores.shape[-1], 2)
     if names and len(names) != classes:

@@ -18,6 +18,7 @@ from unknot.nets.images import ImageData
 from unknot.nets.probe import (
     LABEL_KEYS,
     NAMES_SHOWN,
+    Probe,
     as_labels,
     as_tensor,
     is_array,
@@ -157,10 +158,19 @@ def number_names(labels: Any) -> tuple[Any, tuple[str, ...]]:
     return np.array([number[value] for value in values]).reshape(array.shape), names
 
 
-def _samples(part: Any) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """All inputs and labels of one part, and the names of the classes where they have some."""
+def all_samples(part: Any) -> Probe:
+    """All inputs of one part in memory, with their labels where it has any.
+
+    Args:
+        part: one part as of `labelled_data`; or without labels: batches of inputs, or an array
+            ``[n, ...]``. Inputs may be tuples or dicts, see `probe_samples`.
+
+    Raises:
+        InputError: another type, no samples, targets that are no classes, labels that are negative
+            or of another length, or more than fits into memory.
+    """
     if isinstance(part, ImageData):
-        return part.images, part.labels, ()
+        return Probe(part.images, part.labels)
     names: tuple[str, ...] = ()
     if hasattr(part, "columns") and set(LABEL_KEYS) & set(part.columns):
         (part,) = open_loader(part)[0]  # (inputs, labels)
@@ -169,29 +179,51 @@ def _samples(part: Any) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         inputs, labels = as_tensor(part[0], "data"), as_labels(as_tensor(given, "labels"))
         _require_labels(inputs, labels)
         part = [(inputs, labels)]
-    known = isinstance(part, (Iterable, Dataset)) and not isinstance(part, (str, bytes, Mapping))
-    if not known or is_array(part):
-        raise InputError(
-            f"data of type {type(part).__name__}",
-            "batches (inputs, labels), arrays (inputs, labels), or a tuple (train, test) of two of these",
-            "pass e.g. a DataLoader",
-        )
+    elif is_array(part):
+        part = [as_tensor(part, "data")]
+    if not isinstance(part, (Iterable, Dataset)) or isinstance(part, (str, bytes, Mapping)):
+        raise _no_data(part)
     probe = probe_samples(_within_memory(open_loader(part)[0]), max_points=ALL, named=True)
+    if probe.labels is None and probe.notes:
+        raise InputError(
+            f"data without class labels ({probe.notes[0]})",
+            "(inputs, labels) with one whole number a sample",
+            "add labels, or pass the inputs alone where labels are not needed: [inputs]",
+        )
+    if probe.labels is not None:
+        _require_labels(tensors_of(probe.inputs)[0], probe.labels)
+    return replace(probe, names=names or probe.names)
+
+
+def _no_data(part: Any) -> InputError:
+    return InputError(
+        f"data of type {type(part).__name__}",
+        "batches (inputs, labels), arrays (inputs, labels), or a tuple (train, test) of two of these",
+        "pass e.g. a DataLoader",
+    )
+
+
+def _samples(part: Any) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """All inputs and labels of one part, and the names of the classes where they have some."""
+    table = hasattr(part, "columns") and set(LABEL_KEYS) & set(part.columns)
+    pair = isinstance(part, tuple) and len(part) == 2 and is_array(part[0])
+    if is_array(part) and not (table or pair):
+        raise _no_data(part)
+    probe = all_samples(part)
     if probe.labels is None:
         raise InputError(
-            f"data without class labels{f' ({probe.notes[0]})' if probe.notes else ''}",
+            "data without class labels",
             "(inputs, labels) with one whole number a sample",
-            "add labels; score_filters, plan_pruning and prune do without",
+            "add labels; shrink, score_filters, plan_pruning and prune do without",
         )
     inputs, *others = tensors_of(probe.inputs)
     if others:
         raise InputError(
             f"samples of {1 + len(others)} tensors",
             "one tensor of inputs a sample",
-            "wrap the model so that it takes one, or go by score_filters, plan_pruning and prune",
+            "wrap the model so that it takes one; shrink takes several",
         )
-    _require_labels(inputs, probe.labels)
-    return inputs, probe.labels, names or probe.names
+    return inputs, probe.labels, probe.names
 
 
 def _require_labels(inputs: Tensor, labels: Tensor) -> None:
@@ -251,14 +283,7 @@ def keep_apart(data: Data, *, share: float = SHARE, seed: int = 0) -> LabelledDa
     if not 0 < require_share("share", share, 0.1) < 1:
         raise InputError(f"share = {share}", "a number in (0, 1)", "pass e.g. 0.1")
     require_count("seed", seed, minimum=0)
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(data.labels), generator=generator)
-    labels = data.labels.cpu()[order]
-    apart = torch.zeros(len(labels), dtype=torch.bool)
-    for label in set(labels.tolist()):
-        members = (labels == label).nonzero().flatten()
-        apart[members[: round(share * len(members))]] = True
-    training, held_out = (order[mask].sort().values.to(data.labels.device) for mask in (~apart, apart))
+    training, held_out = parts_of(data.labels, share, seed)
     return replace(
         data,
         inputs=data.inputs[training],
@@ -266,3 +291,16 @@ def keep_apart(data: Data, *, share: float = SHARE, seed: int = 0) -> LabelledDa
         test_inputs=data.inputs[held_out],
         test_labels=data.labels[held_out],
     )
+
+
+def parts_of(labels: Tensor, share: float = SHARE, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The places in ``labels [n]`` of a share of each class, the second, and of all others, the first."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator)
+    shuffled = labels.cpu()[order]
+    apart = torch.zeros(len(shuffled), dtype=torch.bool)
+    for label in set(shuffled.tolist()):
+        members = (shuffled == label).nonzero().flatten()
+        apart[members[: round(share * len(members))]] = True
+    training, held_out = (order[mask].sort().values.to(labels.device) for mask in (~apart, apart))
+    return training, held_out

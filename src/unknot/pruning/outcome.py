@@ -27,7 +27,7 @@ class Round:
 
     Attributes:
         filters: left after it.
-        accuracy_pruned: of test samples, as pruned.
+        accuracy_pruned: of test samples, as pruned; None without labels.
         accuracy_refit: after the refit; None without one.
         accuracy_tuned: after fine-tuning; None without.
         refit, tuning: how these went.
@@ -36,7 +36,7 @@ class Round:
     """
 
     filters: int
-    accuracy_pruned: float
+    accuracy_pruned: float | None
     accuracy_refit: float | None = None
     accuracy_tuned: float | None = None
     refit: RefitReport | None = None
@@ -83,7 +83,7 @@ class PruningOutcome(Tabular, Saved):
     """What pruning changed; it prints as a table.
 
     Attributes:
-        accuracy_before, accuracy_after: shares of test samples classified rightly.
+        accuracy_before, accuracy_after: shares of test samples classified rightly; None without labels.
         cost_before, cost_after: measured in turns on the same example.
         filters_before, filters_after: convolution filters in the model.
         verdict: whether the smaller model is faster, in plain sentences.
@@ -97,12 +97,16 @@ class PruningOutcome(Tabular, Saved):
             the files of earlier versions.
         split: whether the test samples were "given", or "kept apart" from the only samples there were;
             None in the files of earlier versions.
+        agreement: without labels, the share of test samples for which the smaller model gives the same
+            class the highest score as the original; None where they do not return ``[n, classes]``.
+        output_error: without labels, the mean square of the difference to the original's outputs over
+            their variance, on test samples.
     """
 
     file_kind = "outcome"
 
-    accuracy_before: float
-    accuracy_after: float
+    accuracy_before: float | None
+    accuracy_after: float | None
     cost_before: Cost
     cost_after: Cost
     filters_before: int
@@ -116,6 +120,8 @@ class PruningOutcome(Tabular, Saved):
     n_train: int | None = None
     n_test: int | None = None
     split: Literal["given", "kept apart"] | None = None
+    agreement: float | None = None
+    output_error: float | None = None
 
     def __str__(self) -> str:
         rows = [(*row[:3], "" if row[3] is None else f"{row[3]:.2f}") for row in self.table()]
@@ -126,10 +132,17 @@ class PruningOutcome(Tabular, Saved):
         return str(self)
 
     def _columns(self) -> dict[str, list[Any]]:
-        before = {"accuracy": self.accuracy_before, "filters": self.filters_before}
-        after = {"accuracy": self.accuracy_after, "filters": self.filters_after}
+        filters = {"filters": (self.filters_before, self.filters_after)}
+        stated = self._quality() | filters
+        before, after = ({name: values[i] for name, values in stated.items()} for i in (0, 1))
         costs = self.cost_before.quantities(), self.cost_after.quantities()
         return compared({**before, **costs[0]}, {**after, **costs[1]})
+
+    def _quality(self) -> dict[str, tuple[float, float]]:
+        """How good the outputs are, before and after: {what: values}."""
+        if self.accuracy_before is not None and self.accuracy_after is not None:
+            return {"accuracy": (self.accuracy_before, self.accuracy_after)}
+        return {} if self.agreement is None else {"agreement with the original": (1.0, self.agreement)}
 
     def _title(self) -> str:
         return "\n".join([self.conditions, *filter(None, [self.verdict])])
@@ -157,9 +170,9 @@ class PruningOutcome(Tabular, Saved):
             draw_baselines(panels[2], self.baselines, self.accuracy_before)
         return drawing.one_or_all(panels)
 
-    def summary(self) -> dict[str, float | int]:
+    def summary(self) -> dict[str, float | int | None]:
         """Flat keys, each ``_before`` and ``_after``: accuracy, parameters, macs, latency_ms, filters."""
-        flat: dict[str, float | int] = {}
+        flat: dict[str, float | int | None] = {}
         for when, cost in (("before", self.cost_before), ("after", self.cost_after)):
             flat[f"accuracy_{when}"] = getattr(self, f"accuracy_{when}")
             flat[f"parameters_{when}"] = cost.parameters
@@ -172,7 +185,7 @@ class PruningOutcome(Tabular, Saved):
         """(what, before, after, ratio) for people: accuracy, filters and everything of the cost."""
         before, after = self.cost_before, self.cost_after
         rows: list[tuple[str, float, float, str]] = [
-            ("accuracy", self.accuracy_before, self.accuracy_after, "{:.2%}"),
+            *((what, *values, "{:.2%}") for what, values in self._quality().items()),
             ("filters", self.filters_before, self.filters_after, "{:,}"),
             ("parameters", before.parameters, after.parameters, "{:,}"),
             ("MACs per sample", before.macs, after.macs, "{:,}"),
@@ -198,10 +211,18 @@ class PruningOutcome(Tabular, Saved):
             test = f"{n:,} samples kept apart from the {self.n_train:,} that filters were scored on"
         batch = " where no other batch is named" if cost.latencies else ""
         return (
-            f"Accuracy on {test}; costs of one forward pass of {cost.batch_size} "
+            f"{self._told()} {test}; costs of one forward pass of {cost.batch_size} "
             f"sample{'s' * (cost.batch_size != 1)}{batch}, on "
             f"{cost.device}, {cost.threads} thread{'s' * (cost.threads != 1)}."
         )
+
+    def _told(self) -> str:
+        """What is known of the test samples, before their name."""
+        if self.output_error is None:
+            return "Accuracy on"
+        error = f"outputs that differ from the original's by {self.output_error:.2g} of their variance on"
+        same = "" if self.agreement is None else "Agreement on the highest score, and "
+        return f"{same}{error}" if same else f"{error[0].upper()}{error[1:]}"
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> PruningOutcome:
@@ -222,22 +243,37 @@ def draw_outcome(axes: Sequence[Any], outcome: PruningOutcome) -> None:
 
 
 def _draw_costs(axes: Any, outcome: PruningOutcome) -> None:
-    columns = outcome._columns()
-    names, before, after = (columns[name][1:] for name in ("what", "before", "after"))
+    columns, first = outcome._columns(), len(outcome._quality())
+    names, before, after = (columns[name][first:] for name in ("what", "before", "after"))
     drawing.ratio_bars(axes, names, before, after)
 
 
 def _draw_stages(axes: Any, outcome: PruningOutcome) -> None:
     """The accuracy before pruning, and after each stage of the last round."""
     last = outcome.rounds[-1].accuracies if outcome.rounds else {"after": outcome.accuracy_after}
-    stages = {"before": outcome.accuracy_before}
-    stages |= {name: accuracy for name, accuracy in last.items() if accuracy is not None}
-    at = range(len(stages))
-    tones = [drawing.SOFT, *[drawing.GONE] * (len(stages) - 2), drawing.KEPT]
-    axes.barh(at, list(stages.values()), color=tones, height=0.6)
-    for i, accuracy in enumerate(stages.values()):
-        axes.text(accuracy, i, f" {accuracy:.2%}", va="center", fontsize=drawing.SMALL)
-    drawing.name_rows(axes, list(stages))
-    axes.set(xlim=(0, 1.25), xticks=[0, 0.5, 1], xlabel="accuracy on test samples")
-    drawing.percent_axis(axes, "x")
+    known = outcome.accuracy_before is not None
+    stages = {"before": outcome.accuracy_before} | last if known else _errors(outcome)
+    shown = {name: value for name, value in stages.items() if value is not None}
+    at = range(len(shown))
+    tones = [drawing.SOFT, *[drawing.GONE] * (len(shown) - 2), drawing.KEPT][-len(shown) :]
+    axes.barh(at, list(shown.values()), color=tones, height=0.6)
+    for i, value in enumerate(shown.values()):
+        text = f" {value:.2%}" if known else f" {value:.2g}"
+        axes.text(value, i, text, va="center", fontsize=drawing.SMALL)
+    drawing.name_rows(axes, list(shown))
+    if known:
+        axes.set(xlim=(0, 1.25), xticks=[0, 0.5, 1], xlabel="accuracy on test samples")
+        drawing.percent_axis(axes, "x")
+    else:
+        axes.set(xlabel="error of the outputs over their variance")
+        axes.margins(x=0.25)
     drawing.plain(axes)
+
+
+def _errors(outcome: PruningOutcome) -> dict[str, float | None]:
+    """The error of the outputs as pruned and refitted, on samples kept aside there, and at the end."""
+    refits = [done.refit for done in outcome.rounds[-1:] if done.refit is not None]
+    stages = (
+        {"as pruned": refits[-1].output_before, "refitted": refits[-1].output_after} if refits else {}
+    )
+    return {**stages, "on test samples": outcome.output_error}

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from unknot.core.errors import InputError
 from unknot.core.showing import drawing
 from unknot.core.showing.frames import Columns, Tabular
 from unknot.nets.accuracy import measure_accuracy, require_classifier
 from unknot.nets.cost import compare_cost
-from unknot.nets.data import Data, LabelledData, keep_apart, labelled_data
-from unknot.nets.probe import tensors_of
-from unknot.nets.running import as_it_was, placed, unwrapped
+from unknot.nets.data import Data, LabelledData, keep_apart
+from unknot.nets.probe import map_tensors
+from unknot.nets.running import as_it_was, unwrapped
 from unknot.nets.training import fine_tune
 from unknot.pruning.allocation.choice import choose_plan
 from unknot.pruning.allocation.efforts import EFFORTS, EffortName
+from unknot.pruning.calibration import Calibration, calibration_samples
+from unknot.pruning.closeness import compare_outputs
 from unknot.pruning.outcome import PruningOutcome, Round, draw_outcome
 from unknot.pruning.planning.budget import REMEDY, Budget
 from unknot.pruning.planning.options import Allocation
@@ -90,7 +92,7 @@ class Shrunk(Tabular):
 
 def shrink(
     model: nn.Module,
-    data: Data,
+    data: Data | Tensor,
     *,
     macs: float | None = None,
     parameters: float | None = None,
@@ -125,13 +127,17 @@ def shrink(
     of a forward pass of up to 64 of them.
 
     Args:
-        model: a trained classifier whose input is one tensor; not changed.
-        data: labelled samples that fit into memory: an iterable of batches ``(inputs, labels)`` such as
-            a DataLoader, arrays or tensors ``(inputs, labels)``, an ImageData, or a tuple ``(train,
-            test)`` of two of these; or a LabelledData. Where there is no test part, a tenth of the
-            samples, stratified by class, is kept apart for the accuracy alone;
-            ``outcome.split``, ``.n_train`` and ``.n_test`` say so. Names as labels are numbered in
-            alphabetical order: the model must have been trained on these numbers.
+        model: trained; with labels a classifier; not changed. It may take one tensor, several (a tuple)
+            or keywords (a dict).
+        data: samples that fit into memory: an iterable of batches ``(inputs, labels)`` such as a
+            DataLoader, arrays or tensors ``(inputs, labels)``, an ImageData, or a tuple ``(train,
+            test)`` of two of these; or a LabelledData. Or samples without labels, for any model:
+            batches of inputs or one tensor ``[n, ...]``; the outcome then says how close the outputs
+            are to the original's, ``agreement`` and ``output_error``, instead of the accuracy. Where
+            there is no test part, a tenth of the samples, stratified by class where known, is kept
+            apart to tell that alone; ``outcome.split``, ``.n_train`` and ``.n_test`` say so.
+            Names as labels are numbered in alphabetical order: the model must have been trained on these
+            numbers.
         macs: the share of multiply-accumulates to remove, in [0, 1).
         parameters: the share of parameters to remove, likewise.
         latency_ms: remove until a forward pass takes at most so many milliseconds, here and now.
@@ -182,12 +188,12 @@ def shrink(
         budget, allocation, ignored, min_filters, round_to, seconds, criterion, linear, max_points,
         rounds, refit, effort, polish, finetune, learning_rate, patience, seed, latency_batch,
     )  # fmt: skip
-    return follow_recipe(model, labelled_data(data), recipe, repeats=repeats, progress=progress)
+    return follow_recipe(model, calibration_samples(data), recipe, repeats=repeats, progress=progress)
 
 
 def follow_recipe(
     model: nn.Module,
-    data: LabelledData,
+    data: LabelledData | Calibration,
     recipe: Recipe,
     *,
     repeats: int = REPEATS,
@@ -202,14 +208,9 @@ def follow_recipe(
         progress: bars on stderr, where that is a terminal.
     """
     model = unwrapped(model)
-    given = len(data.test_labels) > 0
-    data = _on_device_of(model, with_test_part(data, recipe.seed))
-    with as_it_was(model):
-        require_classifier(model, data.inputs, data.labels, data.names)
-    watched = recipe.finetune > 0 and recipe.patience is not None
-    fit = keep_apart(data, seed=recipe.seed) if watched else data
-    calibration = [(fit.inputs, fit.labels)]
-    example = fit.inputs[: recipe.latency_batch if recipe.budget.latency_ms is not None else 2]
+    data = _samples(model, data, recipe)
+    fit = _to_fit(data, recipe)
+    example = fit.first(recipe.latency_batch if recipe.budget.latency_ms is not None else 2)
     budgets = RoundBudgets(recipe.budget, recipe.rounds, model, example)
     slim, plan, first_scores, choices, times = model, None, None, None, None
     rounds: list[Round] = []
@@ -220,7 +221,7 @@ def follow_recipe(
         choices = structure.choices
         scores = score_filters(
             slim,
-            calibration,
+            fit.loader,
             criterion=recipe.criterion,
             linear=recipe.linear,
             max_points=recipe.max_points,
@@ -231,8 +232,8 @@ def follow_recipe(
         first_scores = first_scores or scores
         options = replace(recipe, budget=budgets.for_round(number, slim, plan))
         chosen = choose_plan(
-            options, slim, scores, calibration, example, structure,
-            effort=EFFORTS[recipe.effort], loss="kl", seed=recipe.seed, progress=progress,
+            options, slim, scores, fit.loader, example, structure, effort=EFFORTS[recipe.effort],
+            loss=None if data.labels is None else "kl", seed=recipe.seed, progress=progress,
         )  # fmt: skip
         step, times = chosen.plan, chosen.times
         if plan is None and step.refusal:
@@ -244,12 +245,13 @@ def follow_recipe(
         rounds.append(_mend((before, original), slim, step, data, fit, recipe, progress))
     assert plan is not None and first_scores is not None
     plan = replace(plan, budget=budgets.describe(slim, plan))
-    costs = compare_cost(model, slim, data.test_inputs[:64], repeats=repeats)
+    costs = compare_cost(model, slim, map_tensors(data.test_inputs, lambda t: t[:64]), repeats=repeats)
+    close = compare_outputs(model, slim, data.test_inputs) if data.labels is None else None
     with as_it_was(model):
-        accuracy_before = measure_accuracy(model, data.test_inputs, data.test_labels)
+        accuracy_before = _accuracy(model, data)
     outcome = PruningOutcome(
         accuracy_before=accuracy_before,
-        accuracy_after=measure_accuracy(slim, data.test_inputs, data.test_labels),
+        accuracy_after=_accuracy(slim, data),
         cost_before=costs.before,
         cost_after=costs.after,
         filters_before=plan.n_filters,
@@ -257,42 +259,51 @@ def follow_recipe(
         verdict=costs.verdict,
         rounds=tuple(rounds),
         max_betti=recipe.budget.max_betti,
-        n_train=len(data.labels),
-        n_test=len(data.test_labels),
-        split="given" if given else "kept apart",
+        n_train=data.n,
+        n_test=data.n_test,
+        split="given" if data.given else "kept apart",
+        agreement=close.agreement if close else None,
+        output_error=close.error if close else None,
     )
     return Shrunk(slim, first_scores, plan, outcome, times)
 
 
 def with_test_part(data: LabelledData, seed: int) -> LabelledData:
     """The data, a tenth of the only samples there are as their test samples: `keep_apart`."""
-    if len(data.test_labels):
-        return data
-    parts = keep_apart(data, seed=seed)
-    if not len(parts.test_labels):
-        raise InputError(
-            f"{len(data.labels)} samples without a test part, of which none can be kept apart",
-            "at least 6 samples of one class",
-            "pass more, or a tuple (train, test)",
-        )
-    return parts
+    return calibration_samples(data).with_test_part(seed).labelled()
 
 
-def _on_device_of(model: nn.Module, data: LabelledData) -> LabelledData:
-    """The data where the model is, inputs in its type."""
-    (inputs,), (test_inputs,) = (
-        tensors_of(placed(part, model)) for part in (data.inputs, data.test_inputs)
-    )
-    labels, test_labels = (part.to(inputs.device) for part in (data.labels, data.test_labels))
-    return LabelledData(data.name, inputs, labels, test_inputs, test_labels, data.names)
+def _samples(model: nn.Module, data: LabelledData | Calibration, recipe: Recipe) -> Calibration:
+    """The samples where the model is, a part of them for the test; checked against it."""
+    data = data if isinstance(data, Calibration) else calibration_samples(data)
+    data = data.with_test_part(recipe.seed).on_device_of(model)
+    if data.labels is not None:
+        with as_it_was(model):
+            require_classifier(model, data.inputs, data.labels, data.names)
+    if recipe.finetune:
+        data.labelled()
+    return data
+
+
+def _to_fit(data: Calibration, recipe: Recipe) -> Calibration:
+    """What filters are scored and weights fitted on; the test part of it is to stop fine-tuning by."""
+    watched = recipe.finetune > 0 and recipe.patience is not None
+    return calibration_samples(keep_apart(data.labelled(), seed=recipe.seed)) if watched else data
+
+
+def _accuracy(model: nn.Module, data: Calibration) -> float | None:
+    """On the test samples; None without labels."""
+    if data.test_labels is None:
+        return None
+    return measure_accuracy(model, data.test_inputs, data.test_labels)
 
 
 def _mend(
     models: tuple[nn.Module, nn.Module | None],
     slim: nn.Module,
     plan: PruningPlan,
-    data: LabelledData,
-    fit: LabelledData,
+    data: Calibration,
+    fit: Calibration,
     recipe: Recipe,
     progress: bool,
 ) -> Round:
@@ -302,31 +313,22 @@ def _mend(
     where there is one.
     """
     model, original = models
-
-    def accuracy() -> float:
-        return measure_accuracy(slim, data.test_inputs, data.test_labels)
-
-    done = Round(plan.n_filters - plan.n_removed, accuracy())
+    done = Round(plan.n_filters - plan.n_removed, _accuracy(slim, data))
     if recipe.refit and plan.n_removed:
         report = refit_model(
-            model, slim, plan, [(fit.inputs, fit.labels)],
+            model, slim, plan, fit.loader,
             max_points=EFFORTS[recipe.effort].refit_samples, seed=recipe.seed,
         )  # fmt: skip
-        done = replace(done, refit=report, accuracy_refit=accuracy())
+        done = replace(done, refit=report, accuracy_refit=_accuracy(slim, data))
     if recipe.polish and original is not None:
         polished = polish_model(
-            original,
-            slim,
-            [(fit.inputs, fit.labels)],
-            steps=recipe.polish,
-            seed=recipe.seed,
-            progress=progress,
+            original, slim, fit.loader, steps=recipe.polish, seed=recipe.seed, progress=progress
         )
-        done = replace(done, polish=polished, accuracy_polished=accuracy())
+        done = replace(done, polish=polished, accuracy_polished=_accuracy(slim, data))
     if recipe.finetune:
         tuning = fine_tune(
-            slim, fit, epochs=recipe.finetune, learning_rate=recipe.learning_rate,
+            slim, fit.labelled(), epochs=recipe.finetune, learning_rate=recipe.learning_rate,
             patience=recipe.patience, seed=recipe.seed, progress="fine-tuning" if progress else None,
         )  # fmt: skip
-        done = replace(done, tuning=tuning, accuracy_tuned=accuracy())
+        done = replace(done, tuning=tuning, accuracy_tuned=_accuracy(slim, data))
     return done

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import nn
 
+from unknot.nets.probe import Inputs
 from unknot.pruning.planning.budget import UNITS, Budget, size_of
 from unknot.pruning.planning.plan import PruningPlan
 
@@ -16,7 +17,7 @@ class RoundBudgets:
     The whole is that of ``model``, on the batch ``example``.
     """
 
-    def __init__(self, budget: Budget, rounds: int, model: nn.Module, example: Tensor) -> None:
+    def __init__(self, budget: Budget, rounds: int, model: nn.Module, example: Inputs) -> None:
         ((self.name, self.amount),) = budget.given.items()
         self.budget, self.rounds, self.example = budget, rounds, example
         self.whole = size_of(self.name, model, example) if rounds > 1 else 0.0

@@ -31,9 +31,7 @@ class Parts(nn.Module):
         self.column, self.scale = nn.Linear(1, 8, bias=False), nn.Parameter(torch.tensor(2.0))
 
 
-def stepped(
-    model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 3
-) -> dict[str, torch.Tensor]:
+def stepped(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 3) -> dict[str, Tensor]:
     """What the parameters are after steps with gradients that depend on the seed alone."""
     generator = torch.Generator().manual_seed(1)
     for _ in range(steps):

@@ -50,11 +50,13 @@ class Muon(torch.optim.Optimizer):
         if self._is_matrix(parameter):
             mean.mul_(MOMENTUM).add_(gradient)
             ahead = (gradient + MOMENTUM * mean).flatten(1)
-            return SIZE * max(ahead.shape) ** 0.5 * orthogonal(ahead).view_as(parameter)
+            size = SIZE * float(max(ahead.shape)) ** 0.5
+            return size * orthogonal(ahead).view_as(parameter)
         mean.lerp_(gradient, 1 - MOMENTUM)
         square.lerp_(gradient.square(), 1 - SPREAD)
-        size = (square / (1 - SPREAD ** state["step"])).sqrt() + 1e-8
-        return mean / (1 - MOMENTUM ** state["step"]) / size
+        spread: Tensor = (square / (1 - SPREAD ** state["step"])).sqrt() + 1e-8
+        change: Tensor = mean / (1 - MOMENTUM ** state["step"]) / spread
+        return change
 
     def _is_matrix(self, weight: Tensor) -> bool:
         if weight.ndim < 2 or id(weight) in self.tables or (weight.ndim > 2 and weight.shape[1] == 1):
@@ -66,7 +68,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix: Tensor) -> Tensor:
     """Near to ``U V^T`` of ``matrix = U S V^T``: its singular values brought to between .7 and 1.2."""
     a, b, c = QUINTIC
-    x = matrix.mT if len(matrix) > matrix.shape[1] else matrix
+    x: Tensor = matrix.mT if len(matrix) > matrix.shape[1] else matrix
     x = x / (x.norm() + 1e-30)
     for _ in range(REPEATS):
         gram = x @ x.mT

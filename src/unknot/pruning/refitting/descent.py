@@ -50,7 +50,7 @@ class Muon(torch.optim.Optimizer):
         if self._is_matrix(parameter):
             mean.mul_(MOMENTUM).add_(gradient)
             ahead = (gradient + MOMENTUM * mean).flatten(1)
-            size = SIZE * float(max(ahead.shape)) ** 0.5
+            size: float = SIZE * max(ahead.shape) ** 0.5
             return size * orthogonal(ahead).view_as(parameter)
         mean.lerp_(gradient, 1 - MOMENTUM)
         square.lerp_(gradient.square(), 1 - SPREAD)

@@ -39,7 +39,7 @@ from typing import Any
 
 from baselines import folding, grail, groups, l1, osscar, taylor
 from baselines.wiring import Task, copied
-from half_the_loss_tables import show, summary
+from half_the_loss_tables import expanded, show, summary
 from nets import NETS, SETS, Size, fit, split, test_accuracy, trained
 from pruning import RAW, RESULTS, TUNING_RATE, Log
 from torch import nn
@@ -224,7 +224,7 @@ def main() -> None:
             return
     log.refresh()
     rows = summary(list(log.found.values()))
-    show(rows)
+    show(expanded(rows))
     record = {
         "command": "python benchmarks/pruning/half_the_loss.py",
         "date": date.today().isoformat(),

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from half_the_loss_tables import (
+    BEFORE,
     COMPARED,
     NETS,
     SETS,
     against_table,
+    expanded,
     lost_table,
     ratio_table,
     removed_range,
@@ -39,6 +41,7 @@ def main() -> None:
 
 def parts(record: dict[str, Any]) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    record = record | expanded(record)
     low, high = removed_range(record)
     yield f"`{record['command']}`, {record['date']}, {versions}."
     yield "### What was to be shown"
@@ -49,8 +52,11 @@ def parts(record: dict[str, Any]) -> Iterator[str]:
         here = f"{share:.0%} of the MACs removed"
         yield f"### {here}: points lost"
         yield table(*lost_table(record, share, trained=False))
-        yield f"### {here}: loss of unknot, of that before"
-        yield table(*ratio_table(record, share))
+        for before in BEFORE:
+            head, lines = ratio_table(record, share, before)
+            if lines:
+                yield f"### {here}: loss of unknot, of that of {before}"
+                yield table(head, lines)
         for ours in COMPARED:
             for trained in (False, True):
                 head, lines = against_table(record, share, ours, trained)

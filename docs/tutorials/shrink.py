@@ -16,7 +16,7 @@ import torch
 import unknot as uk
 from unknot.nets.accuracy import measure_accuracy
 from unknot.nets.data import LabelledData
-from unknot.pruning.comparison import compare_criteria
+from unknot.pruning.outcomes.comparison import compare_criteria
 from unknot.pruning.planning.budget import Budget
 from unknot.pruning.recipe import Recipe
 

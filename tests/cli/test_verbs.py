@@ -20,7 +20,7 @@ from unknot.cli.app import main
 from unknot.nets.cost import count_macs
 from unknot.profiles.journal import read_profile
 from unknot.profiles.profile import TopologyProfile
-from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.outcomes.outcome import PruningOutcome
 from unknot.pruning.scoring import criteria
 from unknot.topology.calibration import calibrate
 
@@ -565,6 +565,7 @@ def test_prune_makes_a_smaller_model_and_says_so(run, tmp_path: Path) -> None:
     files = {str(p.relative_to(tmp_path / "p")) for p in (tmp_path / "p").rglob("*") if p.is_file()}
     assert files == {
         "model/weights.safetensors", "model/plan.json", "model/model.json", "model/README.md",
+        "model/program.pt2",
         "scores.json", "outcome.json", "report.html",
     }  # fmt: skip
     again = run("prune", "--model", "cnn", "--data", "digits", "--ratio", "0.5", "--out", "p")

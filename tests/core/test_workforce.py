@@ -298,11 +298,15 @@ def test_a_scheduler_killed_in_the_middle_and_started_again_changes_nothing(
     samples: Path, alone: tuple[Trial, ...], tmp_path: Path
 ) -> None:
     out = tmp_path / "s.sqlite"
-    with started(tmp_path / "first") as cluster:
-        ran = study(samples, out, "--cluster", cluster.address)
-        wait(lambda: committed(out) > 0, "trial")
-        cluster.scheduler.kill()
-        _, told = ran.communicate(timeout=SECONDS)
+    for number in range(8):  # a loaded machine may hear of the first trial when the study is done
+        out = tmp_path / f"{number}.sqlite"
+        with started(tmp_path / f"first {number}") as cluster:
+            ran = study(samples, out, "--cluster", cluster.address)
+            wait(lambda path=out: committed(path) > 0, "trial")
+            cluster.scheduler.kill()
+            _, told = ran.communicate(timeout=SECONDS)
+        if ran.returncode:
+            break
     assert ran.returncode == 2
     assert told.startswith("unknot: ") and "whose scheduler went" in told and len(told.splitlines()) == 1
     assert 0 < committed(out) < len(alone)
@@ -437,11 +441,14 @@ def test_a_cluster_without_workers_is_not_waited_for_for_ever(
 def test_an_interrupted_study_leaves_no_task_behind(
     cluster: Cluster, samples: Path, alone: tuple[Trial, ...], tmp_path: Path
 ) -> None:
-    out = tmp_path / "s.sqlite"
-    ran = study(samples, out, "--cluster", cluster.address)
-    wait(lambda: committed(out) > 0, "trial")
-    ran.send_signal(signal.SIGINT)
-    _, told = ran.communicate(timeout=SECONDS)
+    for number in range(8):  # a loaded machine may hear of the first trial when the study is done
+        out = tmp_path / f"{number}.sqlite"
+        ran = study(samples, out, "--cluster", cluster.address)
+        wait(lambda path=out: committed(path) > 0, "trial")
+        ran.send_signal(signal.SIGINT)
+        _, told = ran.communicate(timeout=SECONDS)
+        if ran.returncode:
+            break
     assert (ran.returncode, told) == (130, "unknot: interrupted\n")
     with distributed.Client(cluster.address, set_as_default=False) as client:
         wait(lambda: not any(client.processing().values()), "end of the tasks")

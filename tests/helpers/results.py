@@ -11,10 +11,10 @@ from unknot.nets.timing import Latency
 from unknot.nets.training import Tuning
 from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile
 from unknot.profiles.projection import CloudView
-from unknot.pruning.comparison import Baseline
 from unknot.pruning.exports.onnx import ExportReport
 from unknot.pruning.exports.parity import Parity
-from unknot.pruning.outcome import PruningOutcome, Round
+from unknot.pruning.outcomes.comparison import Baseline
+from unknot.pruning.outcomes.outcome import PruningOutcome, Round
 from unknot.pruning.refitting.fitting import LayerRefit
 from unknot.pruning.refitting.polishing import PolishCheck, PolishReport
 from unknot.pruning.refitting.reconstruction import RefitReport

@@ -213,7 +213,7 @@ def sharded(model: Any) -> None:
         (
             {},
             lambda m: nn.init.constant_(m.net[3].weight, float("nan")),
-            "layer net.3 in epoch 0 with NaN",
+            "layer net.3 with NaN or infinity in its weights",
         ),
     ],
     ids=["module", "sharded", "nan"],

@@ -14,7 +14,7 @@ from unknot.core.errors import InputError
 from unknot.nets.cost import compare_cost
 from unknot.nets.models import cnn
 from unknot.pruning.artifact import load_pruned, save_pruned
-from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.outcomes.outcome import PruningOutcome
 from unknot.pruning.removal import PruningPlan, plan_pruning, prune
 from unknot.pruning.scoring.scores import score_filters
 

@@ -19,10 +19,10 @@ from unknot.nets.timing import Latency
 from unknot.nets.training import Tuning, fine_tune, train
 from unknot.pruning import comparison
 from unknot.pruning.artifact import load_pruned, save_pruned
-from unknot.pruning.comparison import compare_criteria
 from unknot.pruning.exports.onnx import ExportReport
 from unknot.pruning.exports.parity import Parity
-from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.outcomes.comparison import compare_criteria
+from unknot.pruning.outcomes.outcome import PruningOutcome
 from unknot.pruning.pipeline import Shrunk, follow_recipe
 from unknot.pruning.planning.budget import Budget
 from unknot.pruning.planning.plan import plan_pruning

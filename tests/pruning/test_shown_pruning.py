@@ -11,7 +11,7 @@ import torch
 from helpers import results
 
 import unknot as uk
-from unknot.pruning.comparison import Baseline, Baselines
+from unknot.pruning.outcomes.comparison import Baseline, Baselines
 from unknot.pruning.scoring.observations import DEAD
 from unknot.pruning.scoring.scores import FilterScore, FilterScores
 from unknot.pruning.scoring.thresholds import Thresholds
@@ -98,8 +98,8 @@ def test_an_outcome_before_and_after(drawn: Any) -> None:
     assert frame["before"].tolist()[:4] == [0.9944, 5, 56714, 29532160]
     assert frame["ratio"].tolist()[5:] == [0.5, 1, 1]
     stages, costs, baselines = OUTCOME.plot()
-    assert row_names(stages) == ["before", "as pruned", "refitted"]
-    assert widths(stages) == [0.9944, 0.41, 0.92]
+    assert row_names(stages) == ["before", "as pruned", "refitted", "polished"]
+    assert widths(stages)[:3] == [0.9944, 0.41, 0.92]
     assert widths(costs) == frame["ratio"].tolist()[1:] and row_names(costs) == frame["what"].tolist()[1:]
     assert len(baselines.get_lines()) == 3
     assert repr(OUTCOME) == str(OUTCOME) and "not faster" in OUTCOME._repr_html_()

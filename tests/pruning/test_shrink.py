@@ -19,8 +19,8 @@ from unknot.nets.accuracy import measure_accuracy
 from unknot.nets.data import LabelledData
 from unknot.nets.models import cnn
 from unknot.nets.training import train
-from unknot.pruning.comparison import Baseline
-from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.outcomes.comparison import Baseline
+from unknot.pruning.outcomes.outcome import PruningOutcome
 from unknot.pruning.planning.budget import Budget
 from unknot.pruning.planning.options import PlanOptions
 from unknot.pruning.recipe import Recipe
@@ -179,6 +179,7 @@ def test_every_option_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch, model:
     options: dict[str, Any] = {
         "criterion": "fpgm", "linear": ("*fc",), "max_points": 33, "allocation": "macs",
         "ignored": ("conv1",), "min_filters": 2, "round_to": 4, "rounds": 2, "refit": False, "polish": 3,
+        "effort": "fast", "latency_batch": 5,
         "finetune": 1, "learning_rate": 0.5, "patience": None, "seed": 7, "seconds": 55.0,
     }  # fmt: skip
     assert set(options) == {f.name for f in fields(Recipe)} - {"budget"}

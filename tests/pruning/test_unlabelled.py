@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import unknot as uk
 from unknot.nets.training import train
-from unknot.pruning.closeness import compare_outputs
-from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.outcomes.closeness import compare_outputs
+from unknot.pruning.outcomes.outcome import PruningOutcome
 
 torch.manual_seed(0)
 LABELS = torch.arange(300) % 3

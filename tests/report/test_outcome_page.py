@@ -10,7 +10,7 @@ from helpers.browser import Browser, Tab, address, assert_quiet
 from helpers.page import Page, page
 from helpers.results import HOSTILE, full_outcome, outcome, plan, scores
 
-from unknot.pruning.outcome import Round
+from unknot.pruning.outcomes.outcome import Round
 from unknot.report.results import load_result
 
 

@@ -138,7 +138,7 @@ def everything_named(name: str) -> list[object]:
         if isinstance(value, str):
             return name
         if isinstance(value, dict):
-            return {k: v if k == "split" else renamed(v) for k, v in value.items()}
+            return {k: v if k in ("split", "measure") else renamed(v) for k, v in value.items()}
         return [renamed(v) for v in value] if isinstance(value, list) else value
 
     results: list[object] = []

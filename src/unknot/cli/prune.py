@@ -17,9 +17,9 @@ from unknot.core.errors import InputError
 from unknot.nets.data import LabelledData
 from unknot.nets.training import train_first
 from unknot.pruning.artifact import SavedModel, save_pruned
-from unknot.pruning.comparison import compare_criteria
 from unknot.pruning.exports.onnx import ExportReport, export_onnx, require_onnx
-from unknot.pruning.outcome import PruningOutcome, Round
+from unknot.pruning.outcomes.comparison import compare_criteria
+from unknot.pruning.outcomes.outcome import PruningOutcome, Round
 from unknot.pruning.pipeline import Shrunk, follow_recipe, with_test_part
 from unknot.pruning.planning.budget import Budget
 from unknot.pruning.recipe import Recipe, default_criterion

@@ -22,7 +22,7 @@ from unknot.core.files import as_path, refused_places, replace_folder
 from unknot.core.showing.frames import Tabular
 from unknot.nets.running import unwrapped
 from unknot.pruning.exports.program import ProgramReport, export_program
-from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.outcomes.outcome import PruningOutcome
 from unknot.pruning.planning.example import make
 from unknot.pruning.refitting.reconstruction import require_what_is_left
 from unknot.pruning.removal import PruningPlan, prune

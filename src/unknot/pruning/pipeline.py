@@ -17,20 +17,21 @@ from unknot.nets.data import Data, LabelledData, keep_apart
 from unknot.nets.probe import map_tensors
 from unknot.nets.running import as_it_was, unwrapped
 from unknot.nets.training import fine_tune
-from unknot.pruning.allocation.choice import choose_plan
+from unknot.pruning.allocation.choice import Work, choose_plan
 from unknot.pruning.allocation.efforts import EFFORTS, EffortName
-from unknot.pruning.calibration import Calibration, calibration_samples
-from unknot.pruning.closeness import compare_outputs
-from unknot.pruning.outcome import PruningOutcome, Round, draw_outcome
+from unknot.pruning.outcomes.closeness import compare_outputs
+from unknot.pruning.outcomes.outcome import PruningOutcome, Round, draw_outcome
 from unknot.pruning.planning.budget import REMEDY, Budget
 from unknot.pruning.planning.options import Allocation
 from unknot.pruning.planning.plan import PruningPlan
+from unknot.pruning.planning.pool_curves import Loss
 from unknot.pruning.planning.rounds import RoundBudgets, combine_plans
 from unknot.pruning.planning.speed.latency_model import LayerTimes
 from unknot.pruning.recipe import AnyCriterion, Recipe, default_criterion
 from unknot.pruning.refitting.polishing import polish as polish_model
 from unknot.pruning.refitting.reconstruction import refit as refit_model
 from unknot.pruning.removal import prune
+from unknot.pruning.scoring.calibration import Calibration, calibration_samples
 from unknot.pruning.scoring.scores import FilterScores, score_filters
 from unknot.pruning.structure.layers import linear_layers
 from unknot.pruning.structure.pools import find_structure
@@ -231,10 +232,9 @@ def follow_recipe(
         )
         first_scores = first_scores or scores
         options = replace(recipe, budget=budgets.for_round(number, slim, plan))
-        chosen = choose_plan(
-            options, slim, scores, fit.loader, example, structure, effort=EFFORTS[recipe.effort],
-            loss=None if data.labels is None else "kl", seed=recipe.seed, progress=progress,
-        )  # fmt: skip
+        loss: Loss | None = None if data.labels is None else "kl"
+        work = Work(EFFORTS[recipe.effort], loss, recipe.seed, progress)
+        chosen = choose_plan(options, slim, scores, fit.loader, example, structure, work)
         step, times = chosen.plan, chosen.times
         if plan is None and step.refusal:
             raise InputError(step.refusal, "a model with filters that may go", REMEDY)

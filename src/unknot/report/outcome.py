@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from unknot.pruning.outcome import STAGES, PruningOutcome
+from unknot.pruning.outcomes.outcome import STAGES, PruningOutcome
 from unknot.pruning.scoring.thresholds import ThresholdRow, scale_name
 from unknot.report.profile import View
 

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 from unknot.core.errors import InputError
 from unknot.core.files import as_path, require_writable, write_text
 from unknot.profiles.profile import TopologyProfile, library_versions
-from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.outcomes.outcome import PruningOutcome
 from unknot.pruning.pipeline import Shrunk
 from unknot.pruning.removal import PruningPlan
 from unknot.pruning.scoring.scores import FilterScores

@@ -10,7 +10,7 @@ from unknot.core.errors import InputError
 from unknot.core.files import record_kind, require_file
 from unknot.profiles.journal import read_profile
 from unknot.profiles.profile import TopologyProfile
-from unknot.pruning.outcome import PruningOutcome
+from unknot.pruning.outcomes.outcome import PruningOutcome
 from unknot.pruning.removal import PruningPlan
 from unknot.pruning.scoring.scores import FilterScores
 from unknot.study.results import StudyRow

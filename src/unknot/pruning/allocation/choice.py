@@ -30,6 +30,23 @@ BATCH, SECONDS = 16, 4.0  # samples that this is found for, and about how long i
 
 
 @dataclass(frozen=True)
+class Work:
+    """How a plan is chosen.
+
+    Attributes:
+        effort: how much work.
+        loss: of the model's output; None: as `measure_curves` does.
+        seed: of the choice of samples.
+        progress: bars on stderr, where that is a terminal.
+    """
+
+    effort: Effort
+    loss: Loss | None = None
+    seed: int = 0
+    progress: bool = False
+
+
+@dataclass(frozen=True)
 class Chosen:
     """A plan, and how it was chosen.
 
@@ -53,13 +70,9 @@ def choose_plan(
     loader: Iterable[Any] | Tensor,
     example: Inputs,
     structure: Structure,
-    *,
-    effort: Effort,
-    loss: Loss | None = None,
-    seed: int = 0,
-    progress: bool = False,
+    how: Work,
 ) -> Chosen:
-    """Plan with as much work as ``effort`` says.
+    """Plan with as much work as ``how`` says.
 
     Widths are measured under budgets of MACs, parameters and milliseconds, unless the options name an
     allocation. Those of wide nets are multiples that are found to be fast here, unless ``round_to`` is
@@ -69,18 +82,16 @@ def choose_plan(
         options: the budget and its limits.
         model, scores, structure: that belong together.
         loader: samples; labels are not used.
-        example: two of them.
-        effort: how much work.
-        loss: of the model's output; None: as `measure_curves` does.
-        seed: of the choice of samples.
-        progress: bars on stderr, where that is a terminal.
+        example: two of them, or those of the pass that milliseconds are of.
+        how: and how that goes.
     """
+    effort, seed, progress = how.effort, how.seed, how.progress
     (name,) = options.budget.given
     measures = effort.curves and options.allocation == "auto" and name in MEASURED
     if not measures or len(structure.pools) < 2:
         return Chosen(plan_by(options, model, scores, example, structure))
     macs = structure.graph.macs_without({})
-    curve_options = CurveOptions(effort.levels, effort.samples, loss or "auto", seed)
+    curve_options = CurveOptions(effort.levels, effort.samples, how.loss or "auto", seed)
     curve_options = curve_options.within(effort.work, macs, len(structure.pools))
     probe = probe_samples(loader, max_points=curve_options.max_points, seed=seed)
     if len(probe) < FEWEST:  # too few to hold any out

@@ -128,11 +128,13 @@ class Chooser:
         steps = [guide.steps[n] if guide.steps else self.options.multiple for n in pools]
         units = [[c.unit for c in of_pool] for of_pool in ranked]
 
+        timed = name == "latency_ms"
+
         def narrow(cost: WidthCost, limit: float) -> list[Candidate]:
-            gone = choose_widths(losses, cost, limit, steps=steps, floors=floors)
+            gone = choose_widths(losses, cost, limit, steps=steps, floors=floors, nearest=not timed)
             return [c for of_pool, n in zip(ranked, gone, strict=True) for c in of_pool[:n]]
 
-        if name == "latency_ms":
+        if timed:
             return self._in_time(guide, amount, LatencyCost(self._latency_of(guide), units), narrow)
         whole = size_of(name, self.model, self.example)
         graph = self.structure.graph

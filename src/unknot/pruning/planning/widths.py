@@ -138,6 +138,16 @@ class _Search:
                 return
             self._to(best[1], best[2])
 
+    def approach(self) -> None:
+        """Give back what is over the limit by less than the rest is below it, if anything is."""
+        over = []
+        for p in range(len(self.losses)):
+            less = self._up(p)
+            if less < self.gone[p]:
+                over.append((self._with(p, less) - self.limit, p, less))
+        if over and 0 < min(over)[0] < self.limit - self.now:
+            self._to(*min(over)[1:])
+
     def _exchanged(self, taken: int, times: int) -> bool:
         more = self.gone[taken]
         for _ in range(times):
@@ -204,6 +214,7 @@ def choose_widths(
     *,
     steps: Sequence[int],
     floors: Sequence[int],
+    nearest: bool = False,
 ) -> list[int]:
     """How many units of each pool go, so that the cost is at most ``limit`` and the summed loss least.
 
@@ -216,6 +227,7 @@ def choose_widths(
         limit: in its unit.
         steps: each pool keeps a multiple of so many units, or all.
         floors: units that each pool keeps, at least; as few as need be where the limit is not met else.
+        nearest: whether the cost may be above the limit by less than it would be below it.
 
     Returns:
         Units gone; where even the floors cost more than ``limit`` and nothing is left to go, those.
@@ -230,6 +242,8 @@ def choose_widths(
         search.steps = at_once
         search.exchange()
     search.fill()
+    if nearest:
+        search.approach()
     return search.gone
 
 

@@ -116,6 +116,7 @@ class LatencyModel:
     that layers return, by these two models.
 
     Attributes:
+        graph: what goes with the channels of the model.
         layers: what each layer calls.
         rest_ms: (what stays, what shrinks) of the rest.
         whole_ms: of the whole model.

@@ -12,8 +12,8 @@ from unknot.core.showing import drawing
 from unknot.core.showing.frames import Tabular
 from unknot.nets.cost import ACTIVATIONS, Cost, compared
 from unknot.nets.training import Tuning
-from unknot.pruning.comparison import Baseline, draw_baselines
 from unknot.pruning.exports.onnx import ExportReport
+from unknot.pruning.outcomes.comparison import Baseline, draw_baselines
 from unknot.pruning.refitting.polishing import PolishReport
 from unknot.pruning.refitting.reconstruction import RefitReport
 from unknot.pruning.scoring.thresholds import ThresholdRow

@@ -6,7 +6,7 @@
     python benchmarks/pruning/pretrained.py --quick                    # fewer samples, effort fast
 
 Each net is shrunk by `uk.shrink` on unlabelled samples and judged on others. Writes
-benchmarks/results/pretrained.json, one row a net; rows of nets that were left out stay.
+pretrained.json among the results, one row a net; rows of nets that were left out stay.
 """
 
 from __future__ import annotations

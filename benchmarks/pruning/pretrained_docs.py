@@ -1,4 +1,4 @@
-"""The table of docs/pretrained.md from benchmarks/results/pretrained.json.
+"""The table of docs/pretrained.md from pretrained.json among the results.
 
     python benchmarks/pruning/pretrained.py && python benchmarks/pruning/pretrained_docs.py
 

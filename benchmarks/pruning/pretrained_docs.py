@@ -18,7 +18,7 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 def main() -> None:
-    record = json.loads((ROOT / "benchmarks/results/pretrained.json").read_text(encoding="utf-8"))
+    record = json.loads((ROOT / "benchmarks" / "results" / "pretrained.json").read_text(encoding="utf-8"))
     page = ROOT / "docs/pretrained.md"
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]

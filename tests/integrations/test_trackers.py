@@ -96,7 +96,7 @@ class TestTensorBoard:
         monkeypatch.chdir(tmp_path)
         before = threading.active_count()
         profile = run_the_page("tensorboard")
-        assert threading.active_count() == before
+        assert threading.active_count() <= before  # those of other tests may end meanwhile
         found, expected = self.read(tmp_path / "runs" / "rings"), named_scalars(profile)
         assert set(found) == {0, 1, 2, 3} == set(expected)
         for epoch, numbers in expected.items():
@@ -139,7 +139,7 @@ class TestMlflow:
 
         before = threading.active_count()
         profile = run_the_page("mlflow")
-        assert threading.active_count() == before
+        assert threading.active_count() <= before  # those of other tests may end meanwhile
         client = mlflow.MlflowClient()
         (run,) = client.search_runs(["0"])
         for name in named_scalars(profile)[0]:

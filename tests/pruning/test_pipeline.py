@@ -17,10 +17,10 @@ from unknot.nets.data import LabelledData, keep_apart
 from unknot.nets.models import cnn, resnet
 from unknot.nets.timing import Latency
 from unknot.nets.training import Tuning, fine_tune, train
-from unknot.pruning import comparison
 from unknot.pruning.artifact import load_pruned, save_pruned
 from unknot.pruning.exports.onnx import ExportReport
 from unknot.pruning.exports.parity import Parity
+from unknot.pruning.outcomes import comparison
 from unknot.pruning.outcomes.comparison import compare_criteria
 from unknot.pruning.outcomes.outcome import PruningOutcome
 from unknot.pruning.pipeline import Shrunk, follow_recipe

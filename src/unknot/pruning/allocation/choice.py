@@ -14,12 +14,12 @@ from unknot.pruning.allocation.curves import curves_by
 from unknot.pruning.allocation.efforts import Effort
 from unknot.pruning.allocation.held_out import HeldOut
 from unknot.pruning.allocation.options import FEWEST, CurveOptions
-from unknot.pruning.planning.guide import Guide
 from unknot.pruning.planning.options import PlanOptions
 from unknot.pruning.planning.plan import PruningPlan, plan_by
 from unknot.pruning.planning.pool_curves import Loss, PoolCurves
 from unknot.pruning.planning.speed.latency_model import LatencyModel, LayerTimes
 from unknot.pruning.planning.speed.multiples import fast_multiples, steps_for
+from unknot.pruning.planning.widths import Guide
 from unknot.pruning.scoring.scores import FilterScores
 from unknot.pruning.structure.pools import Structure
 

@@ -21,14 +21,13 @@ from unknot.pruning.planning.budget import (
     size_of,
 )
 from unknot.pruning.planning.by_layer import why_nothing_goes
-from unknot.pruning.planning.guide import Guide
 from unknot.pruning.planning.options import PlanOptions
 from unknot.pruning.planning.pool_curves import interpolated
 from unknot.pruning.planning.ranking import Candidate, rank_units, remove_first
 from unknot.pruning.planning.speed.aiming import meet_latency_by
 from unknot.pruning.planning.speed.latency_model import LatencyModel
 from unknot.pruning.planning.speed.width_cost import LatencyCost
-from unknot.pruning.planning.widths import ProductCost, WidthCost, choose_widths
+from unknot.pruning.planning.widths import Guide, ProductCost, WidthCost, choose_widths
 from unknot.pruning.scoring.scores import FilterScores
 from unknot.pruning.structure.pools import (
     Pool,
@@ -146,10 +145,13 @@ class Chooser:
         nothing = cost.of([0] * len(units))
         chosen = narrow(cost, nothing - amount * whole)
         size = graph.macs_without if name == "macs" else graph.parameters_without
-        removed = (size({}) - size(channels_of(c.unit for c in chosen))) / whole
-        if removed < amount - NEAR:
-            every = [c for of_pool in ranked for c in of_pool]
-            require_share(name, amount, removed, self._limits(every))
+        every = [c for of_pool in ranked for c in of_pool]
+
+        def share(gone: list[Candidate]) -> float:
+            return (size({}) - size(channels_of(c.unit for c in gone))) / whole
+
+        if share(chosen) < amount - NEAR:  # else rounding is what forbids it
+            require_share(name, amount, share(self._first(every, len(every))), self._limits(every))
         return self._first(chosen, len(chosen)), self._summary(name, amount, chosen, len(chosen))
 
     def _in_time(

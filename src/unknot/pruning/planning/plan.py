@@ -18,10 +18,10 @@ from unknot.pruning.planning.budget import (
 from unknot.pruning.planning.by_layer import ByLayer, why_nothing_goes
 from unknot.pruning.planning.choosing import Chooser
 from unknot.pruning.planning.example import describe
-from unknot.pruning.planning.guide import Guide
 from unknot.pruning.planning.options import Allocation, PlanOptions
 from unknot.pruning.planning.pool_curves import PoolCurves, require_curves_of
 from unknot.pruning.planning.speed.latency_model import LatencyModel
+from unknot.pruning.planning.widths import Guide
 from unknot.pruning.scoring.scores import FilterScores
 from unknot.pruning.structure.channels import OUTPUT
 from unknot.pruning.structure.layers import linear_among, prunable_layers, width_of

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from unknot.pruning.planning.pool_curves import PoolCurves
+from unknot.pruning.planning.speed.latency_model import LatencyModel
 from unknot.pruning.structure.channels import ChannelGraph, Unit, Units
 
 FINEST = 64  # steps that a pool is cut in on the way down
@@ -89,6 +91,26 @@ class ProductCost:
 
     def beside(self, pool: int) -> Sequence[int]:
         return self._beside[pool]
+
+
+@dataclass(frozen=True, eq=False)
+class Guide:
+    """What was measured of a model before its widths are chosen.
+
+    Attributes:
+        curves: what the output loses with each pool cut.
+        steps: each of the structure's pools keeps a multiple of so many units, or all; None: as the
+            options say.
+        latency: predicts milliseconds; needed for a budget in them.
+    """
+
+    curves: PoolCurves
+    steps: tuple[int, ...] | None = None
+    latency: LatencyModel | None = None
+
+    def spends(self, budget: str) -> bool:
+        """Whether widths can be chosen by it under a budget of this name."""
+        return budget in ("macs", "parameters") or (budget == "latency_ms" and self.latency is not None)
 
 
 @dataclass

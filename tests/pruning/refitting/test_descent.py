@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unknot.pruning.refitting.descent import Muon, orthogonal
+from unknot.pruning.refitting.distilling.descent import Muon, orthogonal
 
 pytestmark = pytest.mark.numeric
 

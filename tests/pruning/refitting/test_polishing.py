@@ -17,8 +17,8 @@ from unknot.core.errors import InputError
 from unknot.nets.models import cnn, resnet
 from unknot.nets.probe import Inputs, map_tensors
 from unknot.nets.running import call_model
+from unknot.pruning.refitting.distilling.views import Views, choose_views
 from unknot.pruning.refitting.polishing import PolishReport, polish
-from unknot.pruning.refitting.views import Views, choose_views
 
 pytestmark = pytest.mark.numeric
 
@@ -201,7 +201,9 @@ class Maps(nn.Module):
 
 
 def test_each_tensor_returned_counts_relative_to_its_variance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unknot.pruning.refitting.distillation.COLUMNS", 500)  # of 768 and 256 cells
+    monkeypatch.setattr(
+        "unknot.pruning.refitting.distilling.distillation.COLUMNS", 500
+    )  # of 768 and 256 cells
     torch.manual_seed(0)
     model, inputs = Maps().eval(), images(60)
     slim = worn(model, 0.1)

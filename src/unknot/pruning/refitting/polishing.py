@@ -23,14 +23,14 @@ from unknot.core.showing import drawing
 from unknot.core.showing.frames import Tabular, columns_of
 from unknot.nets.probe import Inputs, map_tensors, probe_samples, tensors_of
 from unknot.nets.running import as_it_was, call_model, n_samples, placed, unwrapped
-from unknot.pruning.refitting.descent import Muon
-from unknot.pruning.refitting.distillation import (
+from unknot.pruning.refitting.distilling.descent import Muon
+from unknot.pruning.refitting.distilling.distillation import (
     compare_outputs,
     learning,
     one_cycle,
     samples_at_once,
 )
-from unknot.pruning.refitting.views import Flips, Views, choose_views
+from unknot.pruning.refitting.distilling.views import Flips, Views, choose_views
 
 Measure: TypeAlias = Literal["KL", "relative error"]
 HELD_OUT = 5  # every fifth sample is for measuring errors only

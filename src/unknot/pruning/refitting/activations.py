@@ -96,7 +96,7 @@ def activation_of(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     for place, (key, end) in enumerate(zip(names, default, strict=True), start=1):
         value = args[place] if key and len(args) > place else kwargs.get(key)
         ends.append(end if value is None else float(value))
-    return Activation(*ends)
+    return Activation(ends[0], ends[1])
 
 
 def _apply(

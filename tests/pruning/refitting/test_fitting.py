@@ -95,7 +95,7 @@ def test_two_summands_are_fitted_as_one(
 
     def apart(*given: object) -> Consumers:
         found = find_consumers(*given)  # type: ignore[arg-type]
-        return Consumers(found.norms, found.sums, found.bounds)
+        return Consumers(found.norms, found.sums, found.activations)
 
     monkeypatch.setattr(originals, "find_consumers", apart)
     _, _, one_by_one = fitted(model, plan, inputs)

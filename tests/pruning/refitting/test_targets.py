@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from math import inf
 
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unknot.pruning.refitting.activations import Activation
 from unknot.pruning.refitting.consumers import find_consumers
 from unknot.pruning.refitting.ridge import best_fit
 from unknot.pruning.refitting.targets import Target
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.numeric
 def target(values: Tensor, low: float, high: float, scale: Tensor | None = None) -> Target:
     scale = torch.ones_like(values[0]) if scale is None else scale
     full = torch.full_like(scale, 1.0)
-    return Target(values, scale, 0.3 * full, full, low * full, high * full)
+    return Target(values, scale, 0.3 * full, full, Activation(low, high))
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, inf), (-1.0, 1.0), (-inf, 0.5), (-inf, inf)])
@@ -92,7 +94,6 @@ class Cut(nn.Module):
         (lambda x: F.max_pool2d(x, 2).relu(), (0.0, inf)),
         (nn.Sequential(nn.Dropout(), nn.AdaptiveMaxPool2d(4), nn.PixelShuffle(2), nn.ReLU(),
                        nn.PixelUnshuffle(2)), (0.0, inf)),
-        (nn.GELU(), None),
         (lambda x: x + x.relu(), None),
         (lambda x: F.avg_pool2d(x, 2).relu(), None),
         (lambda x: torch.cat([part.sigmoid() for part in x.chunk(2, 1)], 1) + x.relu(), None),
@@ -104,7 +105,7 @@ def test_the_bounds_of_what_alone_takes_it_in(
 ) -> None:
     found = find_consumers(Cut(cut).eval(), torch.randn(2, 2, 8, 8))
     assert found.norms == {"a": "norm"}
-    assert found.bounds == ({} if bounds is None else {"a": bounds})
+    assert found.activations == ({} if bounds is None else {"a": Activation(*bounds)})
 
 
 def test_what_the_model_returns_is_not_cut_off() -> None:
@@ -113,7 +114,7 @@ def test_what_the_model_returns_is_not_cut_off() -> None:
             seen = self.a(x)
             return seen, self.b(seen.relu())
 
-    assert find_consumers(Returned(F.relu).eval(), torch.randn(2, 2, 8, 8)).bounds == {}
+    assert find_consumers(Returned(F.relu).eval(), torch.randn(2, 2, 8, 8)).activations == {}
 
 
 def test_a_sum_is_cut_off_as_a_whole() -> None:
@@ -123,5 +124,40 @@ def test_a_sum_is_cut_off_as_a_whole() -> None:
             return (self.norm(self.b(stream)) + stream).relu()  # type: ignore[no-any-return]
 
     found = find_consumers(Block(F.relu).eval(), torch.randn(2, 2, 8, 8))
-    assert set(found.sums) == {"b"} and found.bounds == {"a": (0.0, inf), "b": (0.0, inf)}
+    assert set(found.sums) == {"b"} and found.activations == dict.fromkeys("ab", Activation(0.0))
     assert found.pairs == {}
+
+
+CURVES: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": nn.GELU(), "tanh gelu": nn.GELU(approximate="tanh"), "silu": nn.SiLU(inplace=True),
+    "hardswish": F.hardswish, "mish": nn.Mish(), "elu": lambda x: F.elu(x, 0.5, True),
+    "leaky": nn.LeakyReLU(0.1), "softplus": nn.Softplus(beta=2), "sigmoid": torch.sigmoid,
+    "tanh": lambda x: x.tanh(), "silu in place": lambda x: F.silu(x, inplace=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_steps_towards_what_a_curve_makes_of_it(name: str) -> None:
+    found = find_consumers(Cut(CURVES[name]).eval(), torch.randn(2, 2, 8, 8))
+    activation = found.activations["a"]
+    generator = torch.Generator().manual_seed(0)
+    values, outputs = (2 * torch.randn(500, 3, generator=generator) for _ in range(2))
+    before = values.clone()
+    torch.testing.assert_close(activation.of(values), CURVES[name](before.clone()))
+    assert torch.equal(values, before)
+
+    def error(outputs: Tensor) -> float:
+        return float((activation.of(outputs) - activation.of(values)).square().mean())
+
+    errors = [error(outputs)]
+    for _ in range(8):
+        outputs = activation.nearest(outputs, values)
+        errors.append(error(outputs))
+    assert all(b < a for a, b in itertools.pairwise(errors))
+    assert errors[-1] < 0.05 * errors[0]
+    torch.testing.assert_close(activation.nearest(values, values), values)
+
+
+def test_the_greatest_of_what_is_bent_is_not_the_bent_greatest() -> None:
+    found = find_consumers(Cut(lambda x: F.silu(F.max_pool2d(x, 2))).eval(), torch.randn(2, 2, 8, 8))
+    assert found.activations == {}

@@ -1,4 +1,4 @@
-"""What consumes a layer's output: a normalisation, a sum, a ReLU alone; seen in one forward pass.
+"""What consumes a layer's output: a normalisation, a sum, an activation alone; seen in one forward pass.
 
 Calls of torch functions are known by the module that makes them, their function, and how many of these
 there were before. A pruned model makes the same ones, but for modules that do otherwise with fewer heads,
@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
@@ -21,33 +20,21 @@ from torch.utils._pytree import tree_leaves
 
 from unknot.nets.probe import Inputs
 from unknot.nets.running import as_it_was, call_model, hooked, hooked_before
+from unknot.pruning.refitting.activations import Activation, activation_of
 from unknot.pruning.structure.layers import all_layers
 from unknot.pruning.structure.linear_maps import LinearMap
 from unknot.pruning.structure.map_calls import watching_maps
 
 # The innermost running module, the function, how many calls of it by this module came before.
 Call: TypeAlias = tuple[str, str, int]
-# The lowest and the highest value of a channel that those who take it in can tell from others.
-Bounds: TypeAlias = tuple[float, float]
 _ADDS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
-_BOUNDS: dict[str, Bounds] = {
-    **dict.fromkeys(("relu", "relu_"), (0.0, inf)),
-    "relu6": (0.0, 6.0),
-    "hardsigmoid": (-3.0, 3.0),
-}
-# {function: names of its bounds, and what they are where it gets none}
-_CLAMPS: dict[str, tuple[tuple[str, str], Bounds]] = {
-    **dict.fromkeys(("hardtanh", "hardtanh_"), (("min_val", "max_val"), (-1.0, 1.0))),
-    **dict.fromkeys(("clamp", "clamp_", "clip", "clip_"), (("min", "max"), (-inf, inf))),
-    **dict.fromkeys(("clamp_min", "clamp_min_"), (("min", ""), (-inf, inf))),
-}
-# What a clamp may as well come before: the greatest of several values, and the same values.
+# What an activation may as well come before: the same values, and of bounds the greatest of several.
 _PASSING = frozenset(
-    {f"{kind}max_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)}
-    | {f"dropout{n}" for n in ("", "1d", "2d", "3d")}
+    {f"dropout{n}" for n in ("", "1d", "2d", "3d")}
     | {"flatten", "unflatten", "reshape", "view", "permute", "transpose", "movedim", "squeeze"}
     | {"unsqueeze", "contiguous", "pixel_shuffle", "channel_shuffle"}
 )
+_GREATEST = frozenset(f"{kind}max_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3))
 
 
 @dataclass(frozen=True)
@@ -65,14 +52,14 @@ class Consumers:
     Attributes:
         norms: {layer: the batch normalisation with running statistics that alone consumes its output}.
         sums: {layer: the sum that alone consumes its output, or that of its normalisation}.
-        bounds: {layer: those of the ReLU, or clamp, that alone consumes its output, or that of its
-            normalisation, or that of its sum where it has one}.
+        activations: {layer: the one that alone consumes its output, or that of its normalisation, or
+            that of its sum where it has one}.
         pairs: {layer in ``sums``: the one that ran before and alone makes what is added to it}.
     """
 
     norms: dict[str, str]
     sums: dict[str, Sum]
-    bounds: dict[str, Bounds] = field(default_factory=dict)
+    activations: dict[str, Activation] = field(default_factory=dict)
     pairs: dict[str, str] = field(default_factory=dict)
 
 
@@ -147,8 +134,8 @@ class _Seen:
     held: list[Any] = field(default_factory=list)  # so that no other tensor gets its id
     uses: Counter[int] = field(default_factory=Counter)  # {call: times that its result is consumed}
     adds: list[tuple[int, int, int]] = field(default_factory=list)  # call and its two summands
-    # {call: one that consumes its result, and the bounds of a clamp, None of what may come before one}
-    clamps: dict[int, tuple[int, Bounds | None]] = field(default_factory=dict)
+    # {call: one that consumes its result, and its activation, or whether it may only come before bounds}
+    steps: dict[int, tuple[int, Activation | bool]] = field(default_factory=dict)
     layers: dict[str, list[int]] = field(default_factory=dict)  # calls that a layer's results come from
     norms: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # what is consumed and returned
 
@@ -163,9 +150,9 @@ class _Seen:
         both = len(args) == len(tensors) == 2 and not kwargs
         if name in _ADDS and both and tensors[0].shape == tensors[1].shape:
             self.adds.append((number, sources[0], sources[1]))
-        bounds = _bounds_of(name, args, kwargs)
-        if len(tensors) == 1 and (bounds or name in _PASSING):
-            self.clamps[sources[0]] = number, bounds
+        activation = activation_of(name, args, kwargs)
+        if len(tensors) == 1 and (activation or name in _PASSING | _GREATEST):
+            self.steps[sources[0]] = number, activation or name in _GREATEST
         self.held.append(result)
         self.origins[id(result)] = number
 
@@ -187,7 +174,7 @@ class _Seen:
         normed = {
             calls[0][0]: (name, calls[0][1]) for name, calls in self.norms.items() if len(calls) == 1
         }
-        norms, sums, bounds = {}, {}, {}
+        norms, sums, activations = {}, {}, {}
         ends: dict[int, str] = {}  # {call: the layer whose output, maybe normalised, it returns}
         for layer, calls in self.layers.items():
             result = end = calls[0]
@@ -202,34 +189,23 @@ class _Seen:
                     sums[layer] = Sum(self.calls[call], self.calls[other])
                     end = call
                     break
-            if (found := self._bounds(end)) is not None:
-                bounds[layer] = found
+            if (found := self._activation(end)) is not None:
+                activations[layer] = found
         numbers = {call: number for number, call in enumerate(self.calls)}
         alone = {end: layer for end, layer in ends.items() if self.uses[end] == 1}
         others = {layer: alone.get(numbers[found.other]) for layer, found in sums.items()}
         pairs = {layer: other for layer, other in others.items() if other is not None}
-        return Consumers(norms, sums, bounds, pairs)
+        return Consumers(norms, sums, activations, pairs)
 
-    def _bounds(self, call: int) -> Bounds | None:
-        """Of the clamp that alone consumes what a call returned."""
-        while self.uses[call] == 1 and call in self.clamps:
-            call, bounds = self.clamps[call]
-            if bounds:
-                return bounds
+    def _activation(self, call: int) -> Activation | None:
+        """The one that alone consumes what a call returned."""
+        greatest = False
+        while self.uses[call] == 1 and call in self.steps:
+            call, step = self.steps[call]
+            if isinstance(step, Activation):
+                return None if greatest and step.curve else step
+            greatest |= step
         return None
-
-
-def _bounds_of(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bounds | None:
-    if name not in _CLAMPS:
-        return _BOUNDS.get(name)
-    names, default = _CLAMPS[name]
-    ends = []
-    for place, (key, end) in enumerate(zip(names, default, strict=True), start=1):
-        value = args[place] if key and len(args) > place else kwargs.get(key)
-        if not isinstance(value, (int, float, type(None))):
-            return None  # a tensor
-        ends.append(end if value is None else float(value))
-    return ends[0], ends[1]
 
 
 def affine_of(norm: nn.Module) -> tuple[Tensor, Tensor]:

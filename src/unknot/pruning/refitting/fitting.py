@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from unknot.nets.probe import Inputs
 from unknot.nets.running import as_it_was, call_model, n_samples
+from unknot.pruning.refitting.activations import Activation
 from unknot.pruning.refitting.consumers import Call, Calls, affine_of
 from unknot.pruning.refitting.original import Original, one_row_each
 from unknot.pruning.refitting.pairs import Summand, fit_pair
@@ -190,15 +190,13 @@ class Fitting:
             if sums is None or other is None or layer.entries(other).shape[-1:] != sums.shape[1:]:
                 return plain
             values, offset = sums.to(scale), offset + rows.of_output(layer, other).to(scale)
-        low, high = consumers.bounds.get(name, (-inf, inf))
         able = scale.abs() > 1e-3 * scale.abs().max()  # the others cannot make up for anything
         return Target(
             values=torch.where(able, values, plain.values),
             scale=torch.where(able, scale, 1.0),
             offset=torch.where(able, offset, 0.0),
             counts=able.to(scale),
-            low=torch.where(able, low, -inf),
-            high=torch.where(able, high, inf),
+            activation=consumers.activations.get(name, Activation()),
         )
 
     def _affine(self, name: str, layer: LinearMap) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from unknot.pruning.refitting.targets import Target
 RIDGE = 1e-3  # of the mean square of a layer's input entries
 STRONGER = (1e-2, 1e-1, 1.0, 10.0)
 SURE = 4  # so many rows for each entry leave little open
-STEPS = 8  # towards what is met within bounds
+STEPS = 8  # towards what is met after the activation
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def best_fit(
     if best is None:
         return Fit(None, None, before, before)
     solver, solution = best
-    if rows.clamped:
+    if not rows.linear:
         within = system.approach(solver, rows, STEPS)
         if (error := error_of(system.held_outputs(within))) < after:
             solution, after = within, error
@@ -154,7 +154,7 @@ class _System:
         return _Solution(self._change(solver, missing), mean)
 
     def approach(self, solver: _Solver, target: Target, steps: int) -> _Solution:
-        """After ``steps``, each of which lessens the error within the bounds of ``target``."""
+        """After ``steps``, each of which lessens the error after the activation."""
         wanted = target.outputs()
         for _ in range(steps):
             missing, mean = self._missing(wanted)

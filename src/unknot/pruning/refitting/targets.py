@@ -2,72 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from unknot.pruning.refitting.activations import Activation
+
+_NONE = Activation()
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """That ``outputs * scale + offset``, held within bounds, comes near to ``values``, held so too.
+    """That ``outputs * scale + offset`` come near to ``values``, after an activation.
 
     Attributes:
         values: ``[r, out]``, after the normalisation and the sum that the outputs enter alone.
         scale: ``[out]``, nowhere 0.
         offset: ``[out]`` or ``[r, out]``, of the normalisation and what else is summed.
-        counts: ``[out]``, by which errors are multiplied before they are compared.
-        low, high: ``[out]``, the bounds of a ReLU or clamp; infinite where there is none.
+        counts: ``[out]``: 1, or 0 of outputs that only come near to ``values`` themselves.
+        activation: that alone consumes them.
     """
 
     values: Tensor
     scale: Tensor
     offset: Tensor
     counts: Tensor
-    low: Tensor
-    high: Tensor
+    activation: Activation = _NONE
 
     @classmethod
     def plain(cls, values: Tensor) -> Target:
         """The outputs themselves."""
         zeros = torch.zeros_like(values[0])
-        return cls(values, zeros + 1.0, zeros, zeros + 1.0, zeros - torch.inf, zeros + torch.inf)
+        return cls(values, zeros + 1.0, zeros, zeros + 1.0)
 
     @property
-    def clamped(self) -> bool:
-        """Whether any value is cut off."""
-        return bool(((self.values < self.low) | (self.values > self.high)).any())
+    def linear(self) -> bool:
+        """Whether the error is that of the outputs."""
+        activation = self.activation
+        cut = (self.values < activation.low) | (self.values > activation.high)
+        return activation.curve is None and not bool(cut.any())
 
     def rows(self, chosen: Tensor) -> Target:
         """At some of the rows; ``chosen`` is bool ``[r]``."""
         offset = self.offset if self.offset.ndim < 2 else self.offset[chosen]
-        return Target(self.values[chosen], self.scale, offset, self.counts, self.low, self.high)
+        return replace(self, values=self.values[chosen], offset=offset)
 
     def outputs(self) -> Tensor:
         """``[r, out]``, with which ``values`` are met exactly."""
         return (self.values - self.offset) / self.scale
 
     def nearest(self, outputs: Tensor) -> Tensor:
-        """The outputs nearest to these ``[r, out]`` with which ``values`` are met within the bounds.
-
-        The square of the distance to them is at least the error within the bounds, and equal to it for
-        ``outputs`` themselves: what comes nearer to them has a smaller error (majorisation, as for the
-        ReLU in Zhang et al., "Accelerating very deep convolutional networks", TPAMI 2016).
-        """
-        found = outputs * self.scale + self.offset
-        wanted = torch.where(self.values <= self.low, torch.minimum(found, self.low), self.values)
-        wanted = torch.where(self.values >= self.high, torch.maximum(found, self.high), wanted)
+        """Near to these outputs ``[r, out]``, ones with which the error is less: `Activation.nearest`."""
+        nearest = self.activation.nearest(outputs * self.scale + self.offset, self.values)
+        wanted = torch.where(self.counts > 0, nearest, self.values)
         return (wanted - self.offset) / self.scale
 
     def error(self, outputs: Tensor) -> float:
-        """Mean square of the difference to ``values``, both within the bounds."""
-        found = (outputs * self.scale + self.offset).clamp(self.low, self.high)
-        wanted = self.values.clamp(self.low, self.high)
-        return float(((found - wanted) * self.counts).square().mean())
+        """Mean square of the difference to ``values``, both after the activation."""
+        found = self.activation.of(outputs * self.scale + self.offset)
+        return float(((found - self.activation.of(self.values)) * self.counts).square().mean())
 
     def power(self) -> float:
-        """What errors are compared with: the variance of ``values`` within the bounds."""
-        return variance_of(self.values.clamp(self.low, self.high) * self.counts)
+        """What errors are compared with: the variance of ``values`` after the activation."""
+        return variance_of(self.activation.of(self.values) * self.counts)
 
 
 def variance_of(values: Tensor) -> float:

@@ -1,3 +1,5 @@
-"""What polishing is made of: `distillation` compares outputs, `views` shows more of each image, `descent`
-takes the steps.
+"""What polishing is made of.
+
+`distillation` compares what two models return, `views` shows more of each image, `descent` takes the
+steps.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import signal
 import subprocess
@@ -565,11 +566,26 @@ def test_prune_makes_a_smaller_model_and_says_so(run, tmp_path: Path) -> None:
     files = {str(p.relative_to(tmp_path / "p")) for p in (tmp_path / "p").rglob("*") if p.is_file()}
     assert files == {
         "model/weights.safetensors", "model/plan.json", "model/model.json", "model/README.md",
-        "model/program.pt2",
-        "scores.json", "outcome.json", "report.html",
+        "model/program.pt2", "scores.json", "outcome.json", "report.html",
     }  # fmt: skip
     again = run("prune", "--model", "cnn", "--data", "digits", "--ratio", "0.5", "--out", "p")
     assert "new or empty folder" in again.err
+
+
+def test_prune_says_what_it_wrote_and_what_it_could_not(run, tmp_path: Path) -> None:
+    chosen = "        return super().forward(x) if x.isfinite().all() else super().forward(x * 0)\n"
+    branching = f"class Net(nn.Sequential):\n    def forward(self, x):\n{chosen}"
+    own = OWN_NET.replace("def net", f"{branching}\ndef branching():\n    return Net(*net())\n\ndef net")
+    (tmp_path / "own_files.py").write_text(own)
+    options = ("--data", "own_files:data", "--ratio", "0.5", "--criterion", "l1", "--no-compare", "--out")
+    ran = run("prune", "--model", "own_files:net", *options, "whole")
+    lines = [line for line in ran.out.splitlines() if "program.pt2" in line]
+    assert len(lines) == 1 and "for torch alone" in lines[0] and "any batch size" in lines[0]
+    assert re.search(r"whole/model: [\d,]+ bytes in 5 files$", ran.out, re.MULTILINE)
+    ran = run("prune", "--model", "own_files:branching", *options, "part")
+    assert ran.code == 0 and "program.pt2" not in ran.out
+    assert "There is no program.pt2: model Net, which torch.export does not take" in ran.err
+    assert not (tmp_path / "part" / "model" / "program.pt2").exists()
 
 
 OWN_NET = """import torch

@@ -37,7 +37,7 @@ HELD_OUT = 5  # every fifth sample is for measuring errors only
 FEWEST = 10  # samples
 EVERY = 10  # steps, a check on the samples held out
 # Where the relative error there is so many times what it was at first, the rate is too high:
-TOO_FAR = 2.0
+TOO_FAR = 3.0
 SLOWER = 4.0  # it goes on from the best weights, so many times slower
 
 
@@ -158,7 +158,7 @@ def polish(
 
     Every fifth sample is held out. The weights of the check with the least error there are taken, those
     from before among them, so that the model is never farther from the original on these samples than
-    it was. Where the error there doubles, training goes on from the best weights at a quarter of the
+    it was. Where the error there trebles, training goes on from the best weights at a quarter of the
     rate.
     Where a model cannot be trained, it is left as it was and a note says why.
 

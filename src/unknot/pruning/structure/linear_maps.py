@@ -46,6 +46,11 @@ class LinearMap:
         return not self.transposed and self.groups == 1
 
     @property
+    def margins(self) -> tuple[int, ...]:
+        """What the padding puts in front of the inputs, one number a dimension of the window."""
+        return tuple(reversed(self.padding[::2]))
+
+    @property
     def filters(self) -> Tensor:
         """``[out, in / groups, taps]``, one tap of a linear layer."""
         return _filters(self.weight, self.groups, self.transposed)
@@ -65,8 +70,10 @@ class LinearMap:
         if not self.stride:
             return F.linear(self.inputs, weight)
         convolve = (F.conv1d, F.conv2d, F.conv3d)[len(self.stride) - 1]
-        padded = F.pad(self.inputs, self.padding)
-        outputs: Tensor = convolve(padded, weight, None, self.stride, 0, self.dilation)
+        inputs, padding = self.inputs, self.margins
+        if self.padding[::2] != self.padding[1::2]:
+            inputs, padding = F.pad(inputs, self.padding), (0,) * len(padding)
+        outputs: Tensor = convolve(inputs, weight, None, self.stride, padding, self.dilation)
         return outputs
 
 
@@ -116,16 +123,19 @@ class Rows:
         """``[r, d]``: the entries that the layer weighs for each row, group by group, as in `matrix`."""
         if not layer.stride:
             return layer.entries(layer.inputs)[self.places]
-        padded = layer.entries(F.pad(layer.inputs, layer.padding))
-        window = layer.weight.shape[2:]
+        entries = layer.entries(layer.inputs)  # padded they can be a hundred times as many
+        window, sizes = layer.weight.shape[2:], entries.shape[1:-1]
         taps = torch.cartesian_prod(*(torch.arange(k) for k in window)).reshape(-1, len(window))
-        columns = []
-        for tap in taps.tolist():
-            steps = zip(self.places[1:], layer.stride, tap, layer.dilation, strict=True)
-            places = (place * stride + t * dilation for place, stride, t, dilation in steps)
-            index = (self.places[0], *places)
-            columns.append(padded[index])
-        return torch.stack(columns, dim=2).flatten(1)  # [r, c, taps] -> [r, c * taps]
+        columns = entries.new_empty(len(self.places[0]), entries.shape[-1], len(taps))
+        for number, tap in enumerate(taps.tolist()):
+            steps = zip(self.places[1:], layer.stride, tap, layer.dilation, layer.margins, strict=True)
+            at = [place * stride + t * dilation - margin for place, stride, t, dilation, margin in steps]
+            outside = [(p < 0) | (p >= size) for p, size in zip(at, sizes, strict=True)]
+            index = (self.places[0], *(p.clamp(0, size - 1) for p, size in zip(at, sizes, strict=True)))
+            column = entries[index]
+            column[torch.stack(outside).any(0)] = 0.0
+            columns[:, :, number] = column
+        return columns.flatten(1)  # [r, c, taps] -> [r, c * taps]
 
 
 def matrix(module: nn.Module) -> Tensor:

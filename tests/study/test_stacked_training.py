@@ -11,10 +11,11 @@ from torch import nn
 from unknot.activations.folds import ACTIVATIONS, ZFold
 from unknot.activations.gains import init_by_gain
 from unknot.core.errors import InputError
+from unknot.nets.accuracy import squared_loss
 from unknot.nets.data import LabelledData
 from unknot.nets.models import cnn, mlp
 from unknot.nets.training import batches_an_epoch
-from unknot.study.stack import TOGETHER, Stack, plain_layers
+from unknot.study.stack import EVALUATED, TOGETHER, Stack, plain_layers
 from unknot.study.stacked_training import (
     Progress,
     checkpoints,
@@ -98,6 +99,84 @@ def test_a_plain_net_goes_through_matrix_products_as_through_vmap(activation: st
     plain = stack._forward(stack.parameters, inputs)
     stack._plain = None
     torch.testing.assert_close(plain, stack._forward(stack.parameters, inputs))
+
+
+def squares(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return (outputs[:, 0] - targets) ** 2
+
+
+@pytest.mark.parametrize("net", [nets, lambda *_: [cnn(1, 1, widths=(3,)) for _ in range(3)]])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_stack_takes_any_loss_weights_and_rates(
+    net: Callable[..., list[nn.Module]], weighted: bool
+) -> None:
+    """Against torch's own Adam, net by net, with a rate that falls."""
+    models = [*net("tanh", range(3))]
+    plain = plain_layers(models[0]) is not None
+    if plain:
+        models = [mlp(2, 1, width=5, depth=1) for _ in models]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 20, *((2,) if plain else (1, 8, 8)), generator=generator)
+    y, weights = torch.randn(3, 20, generator=generator), torch.rand(3, 20, generator=generator) * 2
+    weights[:, :4] = 0
+    rates = torch.tensor([1e-2, 1e-3, 3e-2])
+    stack = Stack(models, rates.tolist(), loss=squared_loss)
+    assert stack.rates.tolist() == rates.tolist()
+    optimizers = [torch.optim.Adam(model.parameters()) for model in models]
+    for factor in (1.0, 0.5, 0.25, 0.1, 0.05):
+        stack.rates = rates * factor
+        stack.step(x, y, weights if weighted else None)
+        for i, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
+            optimizer.param_groups[0]["lr"] = float(rates[i]) * factor
+            losses = squares(model(x[i]), y[i])
+            loss = (losses * weights[i] if weighted else losses).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    for row, model in zip(stack.parameters, models, strict=True):
+        alone = nn.utils.parameters_to_vector(model.parameters())
+        torch.testing.assert_close(row, alone, atol=1e-4, rtol=1e-3)
+    stack.rates = 0.0
+    before = stack.parameters.clone()
+    stack.step(x, y)
+    assert torch.equal(before, stack.parameters)
+
+
+def test_weights_of_one_change_nothing_and_of_classes_count_too() -> None:
+    data, seeds = discs(64), range(TOGETHER + 1)
+    plain, ones, doubled = (Stack(nets("relu", seeds), [1e-2] * len(seeds)) for _ in range(3))
+    x, y = data.inputs.expand(len(seeds), *data.inputs.shape), data.labels.expand(len(seeds), -1)
+    for _ in range(3):
+        plain.step(x, y)
+        ones.step(x, y, torch.ones(y.shape))
+        doubled.step(x, y, 1.0 + (y == 0))
+    torch.testing.assert_close(plain.parameters, ones.parameters, atol=1e-5, rtol=1e-3)
+    share = [(s.outputs(data.inputs).argmax(2) == 0).float().mean() for s in (plain, doubled)]
+    assert share[1] > share[0]
+
+
+@pytest.mark.parametrize("vmapped", [False, True])
+def test_outputs_are_those_of_each_net(vmapped: bool) -> None:
+    models = nets("tanh", range(TOGETHER + 3))
+    for model in models:
+        model.append(nn.Dropout(0.5))  # eval mode has none
+    stack = Stack(models, [1e-3] * len(models))
+    assert stack._plain is None
+    if not vmapped:
+        models = nets("tanh", range(TOGETHER + 3))
+        stack = Stack(models, [1e-3] * len(models))
+        assert stack._plain is not None
+    x = torch.randn(EVALUATED + 9, 2, generator=torch.Generator().manual_seed(0))
+    found = stack.outputs(x)
+    assert found.shape == (len(models), len(x), 2) and not found.requires_grad
+    some = stack.outputs(x, [TOGETHER, 2])
+    with torch.no_grad():
+        alone = torch.stack([model.eval()(x) for model in models])
+    torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(some, alone[[TOGETHER, 2]], atol=1e-5, rtol=1e-4)
+    stack.keep([2, 5])
+    assert stack.rates.shape == (2,)
+    torch.testing.assert_close(stack.outputs(x), alone[[2, 5]], atol=1e-5, rtol=1e-4)
 
 
 def test_scores_with_nan_are_never_right() -> None:

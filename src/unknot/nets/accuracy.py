@@ -6,7 +6,7 @@ Scores are ``[n, classes]``; a single column is the logit of class 1 against cla
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -183,7 +183,10 @@ def predicted(scores: Tensor) -> Tensor:
     return best.long().masked_fill_(highest.isnan(), -1)
 
 
-def class_loss(scores: Tensor, labels: Tensor, *, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
+Reduction: TypeAlias = Literal["mean", "sum", "none"]
+
+
+def class_loss(scores: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """Cross entropy in nats, binary where there is one logit; half precision in float32.
 
     Scores ``[n, classes]`` are of `class_scores`, labels ``[n]`` of `fit_labels` or known to fit.
@@ -195,6 +198,12 @@ def class_loss(scores: Tensor, labels: Tensor, *, reduction: Literal["mean", "su
         targets = labels.to(scores.dtype)
         return F.binary_cross_entropy_with_logits(scores[..., 0], targets, reduction=reduction)
     return F.cross_entropy(scores, labels.long(), reduction=reduction)
+
+
+def squared_loss(outputs: Tensor, targets: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """Squared error, of outputs ``[n, k]`` summed over k; targets ``[n, k]``, or ``[n]`` where k is 1."""
+    errors = (outputs - targets.to(outputs).view(outputs.shape)).square().sum(1)
+    return errors if reduction == "none" else getattr(errors, reduction)()
 
 
 def measure_accuracy(model: nn.Module, inputs: Any, labels: Any, *, batch_size: int = 4096) -> float:

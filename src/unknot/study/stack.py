@@ -7,7 +7,8 @@ is the work of Python and of the dispatcher, which in small nets is most of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +27,30 @@ EVALUATED, EVALUATED_PLAIN = 512, 256
 ELEMENTWISE = {nn.Identity, nn.Sigmoid, *(type(new()) for new in ACTIVATIONS.values())}
 
 
-class Stack:
-    """The parameters of the running nets ``[nets, p]`` and their Adam (Kingma and Ba, 2015)."""
+class Loss(Protocol):
+    """What nets are trained to make small, e.g. `class_loss` or `squared_loss`."""
 
-    def __init__(self, models: Sequence[nn.Module], rates: Sequence[float]) -> None:
+    def __call__(
+        self, outputs: Tensor, targets: Tensor, /, *, reduction: Literal["sum", "none"]
+    ) -> Tensor:
+        """Of outputs ``[n, k]`` and targets ``[n, ...]``: one a sample, ``[n]``, or their sum."""
+
+
+class Stack:
+    """The parameters of the running nets ``[nets, p]`` and their Adam (Kingma and Ba, 2015).
+
+    Args:
+        models: of one architecture without buffers, already initialised; they stay as they are.
+        rates: learning rates, one a model.
+        loss: of a step.
+
+    Raises:
+        InputError: no models, architectures that differ, or buffers.
+    """
+
+    def __init__(
+        self, models: Sequence[nn.Module], rates: Sequence[float], loss: Loss = class_loss
+    ) -> None:
         shapes = [{name: p.shape for name, p in model.named_parameters()} for model in models]
         if not models or any(shape != shapes[0] for shape in shapes):
             raise InputError(
@@ -45,21 +66,42 @@ class Stack:
         self._sizes = [shape.numel() for shape in self._shapes.values()]
         vectors = [nn.utils.parameters_to_vector(model.parameters()).detach() for model in models]
         self.parameters = torch.stack(vectors)
-        self.rates = torch.tensor(rates, device=self.parameters.device).unsqueeze(1)
+        self.rates = rates
+        self._loss = loss
         self.mean, self.square = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
         # Kept: a fresh megabyte at every step is given back to the system, and costs more than its use.
         self._update = torch.empty_like(self.parameters[:TOGETHER])
         self.steps = 0
         self._plain = plain_layers(self._net)
 
-    def step(self, inputs: Tensor, labels: Tensor) -> None:
-        """One step of Adam, inputs ``[nets, samples, ...]`` and labels ``[nets, samples]``."""
+    @property
+    def rates(self) -> Tensor:
+        """Learning rates ``[nets]``; may be set between steps, as one for all or one a net."""
+        return self._rates[:, 0]
+
+    @rates.setter
+    def rates(self, rates: Tensor | Sequence[float] | float) -> None:
+        given = torch.as_tensor(rates, dtype=self.parameters.dtype, device=self.parameters.device)
+        self._rates = given.expand(len(self.parameters)).clone().unsqueeze(1)
+
+    def step(self, inputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> None:
+        """One step of Adam on the mean loss of a batch.
+
+        Args:
+            inputs: ``[nets, samples, ...]``.
+            targets: ``[nets, samples, ...]``, classes or numbers, as the loss takes them.
+            weights: of the samples, ``[nets, samples]``: each multiplies the loss of its sample, and the
+                sum is divided by the number of samples, so that weights of 1 change nothing.
+        """
         self._net.train()
         for part in _parts(len(self.parameters)):
             leaf = self.parameters[part].detach().requires_grad_()
-            logits = self._forward(leaf, inputs[part])
-            loss = class_loss(logits.flatten(0, 1), labels[part].flatten(), reduction="sum")
-            gradient = torch.autograd.grad(loss / labels.shape[1], leaf)[0]
+            outputs, aims = self._forward(leaf, inputs[part]).flatten(0, 1), targets[part].flatten(0, 1)
+            if weights is None:
+                loss = self._loss(outputs, aims, reduction="sum")
+            else:
+                loss = self._loss(outputs, aims, reduction="none") @ weights[part].flatten()
+            gradient = torch.autograd.grad(loss / targets.shape[1], leaf)[0]
             # Torch's Adam has one learning rate: it steps from zero at rate 1, and each row is scaled.
             update = self._update[: len(leaf)].zero_()
             adam(
@@ -67,20 +109,32 @@ class Stack:
                 [torch.full((), float(self.steps), device=update.device)], fused=True, lr=1.0,
                 beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, amsgrad=False, maximize=False,
             )  # fmt: skip
-            self.parameters[part].addcmul_(update, self.rates[part])
+            self.parameters[part].addcmul_(update, self._rates[part])
         self.steps += 1
 
+    @torch.no_grad()
+    def outputs(self, inputs: Tensor, nets: Sequence[int] | None = None) -> Tensor:
+        """What nets return for the same samples, in eval mode.
+
+        Args:
+            inputs: ``[samples, ...]``.
+            nets: places in the stack; None: all.
+
+        Returns:
+            ``[nets, samples, outputs]``.
+        """
+        nets = range(len(self.parameters)) if nets is None else nets
+        parts: dict[int, list[Tensor]] = {}
+        for part, _, outputs in self._evaluated(inputs, nets):
+            parts.setdefault(part.start, []).append(outputs)
+        return torch.cat([torch.cat(of_nets, dim=1) for of_nets in parts.values()])
+
+    @torch.no_grad()
     def count_right(self, inputs: Tensor, labels: Tensor, nets: list[int]) -> list[int]:
         """How many of the samples each of these nets classifies rightly, in eval mode."""
-        self._net.eval()
-        parameters = self.parameters[nets] if len(nets) < len(self.parameters) else self.parameters
         right = torch.zeros(len(nets), dtype=torch.int64, device=inputs.device)
-        size = EVALUATED if self._plain is None else EVALUATED_PLAIN
-        with torch.no_grad():
-            for part in _parts(len(nets)):
-                for x, y in zip(torch.split(inputs, size), torch.split(labels, size), strict=True):
-                    logits = self._forward(parameters[part], x.expand(len(right[part]), *x.shape))
-                    right[part] += (predicted(logits) == y).sum(1)
+        for part, samples, outputs in self._evaluated(inputs, nets):
+            right[part] += (predicted(outputs) == labels[samples]).sum(1)
         counts: list[int] = right.tolist()
         return counts
 
@@ -88,11 +142,23 @@ class Stack:
         return self.parameters.isfinite().all(1).tolist()
 
     def keep(self, places: list[int]) -> None:
-        for name in ("parameters", "rates", "mean", "square"):
+        for name in ("parameters", "_rates", "mean", "square"):
             setattr(self, name, getattr(self, name)[places])
 
+    def _evaluated(self, inputs: Tensor, nets: Sequence[int]) -> Iterator[tuple[slice, slice, Tensor]]:
+        """(places among ``nets``, places among the samples, outputs), part by part, in eval mode."""
+        self._net.eval()
+        parameters = self.parameters[list(nets)] if len(nets) < len(self.parameters) else self.parameters
+        size = EVALUATED if self._plain is None else EVALUATED_PLAIN
+        for part in _parts(len(nets)):
+            of_part = parameters[part]
+            for start in range(0, len(inputs), size):
+                samples = slice(start, start + size)
+                x = inputs[samples]
+                yield part, samples, self._forward(of_part, x.expand(len(of_part), *x.shape))
+
     def _forward(self, parameters: Tensor, inputs: Tensor) -> Tensor:
-        """``[nets, p]`` and ``[nets, samples, ...]`` -> ``[nets, samples, classes]``."""
+        """``[nets, p]`` and ``[nets, samples, ...]`` -> ``[nets, samples, outputs]``."""
         if self._plain is None:
             stacked: Tensor = vmap(self._alone, randomness="different")(parameters, inputs)
             return stacked

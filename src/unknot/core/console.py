@@ -50,6 +50,20 @@ def step_bar(label: str, total: int, *, show: bool = True) -> Iterator[Callable[
         yield step
 
 
+@contextmanager
+def share_bar(label: str, *, show: bool = True) -> Iterator[Callable[[float], None]]:
+    """A bar as of `track` for work that is no loop: call what it gives with the share just done."""
+    console = _bar_console(show)
+    if console is None:
+        yield lambda _: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(label, total=1.0)
+        yield lambda share: progress.advance(task, share)
+
+
 def _bar_console(show: bool) -> Any:
     """stderr as rich's Console where a bar is to be shown on it: it is a terminal; else None."""
     if not show:

@@ -81,13 +81,13 @@ struct ZFold final : Fold {
 };
 
 struct QFold final : Fold {
-  float frequency;
-  explicit QFold(float frequency) : frequency(frequency) {}
+  float frequency, height;
+  QFold(float frequency, float height) : frequency(frequency), height(height) {}
   void forward(const float* x, float* y, std::int64_t n) const override {
-    unknot::variant().qfold(x, y, n, frequency);
+    unknot::variant().qfold(x, y, n, frequency, height);
   }
   void backward(const float* grad, const float* y, float* to, std::int64_t n) const override {
-    unknot::variant().qfold_backward(grad, y, to, n, frequency);
+    unknot::variant().qfold_backward(grad, y, to, n, frequency, height);
   }
 };
 
@@ -109,5 +109,5 @@ void bind_folds(nb::module_& m) {
       .def("forward", &forward, "x"_a, "y"_a, "n"_a, "threads"_a)
       .def("backward", &backward, "grad"_a, "y"_a, "out"_a, "n"_a, "threads"_a);
   nb::class_<ZFold, Fold>(m, "ZFold").def(nb::init<float, float>(), "slope"_a, "turn"_a);
-  nb::class_<QFold, Fold>(m, "QFold").def(nb::init<float>(), "frequency"_a);
+  nb::class_<QFold, Fold>(m, "QFold").def(nb::init<float, float>(), "frequency"_a, "height"_a);
 }

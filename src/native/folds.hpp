@@ -79,19 +79,20 @@ UNKNOT_WIDE static void zfold_backward(const float* grad, const float* y, float*
   }
 }
 
-constexpr float kPhase = 0.785398163f, kSinPhase = 0.707106781f;
+constexpr float kPhase = 0.785398163f;
 constexpr float kReach = 8192;  // radians; beyond it pi in three floats is not pi enough
 
-// (sin(v) + sin(pi / 4)) / w, v = w x - pi / 4; bit 0: cos(v) < 0.
-static void qfold_far(const float* x, float* y, std::int64_t n, float w) {
+// (sin(v) + height) / w, v = w x - pi / 4; bit 0: cos(v) < 0.
+static void qfold_far(const float* x, float* y, std::int64_t n, float w, float height) {
   for (std::int64_t i = 0; i < n; ++i) {
     const double v = static_cast<double>(w * x[i] - kPhase);
-    const float f = static_cast<float>((std::sin(v) + 0.70710678118654752) / static_cast<double>(w));
+    const double raised = std::sin(v) + static_cast<double>(height);
+    const float f = static_cast<float>(raised / static_cast<double>(w));
     y[i] = std::bit_cast<float>((bits_of(f) & ~1u) | (std::cos(v) < 0 ? 1u : 0u));
   }
 }
 
-UNKNOT_WIDE static void qfold(const float* x, float* y, std::int64_t n, float w) {
+UNKNOT_WIDE static void qfold(const float* x, float* y, std::int64_t n, float w, float height) {
   constexpr float kRound = 12582912;  // 1.5 * 2^23: adding it rounds to a whole number
   const float scale = 1 / w;
   for (std::int64_t start = 0; start < n; start += kBlock) {
@@ -113,19 +114,20 @@ UNKNOT_WIDE static void qfold(const float* x, float* y, std::int64_t n, float w)
       const float tail =
           madd(s, madd(s, madd(s, -2.3889859e-8f, 2.7525562e-6f), -1.9840874e-4f), 8.3333310e-3f);
       const float sine = madd(r * s, madd(s, tail, -1.6666667e-1f), r);
-      const float f = (std::bit_cast<float>(bits_of(sine) ^ (odd << 31)) + kSinPhase) * scale;
+      const float f = (std::bit_cast<float>(bits_of(sine) ^ (odd << 31)) + height) * scale;
       y[i] = std::bit_cast<float>((bits_of(f) & ~1u) | odd);
     }
-    if (largest > size_of(kReach)) qfold_far(x + start, y + start, end - start, w);
+    if (largest > size_of(kReach)) qfold_far(x + start, y + start, end - start, w, height);
   }
 }
 
-// cos(v) = +-sqrt(1 - sin(v)^2); not zero, so that it can be divided by.
+// cos(v) = +-sqrt(1 - sin(v)^2); not zero, so that it can be divided by. `_Cosine` in fused.py takes the
+// same operations on the same floats.
 UNKNOT_WIDE static void qfold_backward(const float* grad, const float* y, float* out, std::int64_t n,
-                                       float w) {
+                                       float w, float height) {
   for (std::int64_t i = 0; i < n; ++i) {
     const std::uint32_t u = bits_of(y[i]);
-    const float sine = w * y[i] - kSinPhase, rest = (1 - sine) * (1 + sine);
+    const float sine = w * y[i] - height, rest = (1 - sine) * (1 + sine);
     const std::uint32_t least = bits_of(1e-12f), size = bits_of(rest);
     // A negative rest has its highest bit set, hence the comparison of signed integers.
     const bool tiny = static_cast<std::int32_t>(size) < static_cast<std::int32_t>(least);

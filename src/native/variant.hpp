@@ -66,8 +66,9 @@ struct Variant {
   // The folding activations; see folds.hpp.
   void (*zfold)(const float* x, float* y, std::int64_t n, float slope, float turn);
   void (*zfold_backward)(const float* grad, const float* y, float* out, std::int64_t n, float slope);
-  void (*qfold)(const float* x, float* y, std::int64_t n, float frequency);
-  void (*qfold_backward)(const float* grad, const float* y, float* out, std::int64_t n, float frequency);
+  void (*qfold)(const float* x, float* y, std::int64_t n, float frequency, float height);
+  void (*qfold_backward)(const float* grad, const float* y, float* out, std::int64_t n, float frequency,
+                         float height);
 };
 
 extern const Variant baseline_variant;

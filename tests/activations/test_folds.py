@@ -19,7 +19,7 @@ from unknot.activations.folds import (
     TriangleWave,
     ZFold,
 )
-from unknot.activations.gains import gain, init_by_gain
+from unknot.activations.gains import gain, init_by_gain, normal_mean
 from unknot.activations.replacement import replace_activations
 from unknot.core.errors import InputError
 from unknot.nets.models import mlp
@@ -66,6 +66,7 @@ def test_dtype_is_kept(dtype: torch.dtype) -> None:
         (ZFold(slope=0.5), 1.607),
         (QFold(1.0), 1 / math.sqrt(1 - math.exp(-0.5))),
         (QFold(2.0), 2 / math.sqrt(1 - math.exp(-2.0))),
+        (QFold(2.0, centred=True), 2 / math.sqrt((1 - math.exp(-4.0)) / 2)),
         (lambda z: z.abs() - math.sqrt(2 / math.pi), 1.659),
     ],
 )
@@ -109,6 +110,18 @@ def test_gain_finds_jumps_and_narrow_features() -> None:
         1 / math.sqrt(math.erfc(0.1234 / math.sqrt(2)) / 2), rel=1e-8
     )
     assert gain(TriangleWave(1e-6)) == pytest.approx(math.sqrt(3) * 1e6, rel=1e-6)
+
+
+@pytest.mark.parametrize("frequency", [0.5, 1.0, 3.0])
+def test_centred_qfold_is_lower_and_of_mean_zero(frequency: float) -> None:
+    x = torch.linspace(-6, 6, 1201, dtype=torch.float64)
+    plain, centred = QFold(frequency), QFold(frequency, centred=True)
+    lower = math.sin(math.pi / 4) * (1 - math.exp(-(frequency**2) / 2)) / frequency
+    torch.testing.assert_close(plain(x) - centred(x), torch.full_like(x, lower))
+    mean = normal_mean(lambda z: centred(torch.from_numpy(z)).numpy())
+    assert mean == pytest.approx(0, abs=1e-10)
+    assert gain(centred) == pytest.approx(gain(centred.forward), rel=1e-9)
+    assert centred.turns() == plain.turns()
 
 
 def test_smooth_fold_is_the_formula_and_turns_where_it_says() -> None:
@@ -238,5 +251,7 @@ def test_bad_input(call: object, says: str) -> None:
 def test_repr_tells_the_parameters() -> None:
     assert repr(ZFold(0.5, 2.0)) == "ZFold(slope=0.5, turn=2)"
     assert repr(QFold(2.0)) == "QFold(frequency=2)"
+    assert repr(QFold(2.0, centred=True)) == "QFold(frequency=2, centred=True)"
+    assert not QFold(centred=True).state_dict()
     assert "learnable" in repr(ZFold(learnable=True))
     assert np.isclose(sum(p.numel() for p in ZFold(learnable=True).parameters()), 2)

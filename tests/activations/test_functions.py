@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from unknot.activations.folds import (
     ZFold,
 )
 from unknot.activations.functions import qfold, zfold
+from unknot.core.errors import InputError
 from unknot.nets.models import mlp
 
 FOLDS: dict[str, Callable[[], nn.Module]] = {
@@ -39,6 +41,7 @@ FOLDS: dict[str, Callable[[], nn.Module]] = {
     "smooth_zfold, channels": lambda: SmoothZFold(0.7, 1.3, learnable=True, channels=3),
     "qfold": QFold,
     "qfold, 2": lambda: QFold(2.0),
+    "qfold, centred": lambda: QFold(1.3, centred=True),
     "centred_abs": CentredAbs,
     "centred_relu": CentredReLU,
     "triangle_wave": lambda: TriangleWave(1.5),
@@ -152,7 +155,10 @@ def test_stacked_models_train_under_vmap(new: Callable[[], nn.Module]) -> None:
 
 # ---- the engine's one pass ---------------------------------------------------------------------
 
-FUSED = [zfold, qfold, partial(zfold, slope=0.7, turn=1.3), partial(qfold, frequency=1.7)]
+FUSED = [
+    zfold, partial(zfold, slope=0.7, turn=1.3),
+    qfold, partial(qfold, frequency=1.7), partial(qfold, frequency=1.3, centred=True),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("fold", FUSED)
@@ -192,6 +198,8 @@ def test_engine_far_out_and_not_finite() -> None:
     finite = x[:3]
     angle = (finite - torch.tensor(torch.pi / 4)).double()  # the angle that float32 has
     torch.testing.assert_close(qfold(finite).double(), angle.sin() + 0.5**0.5, atol=1e-6, rtol=0)
+    low = (finite - torch.tensor(torch.pi / 4)).double().sin() + 0.5**0.5 * math.exp(-0.5)
+    torch.testing.assert_close(qfold(finite, centred=True).double(), low, atol=1e-6, rtol=0)
     assert qfold(x[3:6]).isnan().all()
 
 
@@ -206,6 +214,44 @@ def test_engine_has_second_derivatives(fold: Callable[[Tensor], Tensor]) -> None
     ours = third_power_of_slope(x.clone().requires_grad_())
     right = third_power_of_slope(x.double().requires_grad_())
     torch.testing.assert_close(ours.double(), right, atol=1e-4, rtol=1e-4)
+
+
+def derivatives(fold: Callable[[Tensor], Tensor], x: Tensor, order: int) -> list[Tensor]:
+    """The first ``order`` derivatives of a function of each number by itself."""
+    found, y = [], fold(x)
+    for _ in range(order):
+        (y,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        found.append(y.detach().double())
+    return found
+
+
+@every_fold
+def test_second_derivatives_in_single_precision(new: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    x = (3 * torch.randn(40_000, 3)).requires_grad_()  # the channels of some folds on axis 1
+    right = derivatives(new().double(), x.detach().double().requires_grad_(), 2)[1]
+    ours = derivatives(new(), x, 2)[1]
+    torch.testing.assert_close(ours, right, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_qfold_beside_its_turns(centred: bool) -> None:
+    """There 1 - sin^2 is lost in rounding; the second derivative is not, nor is the third."""
+    turn = 3 * torch.pi / 4 / 1.7
+    x = (turn + torch.linspace(-2e-3, 2e-3, 4001)).requires_grad_()
+    fold = partial(qfold, frequency=1.7, centred=centred)
+    assert fused.fits(x)
+    exact_x = x.detach().double().requires_grad_()
+    (_, second, third), (_, right, right_third) = derivatives(fold, x, 3), derivatives(fold, exact_x, 3)
+    torch.testing.assert_close(second, right, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(third, right_third, atol=1e-2, rtol=0)
+    (last,) = torch.autograd.grad(
+        torch.autograd.grad(fold(x).sum(), x, create_graph=True)[0].sum(), x
+    )  # without a graph of its own, as in training
+    torch.testing.assert_close(last.double(), right, atol=1e-5, rtol=1e-5)
+    with pytest.raises(InputError, match="fourth derivative of a QFold in float32"):
+        derivatives(fold, x, 4)
+    assert derivatives(fold, exact_x, 4)[3].isfinite().all()
 
 
 @pytest.mark.parametrize("fold", FUSED)
@@ -285,4 +331,5 @@ def test_a_training_step_keeps_as_much_as_with_relu() -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         return sum(storages.values())
 
-    assert kept_bytes(ZFold) == kept_bytes(QFold) == kept_bytes(nn.ReLU)
+    centred = partial(QFold, centred=True)
+    assert kept_bytes(ZFold) == kept_bytes(QFold) == kept_bytes(centred) == kept_bytes(nn.ReLU)

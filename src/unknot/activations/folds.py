@@ -141,32 +141,36 @@ class SmoothZFold(_Turning):
 class QFold(nn.Module):
     """The quarter-phase fold f(x) = (sin(w x - pi/4) + sin(pi/4)) / w, w = ``frequency``.
 
-    The odd fold (sin) and the even fold (1 - cos) in equal parts. f(0) = 0.
+    The odd fold (sin) and the even fold (1 - cos) in equal parts. f(0) = 0; centred it is
+    (sin(w x - pi/4) + sin(pi/4) exp(-w^2 / 2)) / w, of mean zero on N(0, 1) and below 0 at 0.
 
     Args:
         frequency: w > 0, in radians a unit of pre-activation; 1 suits convolution nets, 2 MLPs on
             strongly entangled data.
+        centred: of mean zero on N(0, 1).
 
     Shape: any; the dtype of the input.
     """
 
-    def __init__(self, frequency: float = 1.0) -> None:
+    def __init__(self, frequency: float = 1.0, *, centred: bool = False) -> None:
         super().__init__()
         self.frequency = _require("frequency", frequency, positive=True)
+        self.centred = bool(centred)
 
     def forward(self, x: Tensor) -> Tensor:
-        return qfold(x, self.frequency)
+        return qfold(x, self.frequency, self.centred)
 
     def second_moment(self) -> float:
-        """E f(z)^2 = (1 - exp(-w^2 / 2)) / w^2 for z ~ N(0, 1)."""
-        return -math.expm1(-(self.frequency**2) / 2) / self.frequency**2
+        """E f(z)^2 for z ~ N(0, 1): (1 - exp(-w^2 / 2)) / w^2; centred, (1 - exp(-w^2)) / (2 w^2)."""
+        w2 = self.frequency**2
+        return -math.expm1(-w2) / (2 * w2) if self.centred else -math.expm1(-w2 / 2) / w2
 
     def turns(self) -> tuple[float, float]:
         """The two turns nearest to 0, low and high: -pi / 4 and 3 pi / 4 over the frequency."""
         return -math.pi / 4 / self.frequency, 3 * math.pi / 4 / self.frequency
 
     def extra_repr(self) -> str:
-        return f"frequency={self.frequency:g}"
+        return f"frequency={self.frequency:g}" + (", centred=True" if self.centred else "")
 
 
 class Sine(nn.Module):
@@ -287,6 +291,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "smooth_zfold": SmoothZFold,
     "qfold": QFold,
     "qfold2": lambda: QFold(2.0),
+    "qfold_centred": lambda: QFold(centred=True),
+    "qfold2_centred": lambda: QFold(2.0, centred=True),
     "centred_abs": CentredAbs,
     "triangle_wave": TriangleWave,
     "zfold_held": lambda: HeldFlat(ZFold()),

@@ -3,7 +3,7 @@
 Built so, each has PyTorch's own derivatives of every order and goes through ``vmap``, ``torch.compile``,
 TorchScript and ONNX like any other expression. The forms are those with the fewest passes over memory;
 where a plain float32 tensor of the CPU comes in, the native engine takes one
-(`unknot.activations.fused`).
+(`unknot.activations.fused`), with derivatives up to the third.
 """
 
 from __future__ import annotations
@@ -63,20 +63,24 @@ def smooth_zfold(x: Tensor, slope: Parameter = 1.0, turn: Parameter = 1.0) -> Te
     return (1 + a) * width * torch.tanh(x / width) - a * x
 
 
-def qfold(x: Tensor, frequency: float = 1.0) -> Tensor:
+def qfold(x: Tensor, frequency: float = 1.0, centred: bool = False) -> Tensor:
     """The quarter-phase fold f(x) = (sin(w x - pi/4) + sin(pi/4)) / w, w = ``frequency``. f(0) = 0.
 
     Args:
         x: floating point, any shape; the result is like it.
         frequency: w > 0, in radians a unit of ``x``.
+        centred: lower it to mean zero on N(0, 1): sin(pi/4) exp(-w^2 / 2) in place of sin(pi/4).
     """
+    phase = math.pi / 4
+    height = math.sin(phase)
+    if centred:
+        height *= math.exp(-0.5 * frequency * frequency)
     if not is_scripting():  # noqa: SIM102
         if fused.fits(x):
-            return fused.qfold(frequency)(x)
-    phase = math.pi / 4
+            return fused.qfold(frequency, height)(x)
     angle = x - phase if frequency == 1.0 else (x * frequency).sub_(phase)
     # In place on a tensor that nothing else holds: sin keeps its input for backward, not its output.
-    wave = torch.sin(angle).add_(math.sin(phase))
+    wave = torch.sin(angle).add_(height)
     return wave if frequency == 1.0 else wave.mul_(1.0 / frequency)
 
 

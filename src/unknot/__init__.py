@@ -1,7 +1,7 @@
 """See, speed up and shrink neural networks by the topology of the data that flows through them.
 
-What people call first stands here; everything else, results among it, one step down in six rooms:
-`topology`, `nets`, `profiles`, `activations`, `study`, `pruning`. The names are listed in
+What people call first stands here; everything else, results among it, one step down in seven rooms:
+`topology`, `nets`, `profiles`, `activations`, `study`, `pruning`, `estimators`. The names are listed in
 ``__init__.pyi``, and each is imported when it is first used.
 """
 

@@ -1,4 +1,5 @@
 from . import activations as activations
+from . import estimators as estimators
 from . import nets as nets
 from . import profiles as profiles
 from . import pruning as pruning
@@ -8,6 +9,8 @@ from .activations import QFold as QFold
 from .activations import ZFold as ZFold
 from .activations import replace_activations as replace_activations
 from .core.errors import InputError as InputError
+from .estimators import FoldClassifier as FoldClassifier
+from .estimators import FoldRegressor as FoldRegressor
 from .nets import compare_cost as compare_cost
 from .nets import count_macs as count_macs
 from .profiles import Monitor as Monitor

@@ -88,6 +88,23 @@ class Trained:
     epochs: float
 
 
+@dataclass(frozen=True)
+class NetShape:
+    """Numbers that go into a net and come out, units of a hidden layer, and hidden layers."""
+
+    inputs: int
+    outputs: int
+    width: int
+    depth: int
+
+
+def new_net(cell: Cell, shape: NetShape, seed: int) -> nn.Module:
+    """``[n, inputs] -> [n, outputs]``, its weights drawn for the activation of the cell and its gain."""
+    new = ACTIVATIONS[cell.activation]
+    model = mlp(shape.inputs, shape.outputs, width=shape.width, depth=shape.depth, activation=new)
+    return init_by_gain(model, new(), multiplier=cell.gain, seed=seed)
+
+
 Tick = Callable[[float], None]
 
 
@@ -133,9 +150,7 @@ def train_nets(
 class _Run:
     """One stack and the best that each of its nets has been."""
 
-    def __init__(
-        self, nets: Sequence[tuple[Cell, Part]], samples: Samples, problem: Problem
-    ) -> None:
+    def __init__(self, nets: Sequence[tuple[Cell, Part]], samples: Samples, problem: Problem) -> None:
         self._cells, self._parts = [cell for cell, _ in nets], [part for _, part in nets]
         self._samples, self._problem = samples, problem
 
@@ -144,7 +159,9 @@ class _Run:
             return self._train(effort, seeds, tick)
 
     def _train(self, effort: Effort, seeds: Sequence[int], tick: Tick) -> list[Trained]:
-        models = [self._new(cell, effort, seed) for cell, seed in zip(self._cells, seeds, strict=True)]
+        inputs = self._samples.inputs.shape[1]
+        shape = NetShape(inputs, self._problem.outputs, effort.width, effort.depth)
+        models = [new_net(cell, shape, seed) for cell, seed in zip(self._cells, seeds, strict=True)]
         rates = torch.tensor([cell.learning_rate for cell in self._cells])
         stack = Stack(models, rates.tolist(), loss=self._problem.loss)
         size = min(effort.batch_size, *(len(part.trained) for part in self._parts))
@@ -174,14 +191,6 @@ class _Run:
                 nn.utils.vector_to_parameters(row.clone(), one.model.parameters())
             one.model.eval()
         return best
-
-    def _new(self, cell: Cell, effort: Effort, seed: int) -> nn.Module:
-        new = ACTIVATIONS[cell.activation]
-        inputs = self._samples.inputs.shape[1]
-        model = mlp(
-            inputs, self._problem.outputs, width=effort.width, depth=effort.depth, activation=new
-        )
-        return init_by_gain(model, new(), multiplier=cell.gain, seed=seed)
 
     def _judged(self, stack: Stack, net: int) -> tuple[float, float]:
         held_out = torch.from_numpy(self._parts[net].held_out)

@@ -41,11 +41,15 @@ class Preparation:
 
     def __init__(self, table: Any, scaling: str, seed: int) -> None:
         numeric, categorical = _columns(table)
-        steps: list[Any] = [SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)]
+        steps: list[Any] = [
+            SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+        ]
         if scaling == "quantile":
             steps.append(
                 QuantileTransformer(
-                    n_quantiles=min(QUANTILES, len(table)), output_distribution="normal", random_state=seed
+                    n_quantiles=min(QUANTILES, len(table)),
+                    output_distribution="normal",
+                    random_state=seed,
                 )
             )
         steps += [StandardScaler(), FunctionTransformer(_near, feature_names_out="one-to-one")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -11,15 +11,26 @@ import numpy as np
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from unknot.core.showing.frames import Rows
-from unknot.estimators.descent import Cell, Effort, Part, Samples, Tick, Trained, no_tick, train_nets
+from unknot.estimators.descent import (
+    Cell,
+    Effort,
+    NetShape,
+    Part,
+    Samples,
+    Tick,
+    Trained,
+    new_net,
+    no_tick,
+    train_nets,
+)
 from unknot.estimators.problems import Problem
 
 # A cell is tried for so many epochs, within these steps, on at most so many samples.
 TRIAL_EPOCHS, TRIAL_STEPS, TRIAL_SAMPLES, TRIAL_BATCH = 4, (150, 300), 10_000, 128
 # Held-out samples that a choice needs; where one part has fewer, more parts are tried, up to three.
 JUDGES, TRIAL_PARTS = 400, 3
-# Steps of the training at length: fewer are no training, more no gain.
-LEAST_STEPS, MOST_STEPS = 1_000, 12_000
+# Steps of the training at length: an epoch of few samples counts as so many, and there is an end.
+EPOCH_STEPS, MOST_STEPS = 32, 12_000
 # Fewer samples are all trained on: a tenth of them would judge nothing.
 LEAST_SAMPLES = 20
 
@@ -127,6 +138,18 @@ def search(
     )
 
 
+def first_nets(grid: Grid, inputs: int, problem: Problem, seed: int) -> Search:
+    """Nets of the first activation, the first rate and the middle gain, as drawn: nothing chose them."""
+    cell = Cell(grid.activations[0], grid.learning_rates[0], sorted(grid.gains)[len(grid.gains) // 2])
+    shape = NetShape(inputs, problem.outputs, grid.width, grid.depth)
+    nets = [
+        Trained(cell, new_net(cell, shape, seed + i), math.nan, math.nan, 0.0)
+        for i in range(grid.members)
+    ]
+    row = SearchRow(cell.activation, cell.learning_rate, cell.gain, math.nan, math.nan, grid.members)
+    return Search(tuple(nets), SearchRows([row]))
+
+
 def _tried(grid: Grid, parts: Sequence[Part]) -> list[Part]:
     """The parts on which each cell is tried: none where there is nothing to choose, or to judge by."""
     held_out = len(parts[0].held_out)
@@ -145,7 +168,7 @@ def _short(grid: Grid, tried: Sequence[Part]) -> Effort:
 def _long(grid: Grid, parts: Sequence[Part]) -> Effort:
     n = len(parts[0].trained)
     batch = 128 if n <= 16_000 else 256 if n <= 64_000 else 512
-    steps = min(max(grid.epochs * n // batch, LEAST_STEPS), MOST_STEPS)
+    steps = min(grid.epochs * max(n // batch, EPOCH_STEPS), MOST_STEPS)
     return Effort(grid.width, grid.depth, steps, batch)
 
 

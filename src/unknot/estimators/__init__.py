@@ -1,0 +1,10 @@
+"""Estimators of scikit-learn for tables: nets that fold, their activation chosen on held-out rows.
+
+`classifier` and `regressor` are `base` with classes or numbers to learn (`problems`). A table goes
+through `preparation`; `search` tries a grid of cells and trains an ensemble with the best ones; `descent`
+trains many nets at once, and a `stream` goes on with them.
+"""
+
+from unknot.core.doors import open_door
+
+__getattr__, __dir__, __all__ = open_door(__name__, __file__)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError, require_count
-from unknot.nets.probe import Inputs, Probe, as_inputs, as_labels, map_tensors
+from unknot.nets.probe import Inputs, Probe, as_inputs, as_labels, map_tensors, tensors_of
 from unknot.nets.running import (
     as_it_was,
     call_model,
@@ -206,7 +206,7 @@ def squared_loss(outputs: Tensor, targets: Tensor, *, reduction: Reduction = "me
     return errors if reduction == "none" else getattr(errors, reduction)()
 
 
-def measure_accuracy(model: nn.Module, inputs: Any, labels: Any, *, batch_size: int = 4096) -> float:
+def measure_accuracy(model: nn.Module, inputs: Any, labels: Any, *, batch_size: int | None = None) -> float:
     """Share of samples classified rightly, in eval mode, where the model is left.
 
     A sample with NaN among its scores is not classified rightly.
@@ -216,14 +216,15 @@ def measure_accuracy(model: nn.Module, inputs: Any, labels: Any, *, batch_size: 
         inputs: an array ``[n, ...]``, a tuple of such (positional arguments) or a dict (keywords); each
             batch is moved to the model's device and precision.
         labels: whole numbers or booleans, ``[n]`` or ``[n, 1]``.
-        batch_size: samples run at once.
+        batch_size: samples run at once; None: 16 to 256, fewer of larger ones.
 
     Raises:
         InputError: no model, no sample, an output without scores, a probability instead of a logit,
             labels that do not fit it.
     """
     require_module(model, scripted=True)
-    require_count("batch_size", batch_size)
+    if batch_size is not None:
+        require_count("batch_size", batch_size)
     samples, classes = as_inputs(inputs), as_labels(labels)
     n = len(Probe(samples))
     if n == 0:
@@ -233,12 +234,15 @@ def measure_accuracy(model: nn.Module, inputs: Any, labels: Any, *, batch_size: 
     return right / n
 
 
-def count_right(model: nn.Module, inputs: Inputs, labels: Tensor, *, batch_size: int = 4096) -> int:
+def count_right(model: nn.Module, inputs: Inputs, labels: Tensor, *, batch_size: int | None = None) -> int:
     """How many samples are classified rightly; arguments and errors as of `measure_accuracy`."""
     probe = Probe(inputs)
     if labels.shape[:1] != (len(probe),):
         n_labels = len(labels) if labels.ndim else "no"
         raise InputError(f"{len(probe)} inputs and {n_labels} labels", "as many of both", "check")
+    # What a net makes of its inputs is many times as large: of thousands of images it is gigabytes.
+    numbers = sum(t[:1].numel() for t in tensors_of(probe.inputs))
+    batch_size = batch_size or min(256, max(16, 2**18 // max(1, numbers)))
     model.eval()
     with torch.no_grad():
         return sum(

@@ -30,7 +30,7 @@ from unknot.study.options import StudyOptions
 from unknot.study.stacked_training import train_alone, train_stack
 from unknot.study.survival import compare, rank_correlation, survival_curve
 
-ROOMS = ("nets", "profiles", "activations", "study", "report")
+ROOMS = ("nets", "profiles", "activations", "study", "estimators", "report")
 
 
 def nothing(*_: object) -> None:
@@ -134,6 +134,17 @@ def fitted(name: str, **given: Any) -> Callable[..., Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of these points no scale is determined
             estimator.fit(clouds).transform(clouds)
+
+    return call
+
+
+def table(name: str) -> Callable[..., Any]:
+    """Fit an estimator of tables; what `fit` itself is given, scikit-learn's checks refuse in their words."""
+
+    def call(**change: Any) -> None:
+        cell = {"activations": ("qfold",), "learning_rates": (1e-2,), "gains": (1.0,)}
+        small = {"members": 1, "epochs": 1, "width": 4, "depth": 1}
+        getattr(uk, name)(**{**cell, **small, **change}).fit(x().numpy(), y().numpy())
 
     return call
 
@@ -367,6 +378,20 @@ CASES: dict[str, list[Case]] = {
         Case(called(lambda path: uk.write_report(path, profile())), "path", "text|missing"),
     ],
     "load_result": [Case(called(load_result), "path")],
+    **{
+        name: [
+            Case(table(name), "activations"),
+            Case(table(name), "learning_rates"),
+            Case(table(name), "gains"),
+            Case(table(name), "members", COUNT),
+            Case(table(name), "chosen", COUNT),
+            Case(table(name), "width", COUNT),
+            Case(table(name), "depth", FROM_0),
+            Case(table(name), "epochs", COUNT),
+            Case(table(name), "scaling"),
+        ]
+        for name in ("FoldClassifier", "FoldRegressor")
+    },
     "BettiNumbersTransformer": [
         Case(fitted("BettiNumbersTransformer"), "X"),
         Case(fitted("BettiNumbersTransformer", k=None), "scale"),

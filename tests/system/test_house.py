@@ -76,7 +76,7 @@ def test_importing_unknot_imports_nothing_heavy() -> None:
 def test_every_public_name_resolves_and_is_documented() -> None:
     import unknot
 
-    assert 20 < len(unknot.__all__) <= 36
+    assert 20 < len(unknot.__all__) <= 38
     for name in unknot.__all__:
         documentation = getattr(unknot, name).__doc__
         assert documentation and not documentation.startswith(f"{name}("), name
@@ -107,7 +107,10 @@ def test_no_module_has_the_name_of_a_public_function(room: Path) -> None:
 
 
 def test_inner_functions_take_at_most_eight_parameters() -> None:
-    """What people call takes as many as there are decisions, and so does a verb, whose flags they are."""
+    """What people call takes as many as there are decisions, and so does a verb, whose flags they are.
+
+    scikit-learn reads the parameters of an estimator off its ``__init__``.
+    """
     doors = [importlib.import_module(".".join(r.relative_to(SOURCE).parts)) for r in ROOMS]
     public = {name for door in doors for name in getattr(door, "__all__", ())} | {"run"}  # of Study
     for path in PACKAGE.rglob("*.py"):
@@ -116,6 +119,7 @@ def test_inner_functions_take_at_most_eight_parameters() -> None:
                 arguments = function.args
                 names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
                 inner = function.name not in public and not function.name.endswith("_command")
+                inner &= function.name != "__init__" or path.parent.name != "estimators"
                 assert not inner or len(set(names) - {"self", "cls"}) <= 8, f"{path}: {function.name}"
 
 

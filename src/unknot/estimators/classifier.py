@@ -154,8 +154,9 @@ class FoldClassifier(ClassifierMixin, FoldEstimator):  # type: ignore[misc]  # s
             X: a table with the columns of the fitted one.
         """
         chances = torch.stack([outputs.double().softmax(1) for outputs in self._outputs(X)]).mean(0)
-        known = chances[:, : len(self.classes_)].numpy()  # of one class alone there are two outputs
-        return known / known.sum(axis=1, keepdims=True)
+        # Of one class alone there are two outputs.
+        known: NDArray[np.float64] = chances[:, : len(self.classes_)].numpy()
+        return np.asarray(known / known.sum(axis=1, keepdims=True))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable class of each row, ``[n]``.
@@ -164,7 +165,7 @@ class FoldClassifier(ClassifierMixin, FoldEstimator):  # type: ignore[misc]  # s
             X: a table with the columns of the fitted one.
         """
         best = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[best]
+        return np.asarray(self.classes_[best])
 
     def _classes(self) -> Classes:
         return Classes(max(2, len(self.classes_)))

@@ -207,4 +207,4 @@ def _batches(numbers: NDArray[np.int64], size: int, seed: int) -> Iterator[Tenso
     known = torch.from_numpy(numbers)
     while True:
         order = known[torch.randperm(len(known), generator=generator)]
-        yield from order[: len(order) // size * size].split(size)
+        yield from torch.split(order[: len(order) // size * size], size)

@@ -75,7 +75,8 @@ def _columns(table: Any) -> tuple[list[int], list[int]]:
     """The places of the columns of numbers, and of all others."""
     if not is_frame(table):
         return list(range(table.shape[1])), []
-    numeric, categorical = [], []
+    numeric: list[int] = []
+    categorical: list[int] = []
     for place, (name, dtype) in enumerate(zip(table.columns, table.dtypes, strict=True)):
         kind = getattr(dtype, "kind", "O")
         if kind in "mM":

@@ -91,7 +91,8 @@ class FoldRegressor(RegressorMixin, FoldEstimator):  # type: ignore[misc]  # skl
             X: a table with the columns of the fitted one.
         """
         mean = torch.stack([outputs.double() for outputs in self._outputs(X)]).mean(0).numpy()
-        return (mean * self._spread + self._middle).reshape(len(mean), *self._shape)
+        predicted: NDArray[np.float64] = mean * self._spread + self._middle
+        return predicted.reshape(len(mean), *self._shape)
 
     def _targets(self, X: Any, y: Any) -> NDArray[np.float64]:
         """``[n, targets]``, and the shape of a row of ``y`` kept for `predict`."""

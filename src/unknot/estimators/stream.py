@@ -40,7 +40,7 @@ class Stream:
             for group, stack in self._groups:
                 draw = torch.Generator().manual_seed(self._seed + stack.steps)
                 orders = torch.stack([torch.randperm(len(samples), generator=draw) for _ in group])
-                for batch in orders.split(BATCH, dim=1):
+                for batch in torch.split(orders, BATCH, dim=1):
                     stack.step(samples.inputs[batch], samples.targets[batch], samples.weights[batch])
                 with torch.no_grad():
                     for net, row in zip(group, stack.parameters, strict=True):

@@ -17,8 +17,9 @@ on all 5,000 labelled images, at a rate of 1e-3.
     ... half_the_loss.py --net cnn             # or --set cifar10, --kind pruned: likewise
     ... half_the_loss.py --tables              # of what is done
 
-Trials go to benchmarks/raw/half_the_loss.jsonl, the summary to benchmarks/results/half_the_loss.json,
-its tables by half_the_loss_docs.py to docs/half_the_loss.md.
+Trials go to benchmarks/raw/half_the_loss.jsonl, the summary to benchmarks/results/half_the_loss.json, which
+keeps the seeds of earlier runs that this one did not do; its tables go by half_the_loss_docs.py to
+docs/half_the_loss.md.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from typing import Any
 
 from baselines import folding, grail, groups, l1, osscar, taylor
 from baselines.wiring import Task, copied
-from half_the_loss_tables import expanded, show, summary
+from half_the_loss_tables import expanded, fuller, show, summary
 from nets import NETS, SETS, Size, fit, split, test_accuracy, trained
 from pruning import RAW, RESULTS, TUNING_RATE, Log
 from torch import nn
@@ -223,7 +224,9 @@ def main() -> None:
         if asked.set or asked.net or asked.methods or asked.seeds or asked.kind:
             return
     log.refresh()
-    rows = summary(list(log.found.values()))
+    path = RESULTS / "half_the_loss.json"
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    rows = summary(fuller(earlier, list(log.found.values())))
     show(expanded(rows))
     record = {
         "command": "python benchmarks/pruning/half_the_loss.py",
@@ -232,7 +235,7 @@ def main() -> None:
         "versions": library_versions() | {"torch-pruning": version("torch-pruning")},
         **rows,
     }
-    write_text(RESULTS / "half_the_loss.json", json.dumps(record, separators=(",", ":")))
+    write_text(path, json.dumps(record, separators=(",", ":")))
 
 
 if __name__ == "__main__":

@@ -68,6 +68,47 @@ def _add(
         row["removed"] = [min(low, removed), max(high, removed)]
 
 
+def fuller(earlier: Record, records: Sequence[Record]) -> list[Record]:
+    """For each seed the trials of the run that did more of it: this one's, or those of an earlier summary."""
+    runs: list[dict[int, list[Record]]] = [{}, {}]
+    for run, trials in zip(runs, (records, trials_of(earlier) if earlier else []), strict=True):
+        for trial in trials:
+            run.setdefault(trial["seed"], []).append(trial)
+    seeds = sorted({seed for run in runs for seed in run})
+    return [trial for seed in seeds for trial in max((run.get(seed, []) for run in runs), key=len)]
+
+
+def trials_of(record: Record) -> list[Record]:
+    """The trials that a summary is of, accuracies to a thousandth of a point."""
+    trials, base = [], {}
+    for of_pair in record["originals"]:
+        pair = {"set": of_pair["set"], "net": of_pair["net"]}
+        for seed, accuracy in zip(record["seeds"], of_pair["accuracy"], strict=True):
+            base[pair["set"], pair["net"], seed] = accuracy
+            one = {"kind": "original", **pair, "seed": seed, "accuracy": accuracy}
+            trials.append(one | {"macs": of_pair["macs"]})
+        for seed, points in zip(record["seeds"], of_pair["trained"], strict=False):
+            one = {"kind": "trained", **pair, "seed": seed, "criterion": "original", "share": 0}
+            trials.append(one | {"accuracy": base[pair["set"], pair["net"], seed] - points / 100})
+    for cell in record["cells"]:
+        for method, row in cell["methods"].items():
+            for name, kind in (("lost", "pruned"), ("trained", "trained")):
+                for i, (seed, points) in enumerate(zip(record["seeds"], row.get(name, ()), strict=False)):
+                    if points is None or method == BEFORE[1]:
+                        continue
+                    accuracy = base[cell["set"], cell["net"], seed] - points / 100
+                    where = {"set": cell["set"], "net": cell["net"], "seed": seed}
+                    one = {"kind": kind, **where, "criterion": method, "share": cell["share"]}
+                    one["accuracy"] = accuracy
+                    if name == "lost" and "removed" in row:
+                        one["removed"] = row["removed"][i > 0]
+                    if method == BEFORE[0] and BEFORE[1] in cell["methods"]:
+                        other = cell["methods"][BEFORE[1]]["lost"][i]
+                        one["shrink"] = base[cell["set"], cell["net"], seed] - other / 100
+                    trials.append(one)
+    return trials
+
+
 def expanded(record: Record) -> Record:
     """A summary with what follows: ``{"originals", "cells", "ratios", "against"}``."""
     lost: Lost = {}

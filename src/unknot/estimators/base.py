@@ -163,4 +163,7 @@ class FoldEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no type
         check_is_fitted(self, "nets_")
         inputs = self.preparation_(self._table(X, reset=False))
         with torch.no_grad():
-            return [torch.cat([net.model(some) for some in torch.split(inputs, AT_ONCE)]) for net in self.nets_]
+            return [
+                torch.cat([net.model(some) for some in torch.split(inputs, AT_ONCE)])
+                for net in self.nets_
+            ]

@@ -206,7 +206,9 @@ def squared_loss(outputs: Tensor, targets: Tensor, *, reduction: Reduction = "me
     return errors if reduction == "none" else getattr(errors, reduction)()
 
 
-def measure_accuracy(model: nn.Module, inputs: Any, labels: Any, *, batch_size: int | None = None) -> float:
+def measure_accuracy(
+    model: nn.Module, inputs: Any, labels: Any, *, batch_size: int | None = None
+) -> float:
     """Share of samples classified rightly, in eval mode, where the model is left.
 
     A sample with NaN among its scores is not classified rightly.
@@ -234,7 +236,9 @@ def measure_accuracy(model: nn.Module, inputs: Any, labels: Any, *, batch_size: 
     return right / n
 
 
-def count_right(model: nn.Module, inputs: Inputs, labels: Tensor, *, batch_size: int | None = None) -> int:
+def count_right(
+    model: nn.Module, inputs: Inputs, labels: Tensor, *, batch_size: int | None = None
+) -> int:
     """How many samples are classified rightly; arguments and errors as of `measure_accuracy`."""
     probe = Probe(inputs)
     if labels.shape[:1] != (len(probe),):

@@ -17,8 +17,8 @@ on all 5,000 labelled images, at a rate of 1e-3.
     ... half_the_loss.py --net cnn             # or --set cifar10, --kind pruned: likewise
     ... half_the_loss.py --tables              # of what is done
 
-Trials go to benchmarks/raw/half_the_loss.jsonl, the summary to benchmarks/results/half_the_loss.json, which
-keeps the seeds of earlier runs that this one did not do; its tables go by half_the_loss_docs.py to
+Trials go to benchmarks/raw/half_the_loss.jsonl, the summary to benchmarks/results/half_the_loss.json,
+which keeps the seeds of earlier runs that this one did not do; its tables go by half_the_loss_docs.py to
 docs/half_the_loss.md.
 """
 

@@ -69,7 +69,7 @@ def _add(
 
 
 def fuller(earlier: Record, records: Sequence[Record]) -> list[Record]:
-    """For each seed the trials of the run that did more of it: this one's, or those of an earlier summary."""
+    """Of each seed the trials of the run that did more of it: this one, or that of an earlier summary."""
     runs: list[dict[int, list[Record]]] = [{}, {}]
     for run, trials in zip(runs, (records, trials_of(earlier) if earlier else []), strict=True):
         for trial in trials:

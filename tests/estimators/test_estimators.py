@@ -204,13 +204,13 @@ def test_it_goes_where_scikit_learn_goes() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"activations": ("rellu",)}, "activation rellu: expected one of"),
+        ({"activations": ("rellu",)}, "activation = 'rellu': expected 'relu'"),
         ({"activations": ()}, "activations"),
         ({"activations": "qfold"}, "activations"),
         ({"learning_rates": (0.0,)}, "learning_rates"),
         ({"members": 0}, "members"),
         ({"epochs": 1.5}, "epochs"),
-        ({"scaling": "none"}, "scaling none: expected one of"),
+        ({"scaling": "none"}, "scaling = 'none': expected 'quantile'"),
     ],
 )
 def test_parameters_that_cannot_be(change: dict[str, Any], message: str) -> None:

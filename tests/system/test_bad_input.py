@@ -139,7 +139,7 @@ def fitted(name: str, **given: Any) -> Callable[..., Any]:
 
 
 def table(name: str) -> Callable[..., Any]:
-    """Fit an estimator of tables; what `fit` itself is given, scikit-learn's checks refuse in their words."""
+    """Fit an estimator of tables; `fit` itself refuses in scikit-learn's words."""
 
     def call(**change: Any) -> None:
         cell = {"activations": ("qfold",), "learning_rates": (1e-2,), "gains": (1.0,)}

@@ -21,8 +21,8 @@ from unknot.study.stack import Stack
 
 # How often held-out samples are asked during a training, and how often in vain before it ends.
 READINGS, PATIENCE = 24, 8
-# Nets of a stack: more leave fewer stacks for other threads.
-TOGETHER = 9
+# Nets of a stack at most: more leave no stack for another thread, fewer leave work to Python.
+TOGETHER = 5
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ def train_nets(
     runs = []
     for name in sorted({cell.activation for cell, _ in nets}):
         places = [i for i, (cell, _) in enumerate(nets) if cell.activation == name]
-        for some in (places[i : i + TOGETHER] for i in range(0, len(places), TOGETHER)):
+        for part in np.array_split(places, math.ceil(len(places) / TOGETHER)):
+            some = part.tolist()
             runs.append((some, _Run([nets[i] for i in some], samples, problem)))
     done = Parallel(n_jobs=max(1, min(jobs, len(runs))), prefer="threads")(
         delayed(run.train)(effort, [seed + i for i in places], tick) for places, run in runs

@@ -139,9 +139,10 @@ def train_nets(
         for part in np.array_split(places, math.ceil(len(places) / TOGETHER)):
             some = part.tolist()
             runs.append((some, _Run([nets[i] for i in some], samples, problem)))
-    done = Parallel(n_jobs=max(1, min(jobs, len(runs))), prefer="threads")(
-        delayed(run.train)(effort, [seed + i for i in places], tick) for places, run in runs
-    )
+    with one_thread():  # of torch: the threads are those of the stacks
+        done = Parallel(n_jobs=max(1, min(jobs, len(runs))), prefer="threads")(
+            delayed(run.train)(effort, [seed + i for i in places], tick) for places, run in runs
+        )
     trained: dict[int, Trained] = {}
     for (places, _), ones in zip(runs, done, strict=True):
         trained |= zip(places, ones, strict=True)
@@ -156,10 +157,6 @@ class _Run:
         self._samples, self._problem = samples, problem
 
     def train(self, effort: Effort, seeds: Sequence[int], tick: Tick) -> list[Trained]:
-        with one_thread():
-            return self._train(effort, seeds, tick)
-
-    def _train(self, effort: Effort, seeds: Sequence[int], tick: Tick) -> list[Trained]:
         inputs = self._samples.inputs.shape[1]
         shape = NetShape(inputs, self._problem.outputs, effort.width, effort.depth)
         models = [new_net(cell, shape, seed) for cell, seed in zip(self._cells, seeds, strict=True)]

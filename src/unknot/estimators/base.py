@@ -124,7 +124,8 @@ class FoldEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no type
         self.preparation_ = Preparation(table, self.scaling, seed)
         samples = self._samples(table, targets[torch.from_numpy(counted)], weights[counted])
         jobs = torch.get_num_threads() if self.n_jobs is None else effective_n_jobs(self.n_jobs)
-        with share_bar(type(self).__name__, show=bool(self.verbose)) as tick:
+        bar = share_bar(type(self).__name__, show=bool(self.verbose))
+        with torch.random.fork_rng(devices=[]), bar as tick:  # new layers draw before they are drawn anew
             found = search(grid, samples, problem, jobs=jobs, seed=seed, tick=tick)
         self._keep(found, problem, seed)
         if self.verbose:

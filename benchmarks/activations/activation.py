@@ -5,7 +5,7 @@ are not reported, and ten fresh seeds are run on it; what has not arrived by the
 reached. The ReLU of "relu, as usual" has the usual learning rate (1e-3) and He initialisation. Betti
 numbers are measured along the training of two of the ten, for four of the activations.
 
-    python benchmarks/activations/activation.py            # HOURS
+    python benchmarks/activations/activation.py            # hours; resumable, net by net
     python benchmarks/activations/activation.py --sets rings,checker
       # these alone, and no result is written: what was run is not run again
     python benchmarks/activations/activation.py --quick

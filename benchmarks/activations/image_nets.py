@@ -91,7 +91,7 @@ class FixupBlock(nn.Module):
 
 
 def fixup(trial: Trial, channels: int, classes: int) -> nn.Sequential:
-    """A ResNet (8-16-32, two blocks a stage) without normalisation.
+    """A ResNet (8-16-32, two blocks a stage, the first convolution of stride 2) without normalisation.
 
     The first convolution of each of L branches is drawn for its activation and divided by sqrt(L), which
     for branches of two layers is Fixup's L^(-1 / (2 m - 2)); their last ones and the read-out are zero.
@@ -99,7 +99,7 @@ def fixup(trial: Trial, channels: int, classes: int) -> nn.Sequential:
     activation = USAGES[trial.activation].convolutions[0]
     generator = torch.Generator().manual_seed(trial.seed)
     widths = (8, 8, 16, 16, 32, 32)
-    stem = nn.Conv2d(channels, widths[0], 3, padding=1)
+    stem = nn.Conv2d(channels, widths[0], 3, stride=2, padding=1)
     blocks = [
         FixupBlock(narrow, wide, wide // narrow, activation)
         for narrow, wide in zip((widths[0], *widths), widths, strict=False)

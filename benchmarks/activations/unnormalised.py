@@ -12,7 +12,7 @@ the chosen cell and are measured on the test split, which nothing else has seen.
 over seeds of ReLU's best reading; accuracy is read every half epoch. What has not arrived within the cap
 is reported as not reached.
 
-    UNKNOT_DATA=... python benchmarks/activations/unnormalised.py  # TIME; resumable
+    UNKNOT_DATA=... python benchmarks/activations/unnormalised.py  # resumable, seed by seed
     UNKNOT_DATA=... python benchmarks/activations/unnormalised.py --nets fixup --sets cifar10
         # a part, without a file of results: what was run is not run again
     UNKNOT_DATA=... python benchmarks/activations/unnormalised.py --quick
@@ -65,7 +65,7 @@ RIVALS = ("gelu", "silu")
 GRID = [(rate, factor) for rate in (1e-3, 3e-3, 1e-2) for factor in (0.6, 1.0)]
 FIRST_SEED = 100
 SHIFT = 4  # pixels
-PLACES = {"cnn": SETS, "fixup": ("cifar10",)}  # a ResNet costs three times as much
+PLACES = {"cnn": SETS, "fixup": ("cifar10",)}
 
 
 def run(trial: Trial, size: Size) -> Curves:

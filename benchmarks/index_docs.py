@@ -17,7 +17,7 @@ PAGE = ROOT / "docs/benchmarks.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 # What is asked, the page with the table, and the command where the file does not name it.
 PAGES = {
-    "activation": ("epochs to 99 %, thirteen activations on eight sets", "convergence.md", ""),
+    "activation": ("epochs to 99 %, activations tuned alike on eight sets", "convergence.md", ""),
     "activation_cost": (
         "what a fold costs a training step, in time and memory",
         "which_activation.md",
@@ -55,6 +55,7 @@ PAGES = {
         "torch_pruning.md",
         "python benchmarks/pruning/against_torch_pruning.py",
     ),
+    "unnormalised": ("folds in augmented nets without normalisation", "research/cnn_folds.md", ""),
     "wide": ("every layer of a ResNet-50 at 224 x 224: time and memory", "howto/measure.md", ""),
     "zoo": ("which third-party nets can be halved, beside torch-pruning", "torch_pruning.md", ""),
 }

@@ -5,7 +5,9 @@ are not reported, and ten fresh seeds are run on it; what has not arrived by the
 reached. The ReLU of "relu, as usual" has the usual learning rate (1e-3) and He initialisation. Betti
 numbers are measured along the training of two of the ten, for four of the activations.
 
-    python benchmarks/activations/activation.py            # about an hour on two cores; resumable
+    python benchmarks/activations/activation.py            # hours; resumable, net by net
+    python benchmarks/activations/activation.py --sets rings,checker
+      # these alone, and no result is written: what was run is not run again
     python benchmarks/activations/activation.py --quick
       # two sets and a smaller grid, to see that it works
 """
@@ -27,7 +29,6 @@ from unknot.core.console import print_table
 from unknot.core.errors import InputError
 from unknot.core.files import write_text
 from unknot.profiles.profile import library_versions
-from unknot.study.options import DEFAULTS
 from unknot.study.results import StudyRow
 from unknot.study.study import Study
 from unknot.study.survival import Comparison, compare, ratio_text, times_text
@@ -48,22 +49,24 @@ TARGET = 0.99
 SHAPES_TOTAL = {name: make_shape(name).total for name in SHAPES}
 Rows = Sequence[StudyRow]
 
-BASELINES = ["relu", "leaky_relu", "elu", "gelu", "silu", "mish", "tanh", "hardtanh", "sine"]
-FOLDS = ["zfold", "smooth_zfold", "qfold2"]
+USUAL = ["relu", "leaky_relu", "elu", "gelu", "silu", "mish", "tanh", "hardtanh"]
+RIVALS = ["sine", "gcu", "cone", "parabolic_cone", "euaf", "peuaf", "squared_leaky_relu"]  # they fold too
+BASELINES = [*USUAL, *RIVALS]
+FOLDS = ["zfold", "smooth_zfold", "qfold2", "qfold2_centred"]
 MEASURED = ["zfold", "qfold2", "relu", "gelu"]
 CONTROLS = ["qfold2_held"]  # that of zfold is hardtanh, a baseline
+RATES, GAINS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (0.6, 1.0, 2.0, 3.0)
 
 
-def studies(quick: bool, jobs: int) -> tuple[Study, Study]:
-    """Run what is missing: (tuned, ReLU as usual)."""
-    names = ["rings", "checker"] if quick else list(SHAPES)
+def studies(names: Sequence[str], quick: bool, jobs: int) -> tuple[Study, Study]:
+    """Run what is missing of these sets: (tuned, ReLU as usual)."""
     sets = {name: load_data(name) for name in names}
     suffix = "-quick" if quick else ""
     tuned = Study(RAW / f"activation{suffix}.sqlite")
     usual = Study(RAW / f"activation-usual{suffix}.sqlite")
     seeds, epochs = (2, 5) if quick else (10, 60)
     activations = ["relu", "zfold"] if quick else [*FOLDS, *BASELINES, *CONTROLS]
-    rates, gains = ((1e-3,), (1.0, 2.0)) if quick else (DEFAULTS.learning_rates, DEFAULTS.gains)
+    rates, gains = ((1e-3,), (1.0, 2.0)) if quick else (RATES, GAINS)
     usual.run(
         sets, ["relu"], seeds=seeds, epochs=epochs, learning_rates=[1e-3], gains=[1.0], jobs=jobs,
         progress=True,
@@ -82,15 +85,23 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--sets", type=lambda text: text.split(","), help="e.g. rings,checker")
     given = parser.parse_args()
-    tuned, usual = studies(given.quick, given.jobs)
+    names = given.sets or (["rings", "checker"] if given.quick else list(SHAPES))
+    tuned, usual = studies(names, given.quick, given.jobs)
+    if given.sets and not given.quick:
+        return
     record: dict[str, Any] = {
         "command": "python benchmarks/activations/activation.py",
         "date": date.today().isoformat(),
         "machine": platform.processor() or platform.machine(),
         "versions": library_versions(),
         "total_betti": {name: SHAPES_TOTAL[name] for name in SHAPES},
-    }
+        "settings": {
+            "learning_rates": RATES, "gains": GAINS, "usual": USUAL, "rivals": RIVALS, "folds": FOLDS,
+            "controls": CONTROLS,
+        },
+    }  # fmt: skip
     for split in ("train", "test"):
         rows = tuned.summary([TARGET], split=split)
         plain = usual.summary([TARGET], split=split)
@@ -121,14 +132,19 @@ def main() -> None:
 
 def quoted(record: dict[str, Any]) -> dict[str, Any]:
     """What the documentation quotes: rows of one target, Betti numbers over all layers."""
-    same = ("split", "target", "net", "cap")  # for all rows that are kept
-    kept = record | {"untangling": [row for row in record["untangling"] if row["layer"] == "all"]}
+    falls = [row for row in record["untangling"] if row["layer"] == "all"]
+    kept = record | {"cap": record["train"]["rows"][0]["cap"], "untangling": packed(falls)}
     for split in ("train", "test"):
         rows = [row for row in record[split]["rows"] if row["target"] == TARGET]
-        kept[split] = record[split] | {
-            "rows": [{name: row[name] for name in row if name not in same} for row in rows]
-        }
+        usual = packed(record[split]["relu_as_usual"])
+        kept[split] = record[split] | {"rows": packed(rows), "relu_as_usual": usual}
     return dict(json.loads(json.dumps(kept), parse_float=lambda text: short(float(text))))
+
+
+def packed(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Records without the names in each, which are half of the file, nor what is the same for all."""
+    columns = [name for name in rows[0] if name not in ("split", "target", "net", "cap", "layer")]
+    return {"columns": columns, "values": [[row[name] for name in columns] for row in rows]}
 
 
 def short(value: float) -> float:

@@ -24,66 +24,42 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import platform
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
-from functools import cache
-from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
-from usages import USAGES, PairFold, Usage, Waves
+from image_nets import build
+from image_trials import (
+    DEVICE,
+    RAW,
+    RESULTS,
+    SEARCH_SEED,
+    SETS,
+    Curves,
+    Size,
+    Trial,
+    Trials,
+    accuracy,
+    choose,
+    compare,
+    difference,
+    draw,
+    final,
+    ratio,
+    reach,
+    spread,
+)
+from usages import USAGES
 
-from unknot.activations.gains import fan_in, gain
 from unknot.core.console import print_table
 from unknot.core.files import write_text
-from unknot.nets.images import load_images
-from unknot.nets.models import ResidualBlock, resnet
 from unknot.nets.training import one_thread
 from unknot.profiles.profile import library_versions
-from unknot.study.survival import Times, censored_median
-
-RESULTS = Path(__file__).parents[1] / "results"
-RAW = Path(__file__).parents[1] / "raw"
-SETS = ("fashion_mnist", "cifar10", "cats_vs_dogs")
-VALIDATION = 2_000  # images of the training split that no seed trains on
-SELECTION_SEED, SEARCH_SEED = 1_000_000, 2_000_000  # reported seeds start at 0
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@dataclass(frozen=True)
-class Size:
-    """What a trial costs: images, readings, nets, seeds."""
-
-    images: int = 2_500
-    read: int = 1_000  # images of each split that a reading takes
-    epochs: int = 12
-    batch: int = 50
-    widths: tuple[int, ...] = (16, 32, 32)
-    dense: int = 64
-    seeds: int = 5
-    selection_epochs: int = 4
-    selection_seeds: int = 2
-
-
-@dataclass(frozen=True)
-class Trial:
-    set: str
-    batch_norm: bool
-    activation: str
-    learning_rate: float
-    gain: float
-    seed: int
-    epochs: int
-    validation: bool
-    net: str = "cnn"
-
+from unknot.study.survival import censored_median
 
 BASELINES = ("relu", "gelu", "silu")
 BOTH = ("qfold early and head", "qfold early and head, held")
@@ -95,90 +71,7 @@ RESNET = (*BASELINES, "qfold early and head", "qfold in the branches", "qfold in
 GRID = [(rate, factor) for rate in (2e-3, 4e-3) for factor in (0.6, 1.0)]
 
 
-def build(trial: Trial, size: Size, channels: int, side: int, classes: int) -> nn.Sequential:
-    """The net of a trial, its weights drawn by the trial's seed and gain."""
-    usage = USAGES[trial.activation]
-    if trial.net == "resnet":
-        return residual(usage, channels, classes)
-    generator = torch.Generator().manual_seed(trial.seed)
-    layers: list[nn.Module] = []
-    before: nn.Module | None = None  # the activation whose outputs a layer reads
-
-    def draw(layer: nn.Conv2d | nn.Linear, activation: nn.Module, factor: float) -> nn.Module:
-        std = factor * scale(activation) / math.sqrt(fan_in(layer))
-        nn.init.normal_(layer.weight, std=std, generator=generator)
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        return layer
-
-    width = channels
-    for make, new in zip(usage.convolutions, size.widths, strict=True):
-        activation = make(new)
-        layers.append(draw(nn.Conv2d(width, new, 3, padding=1), before or activation, trial.gain))
-        if trial.batch_norm:
-            layers.append(nn.BatchNorm2d(new))
-        pool = nn.MaxPool2d(2)
-        layers += [activation, pool] if usage.fold_first else [pool, activation]
-        before, width, side = activation, new, side // 2
-    assert before is not None
-    activation = usage.head(size.dense)
-    normed = trial.batch_norm and usage.dense_norm
-    dense = nn.Linear(width * side * side, size.dense)
-    layers += [nn.Flatten(), draw(dense, before, trial.gain * (1 if normed else usage.head_gain))]
-    if normed:
-        layers.append(nn.BatchNorm1d(size.dense))
-        nn.init.constant_(layers[-1].weight, usage.head_gain)
-    out = nn.Linear(size.dense, classes)
-    nn.init.normal_(out.weight, std=1 / math.sqrt(size.dense), generator=generator)
-    nn.init.zeros_(out.bias)
-    return nn.Sequential(*layers, activation, out)
-
-
-def residual(usage: Usage, channels: int, classes: int) -> nn.Sequential:
-    """A ResNet (8-16-32) as PyTorch draws it: usages of the stem, inside the branches, after the sums."""
-    model = resnet(channels, classes, widths=(8, 16, 32))
-    stem, inside, after = usage.convolutions
-    model.act1 = stem(8)
-    for part in model.children():
-        if isinstance(part, ResidualBlock):
-            part.act1, part.act2 = inside(part.conv1.out_channels), after(part.conv2.out_channels)
-    return model
-
-
-_SCALES: dict[str, float] = {}
-
-
-def scale(activation: nn.Module) -> float:
-    """Its gain, found once; of a fold of pairs, which keeps the moments, 1."""
-    if isinstance(activation, PairFold):
-        return 1.0
-    key = repr(activation) + repr([v for v in vars(activation).values() if isinstance(v, float)])
-    if isinstance(activation, Waves) or key not in _SCALES:
-        _SCALES[key] = gain(activation)
-    return _SCALES[key]
-
-
-@cache
-def split(name: str, part: str) -> tuple[Tensor, Tensor]:
-    data = load_images(name, split=part)  # type: ignore[arg-type]
-    images = F.avg_pool2d(data.images, 2) if name == "cats_vs_dogs" else data.images
-    return images, data.labels
-
-
-def draw(trial: Trial, size: Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training images and labels of a seed, and those of the split that it is measured on."""
-    images, labels = split(trial.set, "train")
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    held, rest = order[:VALIDATION], order[VALIDATION:]
-    generator = torch.Generator().manual_seed(trial.seed)
-    rows = rest[torch.randperm(len(rest), generator=generator)[: size.images]]
-    others = (images, labels) if trial.validation else split(trial.set, "test")
-    pool = held if trial.validation else torch.arange(len(others[0]))
-    other = pool[torch.randperm(len(pool), generator=generator)[: size.read]]
-    tensors = (images[rows], labels[rows], others[0][other], others[1][other])
-    return tuple(t.to(DEVICE) for t in tensors)  # type: ignore[return-value]
-
-
-def run(trial: Trial, size: Size) -> dict[str, object]:
+def run(trial: Trial, size: Size) -> Curves:
     """Train one net; accuracies each half epoch, from epoch 0.5 on."""
     x, y, tx, ty = draw(trial, size)
     torch.manual_seed(trial.seed)
@@ -204,124 +97,9 @@ def run(trial: Trial, size: Size) -> dict[str, object]:
     return {"train": on_train, "other": on_other}
 
 
-def fused(model: nn.Sequential) -> nn.Sequential:
-    """In eval mode, normalisations merged into the layers before them: a reading takes half as long."""
-    layers: list[nn.Module] = []
-    for layer in model.eval():
-        if isinstance(layer, nn.BatchNorm2d) and isinstance(layers[-1], nn.Conv2d):
-            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
-        elif isinstance(layer, nn.BatchNorm1d) and isinstance(layers[-1], nn.Linear):
-            layers[-1] = fuse_linear_bn_eval(layers[-1], layer)
-        else:
-            layers.append(layer)
-    return nn.Sequential(*layers)
-
-
-def accuracy(model: nn.Sequential, inputs: Tensor, labels: Tensor) -> float:
-    net = fused(model)
-    with torch.no_grad():
-        size = 250 if DEVICE.type == "cpu" else 2500  # small enough for the cache
-        parts = zip(inputs.split(size), labels.split(size), strict=True)
-        right = sum(int((net(x).argmax(1) == y).sum()) for x, y in parts)
-    model.train()
-    return right / len(labels)
-
-
-class Trials:
-    """Finished trials in a file of JSON lines; what is there is not run again."""
-
-    def __init__(self, path: Path, size: Size) -> None:
-        self.path, self.size = path, size
-        self.curves: dict[str, dict[str, object]] = {}
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    continue  # cut off while it was written
-                self.curves[record["trial"]] = record["curves"]
-
-    def __call__(self, trial: Trial) -> dict[str, list[float]]:
-        key = json.dumps([asdict(trial), asdict(self.size)], sort_keys=True)
-        if key not in self.curves:
-            self.curves[key] = run(trial, self.size)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            line = json.dumps({"trial": key, "curves": self.curves[key]})
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(f"\n{line}")  # the break comes first: a line cut off does not spoil this one
-                file.flush()
-                os.fsync(file.fileno())
-        return self.curves[key]  # type: ignore[return-value]
-
-
-def reach(curve: Sequence[float], target: float) -> float | None:
-    """Epochs until the line between half-epoch readings crosses the target; None if it never does."""
-    before = None
-    for number, value in enumerate(curve, start=1):
-        if value >= target:
-            part = 1.0 if before is None else (target - before) / (value - before)
-            return (number - 1 + part) / 2
-        before = value
-    return None
-
-
-def final(curve: Sequence[float]) -> float:
-    """Mean of the last two epochs' readings: one alone swings by a point or two."""
-    return statistics.mean(curve[-4:])
-
-
-def learning(curves: dict[str, list[float]]) -> float:
+def learning(curves: Curves) -> float:
     """What a cell is chosen by: mean train and validation accuracy over the whole run."""
     return (statistics.mean(curves["train"]) + statistics.mean(curves["other"])) / 2
-
-
-def choose(trials: Trials, first: Trial, grid: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    """The learning rate and gain of the best mean over the selection seeds.
-
-    Each further seed runs on the better half of the cells that are left, two at least.
-    """
-    size = trials.size
-    scores = dict.fromkeys(grid, 0.0)
-    for seed in range(size.selection_seeds):
-        for rate, factor in scores:
-            trial = replace(
-                first, learning_rate=rate, gain=factor, seed=SELECTION_SEED + seed,
-                epochs=size.selection_epochs, validation=True,
-            )  # fmt: skip
-            scores[rate, factor] += learning(trials(trial))
-        if seed < size.selection_seeds - 1:
-            best = sorted(scores.items(), key=lambda pair: -pair[1])
-            scores = dict(best[: max(2, len(best) // 2)])
-    return max(scores, key=lambda cell: scores[cell])
-
-
-def compare(baseline: Times, other: Times, cap: float) -> dict[str, float | bool]:
-    """Median epochs of the baseline over those of the other, with a 95 % bootstrap over paired seeds.
-
-    What the other did not reach is infinite (ratio 0). Where the baseline's median was not reached, its
-    cap stands for it and the ratio is a lower bound.
-    """
-    a = np.array([cap if t is None else t for t in baseline])
-    b = np.array([math.inf if t is None else t for t in other])
-    rows = np.random.default_rng(0).integers(len(a), size=(4000, len(a)))
-    low, high = np.quantile(
-        np.median(a[rows], 1) / np.median(b[rows], 1), [0.025, 0.975], method="nearest"
-    )
-    bound = censored_median(baseline) is None and censored_median(other) is not None
-    return {
-        "ratio": float(np.median(a) / np.median(b)),
-        "low": float(low),
-        "high": float(high),
-        "bound": bound,
-    }
-
-
-def difference(first: Sequence[float], second: Sequence[float]) -> dict[str, float]:
-    """Mean of first minus second over paired seeds, with a 95 % bootstrap interval."""
-    gaps = np.subtract(first, second)
-    rows = np.random.default_rng(0).integers(len(gaps), size=(4000, len(gaps)))
-    low, high = np.quantile(gaps[rows].mean(1), [0.025, 0.975])
-    return {"mean": float(gaps.mean()), "low": float(low), "high": float(high)}
 
 
 def block(
@@ -330,7 +108,7 @@ def block(
     """The rows of one set and net: choose, run the reported seeds, compare with ReLU."""
     cells, curves = {}, {}
     for name in names:
-        cells[name] = choose(trials, replace(first, activation=name), grid)
+        cells[name] = choose(trials, replace(first, activation=name), grid, learning)
     for name in names:
         rate, factor = cells[name]
         trial = replace(first, activation=name, learning_rate=rate, gain=factor)
@@ -395,26 +173,6 @@ def table_row(row: dict[str, object]) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def spread(times: Times) -> str:
-    """Median [range], how many arrived where not all did."""
-    found = sorted(t for t in times if t is not None)
-    if not found:
-        return f"none of {len(times)}"
-    middle = censored_median(times)
-    text = "not reached" if middle is None else f"{middle:.1f}"
-    if len(found) < len(times):
-        return f"{text} [{found[0]:.1f}-not reached], {len(found)}/{len(times)}"
-    return f"{text} [{found[0]:.1f}-{found[-1]:.1f}]"
-
-
-def ratio(found: object) -> str:
-    assert isinstance(found, dict)
-    if found["ratio"] == 0:
-        return "not reached"
-    low = f"{found['low']:.2f}" if found["low"] else "not reached"
-    return f"{'> ' if found['bound'] else ''}{found['ratio']:.2f} [{low}, {found['high']:.2f}]"
-
-
 def search(trials: Trials) -> None:
     """Every usage on the validation split at one learning rate, two seeds of its own."""
     for name, batch_norm in [(n, b) for n in SETS for b in (True, False)]:
@@ -446,7 +204,7 @@ def main() -> None:
     parser.add_argument("--resnet", action="store_true", help="the ResNet on CIFAR-10 too")
     asked = parser.parse_args()
     if asked.search:
-        search(Trials(RAW / "images-search.jsonl", Size(read=800, epochs=10)))
+        search(Trials(RAW / "images-search.jsonl", Size(read=800, epochs=10), run))
         return
     name, size = "images", Size()
     if asked.quick:
@@ -454,7 +212,7 @@ def main() -> None:
     elif asked.full:
         name = "images-full"
         size = Size(10**9, 10_000, 30, 128, (64, 128, 128), 256, selection_epochs=8)
-    trials = Trials(RAW / f"{name}.jsonl", size)
+    trials = Trials(RAW / f"{name}.jsonl", size, run)
     rows: list[dict[str, object]] = []
     for data in SETS[:1] if asked.quick else SETS:
         for batch_norm in (False, True):

@@ -154,6 +154,7 @@ USAGES: dict[str, Usage] = {
     "silu": everywhere(plain(nn.SiLU)),
     "qfold": everywhere(q(1.0)),
     "qfold held": everywhere(q_held(1.0)),
+    "qfold centred": everywhere(plain(lambda: QFold(centred=True))),
     "gelu, head qfold": head(q(1.0)),
     "gelu, head qfold held": head(q_held(1.0)),
     "gelu, head qfold 1.5": head(q(1.5)),

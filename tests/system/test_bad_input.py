@@ -293,6 +293,7 @@ CASES: dict[str, list[Case]] = {
         Case(called(uk.activations.SmoothZFold), "turn", POSITIVE),
     ],
     "QFold": [Case(called(uk.QFold), "frequency", POSITIVE)],
+    "EUAF": [Case(called(uk.activations.EUAF), "frequency", POSITIVE)],
     "TriangleWave": [Case(called(uk.activations.TriangleWave), "turn", POSITIVE)],
     "HeldFlat": [Case(called(uk.activations.HeldFlat), "fold")],
     "gain": [Case(called(uk.activations.gain), "activation", "module")],
@@ -414,6 +415,7 @@ CASES: dict[str, list[Case]] = {
 ELSEWHERE = {
     "compare_cost", "count_macs", "measure_cost", "peak_activation_bytes", "zfold", "smooth_zfold",
     "qfold", "centred_abs", "centred_relu", "triangle_wave", "Sine", "CentredAbs", "CentredReLU",
+    "GCU", "Cone", "ParabolicCone", "SquaredLeakyReLU",
 }  # fmt: skip
 
 

@@ -1,8 +1,13 @@
+from .baselines import EUAF as EUAF
+from .baselines import GCU as GCU
+from .baselines import Cone as Cone
+from .baselines import ParabolicCone as ParabolicCone
+from .baselines import Sine as Sine
+from .baselines import SquaredLeakyReLU as SquaredLeakyReLU
 from .folds import CentredAbs as CentredAbs
 from .folds import CentredReLU as CentredReLU
 from .folds import HeldFlat as HeldFlat
 from .folds import QFold as QFold
-from .folds import Sine as Sine
 from .folds import SmoothZFold as SmoothZFold
 from .folds import TriangleWave as TriangleWave
 from .folds import ZFold as ZFold

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unknot.activations.baselines import EUAF, GCU, Cone, ParabolicCone, Sine, SquaredLeakyReLU
 from unknot.activations.functions import (
     centred_abs,
     centred_relu,
@@ -88,6 +89,9 @@ class ZFold(_Turning):
     Three points share a value, and the function is odd, hence zero-mean on symmetric input. At
     slope = 1 its derivative is +1 or -1 almost everywhere: nothing dies and nothing saturates. At
     slope = 0 it is hardtanh, the control without a fold.
+
+    No second derivative: it is 0 almost everywhere. Do not use it where the loss differentiates twice,
+    e.g. in physics-informed nets.
 
     Args:
         slope: a >= 0, the descent outside of the turns.
@@ -173,19 +177,12 @@ class QFold(nn.Module):
         return f"frequency={self.frequency:g}" + (", centred=True" if self.centred else "")
 
 
-class Sine(nn.Module):
-    """f(x) = sin(x): odd and periodic, a baseline of the folds (Parascandolo et al., 2016)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.sin(x)
-
-    def second_moment(self) -> float:
-        """E f(z)^2 = (1 - exp(-2)) / 2 for z ~ N(0, 1)."""
-        return -math.expm1(-2) / 2
-
-
 class CentredAbs(nn.Module):
-    """f(x) = |x| - sqrt(2 / pi), the simplest even fold; of mean zero on N(0, 1)."""
+    """f(x) = |x| - sqrt(2 / pi), the simplest even fold; of mean zero on N(0, 1).
+
+    No second derivative: it is 0 almost everywhere. Do not use it where the loss differentiates twice,
+    e.g. in physics-informed nets.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return centred_abs(x)
@@ -210,6 +207,9 @@ class TriangleWave(nn.Module):
     """The odd triangle wave of period 4 ``turn``: x inside [-turn, turn], then down, up, ... for ever.
 
     `ZFold` of slope 1 that keeps folding; its values stay in [-turn, turn].
+
+    No second derivative: it is 0 almost everywhere. Do not use it where the loss differentiates twice,
+    e.g. in physics-informed nets.
 
     Args:
         turn: t > 0, where it first turns, in units of the pre-activation.
@@ -287,6 +287,12 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "hardtanh": nn.Hardtanh,
     "sine": Sine,
+    "gcu": GCU,
+    "cone": Cone,
+    "parabolic_cone": ParabolicCone,
+    "euaf": EUAF,
+    "peuaf": lambda: EUAF(learnable=True),
+    "squared_leaky_relu": SquaredLeakyReLU,
     "zfold": ZFold,
     "smooth_zfold": SmoothZFold,
     "qfold": QFold,

@@ -281,6 +281,7 @@ def _samples(model: nn.Module, data: LabelledData | Calibration, recipe: Recipe)
     """The samples where the model is, a part of them for the test; checked against it."""
     data = data if isinstance(data, Calibration) else calibration_samples(data)
     data = data.with_test_part(recipe.seed).on_device_of(model)
+    data.require_numbers()
     if data.labels is not None:
         with as_it_was(model):
             require_classifier(model, data.inputs, data.labels, data.names)

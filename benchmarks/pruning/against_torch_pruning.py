@@ -22,42 +22,31 @@ from __future__ import annotations
 
 import copy
 import json
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import date
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch_pruning as tp
+from provenance import provenance
 from torch import Tensor, nn
 from torch_pruning_cases import run_cases
 
+import unknot as uk
 from unknot.core.console import print_table
 from unknot.core.files import write_text
-from unknot.nets.accuracy import measure_accuracy
-from unknot.nets.cost import count_macs
-from unknot.nets.images import load_images
-from unknot.nets.models import cnn, resnet
-from unknot.nets.training import one_thread, train
-from unknot.profiles.profile import library_versions
-from unknot.pruning.planning.plan import plan_pruning
-from unknot.pruning.refitting.reconstruction import refit
-from unknot.pruning.removal import prune
-from unknot.pruning.scoring.scores import score_filters
 
 RESULTS = Path(__file__).parents[1] / "results"
 PARTS = Path(__file__).parents[1] / "raw/against_torch_pruning.jsonl"
 SETS = {"fashion_mnist": 1, "cifar10": 3}
 NETS: dict[str, Callable[[int], nn.Module]] = {
-    "cnn": lambda channels: cnn(channels, 10, widths=(32, 64, 64), batch_norm=True),
-    "resnet": lambda channels: resnet(channels, 10, widths=(16, 32, 64)),
+    "cnn": lambda channels: uk.nets.cnn(channels, 10, widths=(32, 64, 64), batch_norm=True),
+    "resnet": lambda channels: uk.nets.resnet(channels, 10, widths=(16, 32, 64)),
 }
 SEEDS = range(3)
 SHARES = (0.5, 0.75)
@@ -78,24 +67,18 @@ Table = tuple[str, list[str], list[tuple[str, ...]]]
 def main() -> None:
     rows = [json.loads(line) for line in PARTS.read_text().splitlines()] if PARTS.exists() else []
     done = {(r["set"], r["net"], r["seed"], r["criterion"]) for r in rows}
-    with one_thread():
-        for seed in SEEDS:
-            for name in SETS:
-                for net in NETS:
-                    missing = [c for c in (*OURS, *THEIRS) if (name, net, seed, c) not in done]
-                    if missing and "--done" not in sys.argv:
-                        new = trials(name, net, seed, missing)
-                        keep(new)
-                        rows += new
-        cases = run_cases()
-    record = {
-        "command": "python benchmarks/pruning/against_torch_pruning.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": library_versions() | {"torch-pruning": version("torch-pruning")},
-        "rows": rows,
-        "cases": cases,
-    }
+    torch.set_num_threads(1)
+    for seed in SEEDS:
+        for name in SETS:
+            for net in NETS:
+                missing = [c for c in (*OURS, *THEIRS) if (name, net, seed, c) not in done]
+                if missing and "--done" not in sys.argv:
+                    new = trials(name, net, seed, missing)
+                    keep(new)
+                    rows += new
+    cases = run_cases()
+    record = provenance("python benchmarks/pruning/against_torch_pruning.py", "torch-pruning")
+    record |= {"rows": rows, "cases": cases}
     write_text(RESULTS / "torch_pruning.json", json.dumps(record, separators=(",", ":")))
     found = list(tables(rows, cases))
     for table in found:
@@ -114,7 +97,10 @@ class Trial:
     """One trained net, its data, and what is done with every pruned version of it."""
 
     def __init__(self, name: str, net: str, seed: int) -> None:
-        data, test = load_images(name, limit=5000), load_images(name, split="test", limit=TESTED)
+        data, test = (
+            uk.nets.load_images(name, limit=5000),
+            uk.nets.load_images(name, split="test", limit=TESTED),
+        )
         # In this layout one core trains them up to three times as fast.
         self.train, self.test = (
             replace(d, images=d.images.to(memory_format=torch.channels_last)) for d in (data, test)
@@ -124,22 +110,22 @@ class Trial:
         self.model = NETS[net](SETS[name]).to(memory_format=torch.channels_last)
         # Without the last epochs at a tenth of the rate one epoch of tuning gains up to 16 points alone.
         for epochs, rate in EPOCHS:
-            train(self.model, *self.pairs(), epochs=epochs, learning_rate=rate, seed=seed)
-        self.macs = count_macs(self.model, self.train.images[:1])
+            uk.nets.train(self.model, *self.pairs(), epochs=epochs, learning_rate=rate, seed=seed)
+        self.macs = uk.count_macs(self.model, self.train.images[:1])
         self.about = {"set": name, "net": net, "seed": seed, "before": self.hits(self.model)}
 
     def pairs(self) -> tuple[Tensor, Tensor]:
         return self.train.images, self.train.labels
 
     def hits(self, model: nn.Module) -> float:
-        return measure_accuracy(model, self.test.images, self.test.labels)
+        return uk.nets.measure_accuracy(model, self.test.images, self.test.labels)
 
     def removed(self, model: nn.Module) -> float:
-        return 1 - count_macs(model, self.train.images[:1]) / self.macs
+        return 1 - uk.count_macs(model, self.train.images[:1]) / self.macs
 
     def tuned(self, model: nn.Module) -> float:
         model = copy.deepcopy(model)
-        train(model, *self.pairs(), epochs=1, learning_rate=3e-4, seed=self.seed)
+        uk.nets.train(model, *self.pairs(), epochs=1, learning_rate=3e-4, seed=self.seed)
         return self.hits(model)
 
     def recalibrated(self, model: nn.Module) -> nn.Module:
@@ -171,12 +157,12 @@ def trials(name: str, net: str, seed: int, criteria: Sequence[str]) -> list[Row]
     samples = [(trial.train.images, trial.train.labels)]
     rows = []
     for criterion in [c for c in OURS if c in criteria]:
-        scores = score_filters(trial.model, samples, criterion=criterion, max_points=SCORED, seed=seed)
+        scores = uk.score_filters(trial.model, samples, criterion=criterion, max_points=SCORED, seed=seed)
         for share in SHARES:
-            plan = plan_pruning(trial.model, scores, trial.train.images[:2], macs=share)
-            slim = prune(trial.model, plan)
+            plan = uk.plan_pruning(trial.model, scores, trial.train.images[:2], macs=share)
+            slim = uk.prune(trial.model, plan)
             mended = copy.deepcopy(slim)
-            refit(trial.model, mended, plan, trial.train.images, seed=seed)
+            uk.pruning.refit(trial.model, mended, plan, trial.train.images, seed=seed)
             found = {"refitted": trial.hits(mended), "tuned": trial.tuned(mended)}
             rows.append(trial.row("unknot", criterion, share, slim, **found))
     for criterion in [c for c in THEIRS if c in criteria]:

@@ -15,26 +15,22 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 from nets import Size, Split, split, trained
+from provenance import provenance
 from torch import Tensor, nn
 
 import unknot as uk
 from unknot.core.console import print_table
 from unknot.core.files import write_text
-from unknot.nets.cost import batch_of
-from unknot.nets.models import resnet
-from unknot.profiles.profile import library_versions
 
 BENCHMARKS = Path(__file__).parents[1]
 FULL = Size(images=5_000, epochs=5, tests=4_000, resnet=(64, 128, 256, 512), blocks=2)
@@ -62,19 +58,13 @@ def main() -> None:
     show(rows)
     if arguments.quick:
         return
-    record = {
-        "command": "python benchmarks/pruning/latency.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": library_versions(),
-        "rows": rows,
-    }
+    record = provenance("python benchmarks/pruning/latency.py") | {"rows": rows}
     write_text(BENCHMARKS / "results" / "latency.json", json.dumps(record, indent=1))
 
 
 def half_of_the_time(model: nn.Module, data: Split, size: Size, n: int, threads: int) -> Record:
     """Half of what a batch of ``n`` takes is asked, and measured again elsewhere."""
-    images, example = data.images[:CALIBRATION], batch_of(data.images, n)
+    images, example = data.images[:CALIBRATION], data.images[:n]
     asked = uk.nets.measure_cost(model, example, batch_sizes=()).latency_ms / 2
     start = time.perf_counter()
     structure = uk.pruning.find_structure(model, example)
@@ -142,7 +132,7 @@ def measured(
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     images = torch.randn(batch, 3, 32, 32)
-    model = resnet(3, 10, widths=tuple(widths), blocks=blocks)
+    model = uk.nets.resnet(3, 10, widths=tuple(widths), blocks=blocks)
     model.load_state_dict(torch.load(original, weights_only=True))
     if way == "original":
         return {way: plain_loop(model.eval(), images)}

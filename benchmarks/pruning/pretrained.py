@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Sequence
-from datetime import date
 from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any
 
 import torch
 from pretrained_nets import NETS, Pretrained, tensor_of
+from provenance import provenance
 from torch import Tensor, nn
 
 import unknot as uk
@@ -114,13 +113,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def record(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "command": "python benchmarks/pruning/pretrained.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": {name: version(name) for name in ("unknot", "torch", "numpy")},
-        "rows": list(rows),
-    }
+    return provenance("python benchmarks/pruning/pretrained.py") | {"rows": list(rows)}
 
 
 def _earlier() -> list[dict[str, Any]]:

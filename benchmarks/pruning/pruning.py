@@ -29,26 +29,20 @@ import argparse
 import copy
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 from nets import NETS, SETS, Size, Split, fit, split, test_accuracy, trained, untrained
 from norms import recalibrated
+from provenance import provenance
 from tables import quoted, show, summary
 from torch import nn
 
+import unknot as uk
 from unknot.core.files import write_text
-from unknot.nets.cost import CostComparison, compare_cost, count_macs
-from unknot.nets.training import one_thread
-from unknot.profiles.profile import library_versions
-from unknot.pruning.planning.plan import PruningPlan, plan_pruning
-from unknot.pruning.removal import prune
-from unknot.pruning.scoring.scores import FilterScores, score_filters
 
 RESULTS = Path(__file__).parents[1] / "results"
 RAW = Path(__file__).parents[1] / "raw"
@@ -113,8 +107,8 @@ class Net:
         self.data: Split = split(name, seed, size)
         self.model: nn.Module = trained(RAW / f"pruning-{size.images}", name, net, seed, size, self.data)
         self.example = self.data.images[:2]
-        self.macs = count_macs(self.model, self.example[:1])
-        self.scores: dict[str, FilterScores] = {}
+        self.macs = uk.count_macs(self.model, self.example[:1])
+        self.scores: dict[str, uk.pruning.FilterScores] = {}
 
     def run(self, criteria: tuple[str, ...] = CRITERIA) -> None:
         self.log({"kind": "original", **self.here}, self.original)
@@ -140,10 +134,10 @@ class Net:
         start = time.perf_counter()
         scores = self.score(criterion)
         scored = time.perf_counter()
-        plan = plan_pruning(self.model, scores, self.example, macs=share)
-        slim = prune(self.model, plan)
+        plan = uk.plan_pruning(self.model, scores, self.example, macs=share)
+        slim = uk.prune(self.model, plan)
         found = {
-            "removed": 1 - count_macs(slim, self.example[:1]) / self.macs,
+            "removed": 1 - uk.count_macs(slim, self.example[:1]) / self.macs,
             "raw": test_accuracy(slim, self.data),
             "recalibrated": test_accuracy(recalibrated(slim, self.mending), self.data),
         }
@@ -158,8 +152,8 @@ class Net:
 
     def from_scratch(self, share: float) -> Record:
         """The architecture of the best criterion's plan, drawn anew."""
-        plan = plan_pruning(self.model, self.score(BEST), self.example, macs=share)
-        fresh = prune(untrained(self.net, self.data, self.seed + 1000, self.size), plan)
+        plan = uk.plan_pruning(self.model, self.score(BEST), self.example, macs=share)
+        fresh = uk.prune(untrained(self.net, self.data, self.seed + 1000, self.size), plan)
         for module in fresh.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
@@ -170,10 +164,10 @@ class Net:
     def threshold(self) -> Record:
         """Filters with Betti number above the threshold removed; others at the same MACs."""
         scores = self.score("betti")
-        plan = plan_pruning(self.model, scores, self.example, max_betti=THRESHOLD)
+        plan = uk.plan_pruning(self.model, scores, self.example, max_betti=THRESHOLD)
         slim = self.refitted(plan)
-        removed = 1 - count_macs(slim, self.example[:1]) / self.macs
-        cost = compare_cost(self.model, slim, self.data.images[:64], repeats=20)
+        removed = 1 - uk.count_macs(slim, self.example[:1]) / self.macs
+        cost = uk.compare_cost(self.model, slim, self.data.images[:64], repeats=20)
         by_layer = {
             layer: sum(r.score > THRESHOLD for r in rows) / len(rows)
             for layer, rows in scores.by_layer().items()
@@ -181,13 +175,13 @@ class Net:
         found: Record = {
             "filters": plan.n_filters, "filters_removed": plan.n_removed, "removed": removed,
             "exceeding_by_layer": by_layer,
-            "raw": test_accuracy(prune(self.model, plan), self.data),
+            "raw": test_accuracy(uk.prune(self.model, plan), self.data),
             "refit": test_accuracy(slim, self.data),
             **_cost(cost),
         }  # fmt: skip
         for baseline in ("l1", "random", BEST):
             if removed > 0.005:
-                other = plan_pruning(self.model, self.score(baseline), self.example, macs=removed)
+                other = uk.plan_pruning(self.model, self.score(baseline), self.example, macs=removed)
                 found[baseline] = test_accuracy(self.refitted(other), self.data)
             else:
                 found[baseline] = found["refit"]
@@ -197,39 +191,41 @@ class Net:
         """Half of the filters of all layers, or of the last ones, by one kind of Betti number."""
         names = list(self.score("l1").by_layer())
         last = [n for n in names if n.startswith(("conv3", "block3"))]
-        plan = plan_pruning(
+        plan = uk.plan_pruning(
             self.model, self.score(criterion), self.example, ratio=0.5, allocation="uniform",
             ignored=[n for n in names if layers == "last" and n not in last],
         )  # fmt: skip
-        return {"raw": test_accuracy(prune(self.model, plan), self.data),
+        return {"raw": test_accuracy(uk.prune(self.model, plan), self.data),
                 "refit": test_accuracy(self.refitted(plan), self.data)}  # fmt: skip
 
     def latency(self) -> Record:
         """Half of the filters gone; one thread."""
-        plan = plan_pruning(self.model, self.score(BEST), self.example, ratio=0.5, allocation="uniform")
-        slim = prune(self.model, plan)
-        cost = compare_cost(self.model, slim, self.data.images[:64], repeats=200)
-        macs = count_macs(slim, self.example[:1]) / self.macs
+        plan = uk.plan_pruning(
+            self.model, self.score(BEST), self.example, ratio=0.5, allocation="uniform"
+        )
+        slim = uk.prune(self.model, plan)
+        cost = uk.compare_cost(self.model, slim, self.data.images[:64], repeats=200)
+        macs = uk.count_macs(slim, self.example[:1]) / self.macs
         return {"filters_removed": plan.n_removed / plan.n_filters, "macs": macs, **_cost(cost)}
 
     @property
     def mending(self) -> torch.Tensor:
         return self.data.images[:MENDING]
 
-    def score(self, criterion: str) -> FilterScores:
+    def score(self, criterion: str) -> uk.pruning.FilterScores:
         if criterion not in self.scores:
             number, _, clouds = criterion.partition(", ")
             kind: Record = {"criterion": criterion}
             if clouds:
                 kind = {"criterion": "betti", "number": number, "clouds": clouds}
             loader = [(self.mending, self.data.labels[:MENDING])]
-            self.scores[criterion] = score_filters(self.model, loader, seed=self.seed, **kind)
+            self.scores[criterion] = uk.score_filters(self.model, loader, seed=self.seed, **kind)
         return self.scores[criterion]
 
-    def refitted(self, plan: PruningPlan) -> nn.Module:
+    def refitted(self, plan: uk.pruning.PruningPlan) -> nn.Module:
         if not plan.n_removed:
-            return prune(self.model, plan)
-        return prune(self.model, plan, refit=self.mending, max_points=MENDING, seed=self.seed)
+            return uk.prune(self.model, plan)
+        return uk.prune(self.model, plan, refit=self.mending, max_points=MENDING, seed=self.seed)
 
     def tuned(self, model: nn.Module) -> Record:
         """Accuracy after one epoch and after three, each with its own schedule."""
@@ -240,7 +236,7 @@ class Net:
         return found
 
 
-def _cost(found: CostComparison) -> Record:
+def _cost(found: uk.nets.CostComparison) -> Record:
     return {
         "latency": {s.batch_size: [s.ratio, s.low, s.high] for s in found.speeds},
         "activation_bytes": found.after.activation_bytes / found.before.activation_bytes,
@@ -273,27 +269,22 @@ def main() -> None:
         name = "pruning-full"
         size = Size(10**9, 30, 10**9, (64, 128, 128), (64, 128, 256, 512), 2, 128)
     log = Log(RAW / f"{name}.jsonl")
-    with one_thread():
-        if not asked.tables:
-            for net in nets(asked, size, log):
-                net.run()
-            log.refresh()
-            if asked.net:
-                return
-            for net in nets(asked, size, log):  # by itself, last: other work would disturb it
-                log({"kind": "latency", **net.here}, net.latency)
+    torch.set_num_threads(1)
+    if not asked.tables:
+        for net in nets(asked, size, log):
+            net.run()
+        log.refresh()
+        if asked.net:
+            return
+        for net in nets(asked, size, log):  # by itself, last: other work would disturb it
+            log({"kind": "latency", **net.here}, net.latency)
     log.refresh()
     rows = summary(list(log.found.values()))
     show(rows)
     if asked.quick:
         return
-    record = {
-        "command": "python benchmarks/pruning/pruning.py" + (" --full" if asked.full else ""),
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": library_versions(),
-        "nets": quoted(rows),
-    }
+    command = "python benchmarks/pruning/pruning.py" + " --full" * asked.full
+    record = provenance(command) | {"nets": quoted(rows)}
     write_text(RESULTS / f"{name}.json", json.dumps(record, separators=(",", ":")))
 
 

@@ -13,39 +13,28 @@ from __future__ import annotations
 
 import copy
 import json
-import platform
 import statistics
-from datetime import date
 from pathlib import Path
 
 import torch
+from provenance import provenance
 from torch import Tensor, nn
 
+import unknot as uk
 from unknot.core.console import print_table
 from unknot.core.files import write_text
-from unknot.nets.accuracy import measure_accuracy
-from unknot.nets.images import load_images
-from unknot.nets.models import cnn
-from unknot.nets.recording import capture
-from unknot.nets.training import one_thread, train
-from unknot.profiles.profile import library_versions
-from unknot.pruning.refitting.reconstruction import refit
-from unknot.pruning.removal import PruningPlan, plan_pruning, prune
-from unknot.pruning.scoring.scores import score_filters
 
 RESULTS = Path(__file__).parents[1] / "results"
 SEEDS = range(3)
 WAYS = ("pruned", "recalibrated", "channels mapped", "refitted")
 RIDGE = 1e-3
-TRAIN = load_images("fashion_mnist", limit=10_000)
-TEST = load_images("fashion_mnist", split="test")
+TRAIN = uk.nets.load_images("fashion_mnist", limit=10_000)
+TEST = uk.nets.load_images("fashion_mnist", split="test")
 
 
 def main() -> None:
-    rows = []
-    with one_thread():
-        for seed in SEEDS:
-            rows += trials(seed)
+    torch.set_num_threads(1)
+    rows = [row for seed in SEEDS for row in trials(seed)]
     cells = []
     for criterion in ("l1", "random"):
         for share in (0.5, 0.75):
@@ -57,31 +46,25 @@ def main() -> None:
         ["criterion", "MACs removed", *WAYS],
         cells,
     )
-    record = {
-        "command": "python benchmarks/pruning/refit.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": library_versions(),
-        "rows": rows,
-    }
+    record = provenance("python benchmarks/pruning/refit.py") | {"rows": rows}
     write_text(RESULTS / "refit.json", json.dumps(record, indent=1))
 
 
 def trials(seed: int) -> list[dict[str, str | float]]:
     torch.manual_seed(seed)
-    model = cnn(1, 10, widths=(32, 64, 64), batch_norm=True)
-    train(model, TRAIN.images, TRAIN.labels, epochs=6, learning_rate=3e-3, seed=seed)
-    before = measure_accuracy(model, TEST.images, TEST.labels)
+    model = uk.nets.cnn(1, 10, widths=(32, 64, 64), batch_norm=True)
+    uk.nets.train(model, TRAIN.images, TRAIN.labels, epochs=6, learning_rate=3e-3, seed=seed)
+    before = uk.nets.measure_accuracy(model, TEST.images, TEST.labels)
     rows: list[dict[str, str | float]] = []
     for criterion in ("l1", "random"):
-        scores = score_filters(model, criterion=criterion, seed=seed)
+        scores = uk.score_filters(model, criterion=criterion, seed=seed)
         for share in (0.5, 0.75):
-            plan = plan_pruning(model, scores, TRAIN.images[:2], macs=share)
-            pruned = prune(model, plan)
+            plan = uk.plan_pruning(model, scores, TRAIN.images[:2], macs=share)
+            pruned = uk.prune(model, plan)
             refitted = copy.deepcopy(pruned)
-            report = refit(model, refitted, plan, TRAIN.images[:2048], seed=seed)
+            report = uk.pruning.refit(model, refitted, plan, TRAIN.images[:2048], seed=seed)
             nets = (pruned, recalibrated(pruned), mapped(model, pruned, plan), refitted)
-            found = [measure_accuracy(net, TEST.images, TEST.labels) for net in nets]
+            found = [uk.nets.measure_accuracy(net, TEST.images, TEST.labels) for net in nets]
             row: dict[str, str | float] = {
                 "seed": seed, "criterion": criterion, "macs": share, "before": before,
                 "output_error_before": report.output_before, "output_error_after": report.output_after,
@@ -103,7 +86,7 @@ def recalibrated(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def mapped(model: nn.Module, pruned: nn.Module, plan: PruningPlan) -> nn.Module:
+def mapped(model: nn.Module, pruned: nn.Module, plan: uk.pruning.PruningPlan) -> nn.Module:
     """Ridge regression of all the original channels on those left, folded into the next layer."""
     slim = copy.deepcopy(pruned)
     for source, layer in (("act1", "conv2"), ("act2", "conv3"), ("flatten", "out")):
@@ -125,7 +108,7 @@ def mapped(model: nn.Module, pruned: nn.Module, plan: PruningPlan) -> nn.Module:
 
 def channels(model: nn.Module, layer: str) -> Tensor:
     """``[n * positions, c]`` of the layer's outputs on the images that `refit` may see."""
-    values = capture(model, TRAIN.images[:256], layers=[layer])[-1].values
+    values = uk.nets.capture(model, TRAIN.images[:256], layers=[layer])[-1].values
     return values.flatten(2).transpose(1, 2).flatten(0, 1) if values.ndim > 2 else values
 
 

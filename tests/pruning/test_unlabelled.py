@@ -139,5 +139,26 @@ def test_closeness_is_what_its_definition_says() -> None:
     assert close.agreement == pytest.approx(float((wanted.argmax(1) == found.argmax(1)).float().mean()))
     expected = (wanted - found).square().mean() / wanted.var(0, correction=0).mean()
     assert close.error == pytest.approx(float(expected), rel=1e-5)
-    found[3] = float("nan")
-    assert compare_outputs(Gives(wanted), Gives(found), rows).error == float("inf")
+    alone = compare_outputs(Gives(wanted), Gives(found), rows[:1]).error
+    expected = (wanted - found)[0].square().mean() / wanted[0].square().mean()
+    assert alone == pytest.approx(float(expected), rel=1e-5)
+    found[3] = wanted[3] = float("nan")
+    close = compare_outputs(Gives(wanted), Gives(found), rows)
+    assert close.error == float("inf") and close.agreement < 1
+
+
+@pytest.mark.parametrize("part", ["samples", "test samples"])
+def test_samples_with_nan_are_refused_before_any_work(part: str) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 2))
+    parts = [torch.randn(20, 1, 8, 8), torch.randn(10, 1, 8, 8)]
+    parts[part != "samples"][3, 0, 0, 0] = torch.nan
+    with pytest.raises(uk.InputError, match=rf"1 of \d0 {part} with NaN: expected numbers"):
+        uk.shrink(model, ([parts[0]], [parts[1]]), macs=0.3)
+
+
+def test_what_makes_one_doubt_the_refit_is_printed() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 3)).eval()
+    images = torch.randn(6, 1, 8, 8).repeat(4, 1, 1, 1)
+    test = torch.randn(10, 1, 8, 8)
+    shrunk = uk.shrink(model, ([images], [test]), macs=0.3, effort="fast", repeats=1)
+    assert "Refit: 18 of 24 samples are equal to others and were left out" in repr(shrunk)

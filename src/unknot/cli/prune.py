@@ -243,11 +243,8 @@ def _print_details(shrunk: Shrunk, outcome: PruningOutcome) -> None:
 def _print_round(prefix: str, done: Round) -> None:
     stages = [f"{value:.2%} {stage}" for stage, value in done.accuracies.items() if value is not None]
     print(f"{prefix}accuracy {', '.join(stages) or 'unknown'}, {done.filters:,} filters left")
-    if done.refit is not None:
-        before, after = done.refit.output_before, done.refit.output_after
-        print(
-            f"{prefix}refit: error of the output from {before:.3g} to {after:.3g}, on samples kept aside"
-        )
+    if done.refit_note:
+        print(f"{prefix}refit: {done.refit_note}")
     if done.polish_note:
         print(f"{prefix}polish: {done.polish_note}")
     if done.tuning_note:

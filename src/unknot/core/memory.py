@@ -68,6 +68,16 @@ def freed_at_once() -> Iterator[None]:
         adjust(_MMAP_THRESHOLD, 32 << 20)
 
 
+def give_back() -> None:
+    """What was freed goes back to the system, between the parts of a long computation.
+
+    glibc keeps free memory that anything behind it is in use of; over many calls with tensors of many
+    sizes, such holes grow to several times what is in use.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def require_memory(n_points: int, needed: int, what: str) -> None:
     """Refuse, before anything is taken, what needs more than `memory_limit`."""
     limit = memory_limit()

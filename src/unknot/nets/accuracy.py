@@ -5,6 +5,7 @@ Scores are ``[n, classes]``; a single column is the logit of class 1 against cla
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -211,7 +212,7 @@ def measure_accuracy(
 ) -> float:
     """Share of samples classified rightly, in eval mode, where the model is left.
 
-    A sample with NaN among its scores is not classified rightly.
+    A sample with NaN among its scores is not classified rightly; a warning says how many there are.
 
     Args:
         model: a classifier, see `class_scores`.
@@ -231,8 +232,10 @@ def measure_accuracy(
     n = len(Probe(samples))
     if n == 0:
         raise InputError("the accuracy on 0 samples", "at least one", "pass samples with labels")
-    right = count_right(model, samples, classes, batch_size=batch_size)
+    right, unknown = _tally(model, samples, classes, batch_size)
     _require_logits(model, samples)
+    if unknown:
+        warnings.warn(f"{unknown} of {n} samples have NaN among their scores: wrong", stacklevel=2)
     return right / n
 
 
@@ -240,6 +243,11 @@ def count_right(
     model: nn.Module, inputs: Inputs, labels: Tensor, *, batch_size: int | None = None
 ) -> int:
     """How many samples are classified rightly; arguments and errors as of `measure_accuracy`."""
+    return _tally(model, inputs, labels, batch_size)[0]
+
+
+def _tally(model: nn.Module, inputs: Inputs, labels: Tensor, batch_size: int) -> tuple[int, int]:
+    """How many samples are classified rightly, and how many not at all, with NaN among their scores."""
     probe = Probe(inputs)
     if labels.shape[:1] != (len(probe),):
         n_labels = len(labels) if labels.ndim else "no"
@@ -248,11 +256,14 @@ def count_right(
     numbers = sum(t[:1].numel() for t in tensors_of(probe.inputs))
     batch_size = batch_size or min(256, max(16, 2**18 // max(1, numbers)))
     model.eval()
+    right = unknown = 0
     with torch.no_grad():
-        return sum(
-            _count(model_scores(model, x), y)
-            for x, y in zip(probe.batches(batch_size), torch.split(labels, batch_size), strict=True)
-        )
+        for x, y in zip(probe.batches(batch_size), torch.split(labels, batch_size), strict=True):
+            scores = model_scores(model, x)
+            found = predicted(scores)
+            right += int((found == fit_labels(y, scores)).sum())
+            unknown += int((found < 0).sum())
+    return right, unknown
 
 
 def share_right(output: Any, labels: Tensor | None) -> float | None:

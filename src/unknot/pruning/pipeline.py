@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError
+from unknot.core.memory import give_back
 from unknot.core.showing import drawing
 from unknot.core.showing.frames import Columns, Tabular
 from unknot.nets.accuracy import measure_accuracy, require_classifier
@@ -236,6 +237,7 @@ def follow_recipe(
         work = Work(EFFORTS[recipe.effort], loss, recipe.seed, progress)
         chosen = choose_plan(options, slim, scores, fit.loader, example, structure, work)
         step, times = chosen.plan, chosen.times
+        give_back()
         if plan is None and step.refusal:
             raise InputError(step.refusal, "a model with filters that may go", REMEDY)
         plan = step if plan is None else combine_plans(plan, step, number)
@@ -243,6 +245,7 @@ def follow_recipe(
         last = number == recipe.rounds
         original = model if last and plan.n_removed else None
         rounds.append(_mend((before, original), slim, step, data, fit, recipe, progress))
+        give_back()
     assert plan is not None and first_scores is not None
     plan = replace(plan, budget=budgets.describe(slim, plan))
     costs = compare_cost(model, slim, map_tensors(data.test_inputs, lambda t: t[:64]), repeats=repeats)
@@ -265,6 +268,7 @@ def follow_recipe(
         agreement=close.agreement if close else None,
         output_error=close.error if close else None,
     )
+    give_back()
     return Shrunk(slim, first_scores, plan, outcome, times)
 
 
@@ -277,6 +281,7 @@ def _samples(model: nn.Module, data: LabelledData | Calibration, recipe: Recipe)
     """The samples where the model is, a part of them for the test; checked against it."""
     data = data if isinstance(data, Calibration) else calibration_samples(data)
     data = data.with_test_part(recipe.seed).on_device_of(model)
+    data.require_numbers()
     if data.labels is not None:
         with as_it_was(model):
             require_classifier(model, data.inputs, data.labels, data.names)

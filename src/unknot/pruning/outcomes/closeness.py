@@ -24,7 +24,8 @@ class Closeness:
     Attributes:
         agreement: share of samples for which both give the same of their outputs the highest value; None
             where they do not return ``[n, c]``, one number a class.
-        error: mean square of the difference over the variance of the original's.
+        error: mean square of the difference over the variance of the original's; of a single sample,
+            which has none, over their mean square.
     """
 
     agreement: float | None
@@ -32,7 +33,10 @@ class Closeness:
 
 
 def compare_outputs(model: nn.Module, slim: nn.Module, inputs: Inputs) -> Closeness:
-    """The closeness of ``slim`` to ``model`` on ``inputs``, in eval mode; an infinite error with NaN."""
+    """The closeness of ``slim`` to ``model`` on ``inputs``, in eval mode.
+
+    With NaN the error is infinite, and the sample one on which they do not agree.
+    """
     same, compared = 0, True
     difference, total, squares = (torch.zeros((), dtype=torch.float64) for _ in range(3))
     for batch in Probe(inputs).batches(AT_ONCE):
@@ -42,13 +46,14 @@ def compare_outputs(model: nn.Module, slim: nn.Module, inputs: Inputs) -> Closen
         if answers[0] is None or answers[1] is None:
             compared = False
         else:
-            same += int((answers[0] == answers[1]).sum())
+            same += int(((answers[0] == answers[1]) & (answers[0] >= 0)).sum())
         rows, others = (one_row_each(output, n).double().cpu() for output in (wanted, found))
         difference = difference + (rows - others).square().mean(1).sum()
         total, squares = total + rows.sum(0), squares + rows.square().mean(1).sum()
     n = n_samples(inputs)
-    variance = squares / n - (total / n).square().mean()
-    error = float(difference / n / (variance.clamp_min(0) + 1e-30))
+    power = squares / n
+    variance = (power - (total / n).square().mean()).clamp_min(0) if n > 1 else power
+    error = float(difference / n / (variance + 1e-30))
     return Closeness(same / n if compared else None, error if math.isfinite(error) else math.inf)
 
 

@@ -53,6 +53,15 @@ class Round:
         return dict(zip(STAGES, values, strict=True))
 
     @property
+    def refit_note(self) -> str:
+        """How the refit went, and what makes one doubt it, in words; empty without."""
+        if self.refit is None:
+            return ""
+        before, after = self.refit.output_before, self.refit.output_after
+        note = f"error of the output from {before:.3g} to {after:.3g}, on samples kept aside"
+        return "; ".join([note, *self.refit.notes])
+
+    @property
     def polish_note(self) -> str:
         """How the polish went, in words; empty without."""
         if self.polish is None:
@@ -100,7 +109,7 @@ class PruningOutcome(Tabular, Saved):
         agreement: without labels, the share of test samples for which the smaller model gives the same
             class the highest score as the original; None where they do not return ``[n, classes]``.
         output_error: without labels, the mean square of the difference to the original's outputs over
-            their variance, on test samples.
+            their variance, on test samples; of a single one over their mean square.
     """
 
     file_kind = "outcome"
@@ -145,7 +154,13 @@ class PruningOutcome(Tabular, Saved):
         return {} if self.agreement is None else {"agreement with the original": (1.0, self.agreement)}
 
     def _title(self) -> str:
-        return "\n".join([self.conditions, *filter(None, [self.verdict])])
+        return "\n".join([self.conditions, *filter(None, [self.verdict, self._doubts()])])
+
+    def _doubts(self) -> str:
+        """What the refits note, of many the first two and the last; empty where nothing."""
+        notes = list(dict.fromkeys(n for done in self.rounds if done.refit for n in done.refit.notes))
+        shown = notes if len(notes) < 4 else [*notes[:2], f"{len(notes) - 3} more notes", notes[-1]]
+        return f"Refit: {'; '.join(shown)}." if shown else ""
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the accuracy at each stage and what is left of the costs; also the baselines, if any.
@@ -220,7 +235,8 @@ class PruningOutcome(Tabular, Saved):
         """What is known of the test samples, before their name."""
         if self.output_error is None:
             return "Accuracy on"
-        error = f"outputs that differ from the original's by {self.output_error:.2g} of their variance on"
+        of = "mean square" if self.n_test == 1 else "variance"
+        error = f"outputs that differ from the original's by {self.output_error:.2g} of their {of} on"
         same = "" if self.agreement is None else "Agreement on the highest score, and "
         return f"{same}{error}" if same else f"{error[0].upper()}{error[1:]}"
 

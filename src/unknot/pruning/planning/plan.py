@@ -187,6 +187,8 @@ def plan_by(
     filters = {name: size for name, size in filters.items() if name not in heads}
     chooser = Chooser(model, scores, example, structure, options, filters, deadline, guide)
     chosen, summary, kept = chooser.settle()
+    unscored = [pool for pool in structure.pools if not scores.by_layer().keys() & set(pool.layers)]
+    kept |= {layer: f"{scores.criterion} gives it no scores" for p in unscored for layer in p.layers}
     kept = {layer: why for layer, why in kept.items() if layer in filters}
     reasons = {(layer, i): c.reason for c in chosen for layer, i in c.unit}
     removed = channels_of(c.unit for c in chosen)

@@ -17,7 +17,7 @@ from unknot.nets.probe import Probe, map_tensors
 from unknot.nets.recording import LayerOutput, Recording
 from unknot.profiles.clouds import channel_clouds, require_finite
 from unknot.pruning.scoring.criteria import Criterion, Evidence, FilterBetti, LayerScores, register
-from unknot.pruning.structure.layers import is_attention
+from unknot.pruning.structure.layers import is_attention, width_of
 from unknot.pruning.structure.linear_maps import by_sample
 from unknot.topology.batch import CountSettings, count_clouds
 from unknot.topology.calibration import calibrate
@@ -123,14 +123,19 @@ class Betti(Criterion):
 def conv_outputs(
     model: nn.Module, layers: list[str], probe: Probe, *, progress: bool = False
 ) -> Iterator[LayerOutput]:
-    """What each of ``layers`` returned in its first call, finite, in bounded memory."""
+    """What each of ``layers`` returned in its first call, finite, in bounded memory.
+
+    Those whose own forward moved their channels elsewhere are left out.
+    """
     recording = Recording(model, probe, layers=layers, tokens="all")
     total = len(recording.shapes)
     for output in track(recording.outputs(), "Betti numbers of filters", show=progress, total=total):
         if output.layer in layers and output.call == 0:
             require_finite(output, None)
             layer = recording.model.get_submodule(output.layer)
-            yield replace(output, values=by_sample(layer, output.values, len(output.values)))
+            values = by_sample(layer, output.values, len(output.values))
+            if values.shape[1] == width_of(layer) and len(values) == len(output.values):
+                yield replace(output, values=values)
 
 
 def layer_scales(

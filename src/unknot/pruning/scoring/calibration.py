@@ -93,6 +93,18 @@ class Calibration:
             test_inputs=test_inputs, test_labels=labels[held_out],
         )  # fmt: skip
 
+    def require_numbers(self) -> None:
+        """
+        Raises:
+            InputError: samples with NaN.
+        """
+        for what, part in (("samples", self.inputs), ("test samples", self.test_inputs)):
+            n = n_samples(part)
+            rows = [t.reshape(n, -1).isnan().any(1) for t in tensors_of(part) if t.is_floating_point()]
+            bad = int(torch.stack(rows).any(0).sum()) if rows and n else 0
+            if bad:
+                raise InputError(f"{bad} of {n} {what} with NaN", "numbers", "leave these out")
+
     def on_device_of(self, model: nn.Module) -> Calibration:
         """The same where the model is, inputs in its type."""
         inputs, test_inputs = (placed(part, model) for part in (self.inputs, self.test_inputs))

@@ -23,7 +23,7 @@ from unknot.nets.recording import PASS_BYTES, LayerOutput
 from unknot.nets.running import as_it_was, call_model, copied, hooked, hooked_before, n_samples, placed
 from unknot.profiles.clouds import require_finite
 from unknot.pruning.structure.attention import narrow_all
-from unknot.pruning.structure.layers import is_attention, is_linear
+from unknot.pruning.structure.layers import is_attention, is_linear, width_of
 from unknot.pruning.structure.linear_maps import LinearMap, by_sample
 from unknot.pruning.structure.map_calls import watching_maps
 
@@ -101,9 +101,12 @@ class Responses:
             chain.start((name, calls[name]), output, layer)
             calls[name] += 1
 
-        def hook(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                start(name, output)
+        made: dict[str, Tensor] = {}  # by the layers that are running
+
+        def hook(name: str, module: nn.Module, _inputs: Any, output: Any) -> None:
+            found = _with_channels(module, output, made.pop(name, None), n)
+            if found is not None:
+                start(name, found)
 
         def project(name: str, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             chain.hold((name, calls[name]), inputs[0])
@@ -114,7 +117,9 @@ class Responses:
                 return
             if name not in self.weights:
                 self.weights[name] = layer.filters.flatten(1)
-            if name not in maps.running:  # another module uses its weights
+            if name in maps.running:
+                made[name] = output
+            else:  # another module uses its weights
                 start(name, output, layer)
 
         differentiable = nullcontext() if labels is None else _differentiable(self.model)
@@ -208,6 +213,16 @@ class _Chain:
         if step.kind == "activation":
             self._activated.add(key)
         return True
+
+
+def _with_channels(layer: nn.Module, output: Any, made: Tensor | None, n: int) -> Tensor | None:
+    """What a layer returned for ``n`` samples, where `by_sample` finds its channels in that.
+
+    Else, where its own forward squeezed or moved them, the convolution or product that it made last.
+    """
+    whole = None if made is None or is_linear(layer) else made.ndim
+    found = [t for t in (output, made) if isinstance(t, Tensor) and t.ndim and whole in (None, t.ndim)]
+    return next((t for t in found if by_sample(layer, t, n).shape[1] == width_of(layer)), None)
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:

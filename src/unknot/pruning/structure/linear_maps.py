@@ -10,7 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from unknot.pruning.structure.layers import is_attention, is_linear, value_rows, weighs_by_columns
+from unknot.pruning.structure.layers import (
+    is_attention,
+    is_linear,
+    value_rows,
+    weighs_by_columns,
+    width_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +171,8 @@ def by_sample(module: nn.Module, values: Tensor, n: int) -> Tensor:
     along another one. Where they cannot be told apart, each row stands for one: ``[rows, c, 1]``.
     """
     whole = len(module.kernel_size) + 2 if isinstance(module, _ConvNd) else 2
-    values = values if values.ndim >= whole else values[None]
+    if values.ndim < whole and values.shape[:2] != (n, width_of(module)):  # which has summed up places
+        values = values[None]
     values = values.movedim(1, -1) if isinstance(module, _ConvNd) else values
     first, *others, width = values.shape
     if first != n and n in others and is_linear(module):

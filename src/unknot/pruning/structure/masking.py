@@ -75,9 +75,9 @@ def masked_run(
         for parameter, values in held.pop(name, []):
             parameter.data.copy_(values)
 
-    def mark(name: str, module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+    def mark(name: str, module: nn.Module, args: Any, output: Tensor) -> Tensor:
         channels = torch.tensor(gone[name], device=output.device)
-        return output.index_fill(_channel_axis(module, output), channels, torch.nan)
+        return output.index_fill(_axis_made(module, args, output), channels, torch.nan)
 
     # Some modules use the parameters of layers that they do not call; attention has its values in others.
     rows = {m.weight: gone[n] for n, m in pruned.items() if isinstance(m, nn.Linear)}
@@ -107,10 +107,10 @@ def recorded_run(
     modules = {name: module for name, module in model.named_modules() if name in chosen}
     of_layer: dict[str, list[Tensor]] = {}
 
-    def see(name: str, module: nn.Module, _args: Any, output: Any) -> None:
+    def see(name: str, module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.is_floating_point():
             of_layer.setdefault(name, []).append(
-                output.movedim(_channel_axis(module, output), -1).clone()
+                output.movedim(_axis_made(module, args, output), -1).clone()
             )
 
     with ExitStack() as stack:
@@ -135,8 +135,15 @@ def _rows_marked(rows: Mapping[Tensor, list[int]]) -> Iterator[None]:
 
 
 def _channel_axis(module: nn.Module, x: Tensor) -> int:
-    """Of what enters or leaves a layer."""
-    return x.ndim - 1 - (len(module.kernel_size) if isinstance(module, _ConvNd) else 0)
+    """Of what enters a layer."""
+    return max(0, x.ndim - 1 - (len(module.kernel_size) if isinstance(module, _ConvNd) else 0))
+
+
+def _axis_made(module: nn.Module, args: Any, output: Tensor) -> int:
+    """Of what leaves a layer; a convolution's own forward may have summed up places."""
+    axis = _channel_axis(module, output)
+    batched = not args or not isinstance(args[0], Tensor) or _channel_axis(module, args[0]) > 0
+    return min(1, output.ndim - 1) if isinstance(module, _ConvNd) and batched else axis
 
 
 def _marked(x: Tensor, axis: int) -> Tensor:

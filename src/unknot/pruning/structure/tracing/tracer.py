@@ -211,7 +211,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 weight, first = value_rows(module)
                 self.facts.outputs.setdefault(name, []).append(self.along(weight, 0)[first:])
             elif name in self.layers and isinstance(output, Tensor):
-                axis = 1 if isinstance(module, _ConvNd) else output.ndim - 1
+                axis = min(1, output.ndim - 1) if isinstance(module, _ConvNd) else output.ndim - 1
                 self.facts.outputs.setdefault(name, []).append(self.along(output, axis))
         self.stack.pop()
 

@@ -2,7 +2,7 @@
 
 `study` runs what its `options` ask for: a `task` is one activation on one data set, its nets trained at
 once (`stack`, `stacked_training`), and `trials` is the file that they go to. `results` are epochs to
-target, drawn by `strips`; `survival` compares times of which some never ended; `untangling` asks what
+target; `survival` draws and compares times of which some never ended; `untangling` asks what
 Betti numbers say about them; an `overview` has it all.
 """
 

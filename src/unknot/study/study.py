@@ -8,17 +8,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
-
-from unknot.activations.folds import ACTIVATIONS
 from unknot.core.console import track
-from unknot.core.errors import InputError, MissingFile, require_items
+from unknot.core.errors import InputError, MissingFile
 from unknot.core.showing.frames import html_table
 from unknot.core.workforce import Workforce
-from unknot.nets.data import Data, LabelledData, labelled_data
-from unknot.nets.running import call_model, require_module
-from unknot.study.options import DEFAULTS, NewActivation, NewNet, StudyOptions
+from unknot.nets.data import Data, LabelledData, TaskKind
+from unknot.study.options import (
+    DEFAULTS,
+    NewActivation,
+    NewNet,
+    StudyOptions,
+    named_factories,
+    named_sets,
+    task_of,
+)
 from unknot.study.results import (
     TARGETS,
     StudyComparisons,
@@ -28,7 +31,7 @@ from unknot.study.results import (
     summarize_trials,
 )
 from unknot.study.task import WATCHED_POINTS, Task, measured_samples, rank_cell, run_task
-from unknot.study.trials import SELECTION_SEED, Curve, Trial, TrialFile, Trials, TrialSettings
+from unknot.study.trials import REGRESSION, SELECTION_SEED, Curve, Trial, TrialFile, Trials, TrialSettings
 from unknot.topology.calibration import calibrate
 from unknot.topology.scale import Scale
 
@@ -68,6 +71,7 @@ class Study:
         stop_at: float = DEFAULTS.stop_at,
         test_target: float | None = DEFAULTS.test_target,
         topology: int = DEFAULTS.topology,
+        task: TaskKind = DEFAULTS.task,
         jobs: int = 1,
         cluster: str | None = None,
         progress: bool = False,
@@ -99,6 +103,8 @@ class Study:
             test_target: and its test accuracy this; None: the test accuracy does not count.
             topology: of so many seeds of each chosen cell Betti numbers are measured along the training,
                 on at most 10,000 samples, at the scale that `calibrate` finds for them.
+            task: "classes", "regression" (targets are numbers; scores are R^2 wherever accuracy is said),
+                or "auto": by the labels, see `labelled_data`.
             jobs: processes; each trains one activation on one set at a time.
             cluster: address of a Dask scheduler whose workers train instead, while this process alone
                 writes the file; see `Workforce`. None: this machine.
@@ -111,7 +117,7 @@ class Study:
         options = StudyOptions(
             seeds=seeds, epochs=epochs, learning_rates=learning_rates, gains=gains,
             selection_seeds=selection_seeds, net=net, width=width, depth=depth, batch_size=batch_size,
-            stop_at=stop_at, test_target=test_target, topology=topology,
+            stop_at=stop_at, test_target=test_target, topology=topology, task=task,
         )  # fmt: skip
         self.run_with(options, sets, activations, Workforce(jobs, cluster), progress=progress)
 
@@ -134,21 +140,21 @@ class Study:
         Raises:
             InputError: as of `run`.
         """
-        if not isinstance(sets, Mapping) or not sets or not all(isinstance(n, str) for n in sets):
-            raise InputError(
-                f"sets = {sets if isinstance(sets, (Mapping, str)) else type(sets).__name__}",
-                "{name: data}, at least one",
-                'pass e.g. {"mine": (inputs, labels)}',
-            )
-        data = {name: _as_data(name, samples) for name, samples in sets.items()}
-        factories = _factories(activations)
+        data = named_sets(sets, options.task)
+        factories = named_factories(activations)
         settings = {name: options.settings(samples) for name, samples in data.items()}
         tasks = [
             Task(name, activation, new_activation, options, settings[name], options.cells, seeds=())
             for name, (activation, new_activation) in product(data, factories.items())
         ]
         for task in tasks:
-            _try_net(task, data[task.set])
+            options.try_net(data[task.set], task.activation, task.new_activation)
+            if options.topology and task_of(data[task.set]) == REGRESSION:
+                raise InputError(
+                    f"topology = {options.topology} on set {task.set}, whose targets are numbers",
+                    "classes, whose Betti numbers can be counted",
+                    "leave topology out",
+                )
         with self._file.claimed(), workforce:
             if options.chooses:
                 numbers = tuple(range(SELECTION_SEED, SELECTION_SEED + options.selection_seeds))
@@ -292,73 +298,3 @@ def _best_cell(trials: Iterable[Trial], task: Task) -> tuple[float, float]:
 def _scale(data: LabelledData) -> Scale:
     points, labels = measured_samples(data)
     return calibrate(points.flatten(1).double().numpy(), labels.numpy(), max_points=WATCHED_POINTS)
-
-
-def _try_net(task: Task, data: LabelledData) -> None:
-    """Refuse a net that cannot be trained here and now, rather than in a process and later."""
-    try:
-        activation = task.new_activation()
-        model = task.options.new_net(data, task.new_activation)
-    except InputError:
-        raise
-    except Exception as error:  # whatever the user's code raises
-        raise InputError(
-            f"net {task.settings.net} or activation {task.activation} ({type(error).__name__}: {error})",
-            "a net made by (data, new_activation), a module by new_activation()",
-            "call them yourself first",
-        ) from error
-    require_module(activation)
-    require_module(model)
-    with torch.no_grad():
-        out = call_model(model.eval(), data.inputs[:2])
-    classes = data.n_classes
-    if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[1] < classes:
-        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise InputError(
-            f"net {task.settings.net} returning {shape} on set {task.set}",
-            f"scores [n, at least {classes}]",
-            "end it with a linear layer of one unit a class",
-        )
-
-
-def _as_data(name: str, samples: Data) -> LabelledData:
-    given = labelled_data(samples)
-    data = LabelledData(
-        name, _as_float(given.inputs), given.labels.long(),
-        _as_float(given.test_inputs), given.test_labels.long(), given.names,
-    )  # fmt: skip
-    if len(data.inputs) == 0:
-        raise InputError(f"set {name} with 0 inputs", "at least one", "check the data")
-    if not bool(data.inputs.isfinite().all()):
-        raise InputError(f"set {name} with NaN or infinite inputs", "finite numbers", "clean the data")
-    return data
-
-
-def _as_float(inputs: Tensor) -> Tensor:
-    """What the nets of a study take, which are float32; whole numbers (tokens) stay."""
-    return inputs.float() if inputs.is_floating_point() else inputs
-
-
-def _factories(
-    activations: str | Sequence[str] | Mapping[str, NewActivation],
-) -> dict[str, NewActivation]:
-    if isinstance(activations, Mapping):
-        for name, new in activations.items():
-            if not isinstance(name, str) or not callable(new) or isinstance(new, nn.Module):
-                raise InputError(
-                    f"activation {name!r}: {new!r}",
-                    "a name, and a function that makes a module",
-                    'pass e.g. {"relu": torch.nn.ReLU}',
-                )
-        factories = dict(activations)
-    else:
-        words = f"one of {', '.join(ACTIVATIONS)}", "pick one"
-        single = isinstance(activations, str)
-        names: Any = [activations] if single else require_items("activations", activations, *words)
-        for name in names:
-            if not isinstance(name, str) or name not in ACTIVATIONS:
-                raise InputError(f"activation {name!r}", *words)
-        factories = {name: ACTIVATIONS[name] for name in names}
-    if not factories:
-        raise InputError("no activations", "at least one", 'pass e.g. ["relu", "zfold"]')
-    return factories

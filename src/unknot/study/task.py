@@ -11,11 +11,10 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from unknot.activations.gains import init_by_gain
 from unknot.nets.data import LabelledData
 from unknot.nets.training import batches_an_epoch, epochs_to, one_thread
 from unknot.profiles.monitor import Monitor
-from unknot.study.options import NewActivation, StudyOptions
+from unknot.study.options import NewActivation, StudyOptions, standardised
 from unknot.study.stacked_training import Progress, train_alone, train_stack
 from unknot.study.trials import Curve, TopologyRow, Trial, TrialSettings
 from unknot.topology.scale import Scale
@@ -58,8 +57,12 @@ class Task:
 
 def run_task(task: Task, data: LabelledData) -> list[Trial]:
     """Train every net of the task on its set; a net that diverges is a result."""
+    data, _ = standardised(data)
     with one_thread(), torch.random.fork_rng(devices=[]):
-        models = [_new_model(task, data, gain, seed) for (_, gain), seed in task.nets()]
+        models = [
+            task.options.initialised(data, task.new_activation, gain, seed)
+            for (_, gain), seed in task.nets()
+        ]
         watch = _Watch(task, data, models)
         # What a cell is chosen by is exact: when it has that accuracy, else its accuracy at the cap.
         read, exact_from = (data.without_test(), CHOOSE_BY) if task.choosing else (data, 0.0)
@@ -98,12 +101,6 @@ def rank_cell(curves: Sequence[Curve]) -> tuple[float, float, float]:
     middle = median(math.inf if t is None else t for t in times)
     final = median(curve.train_accuracy[-1] for curve in curves)
     return times.count(None), middle, -final
-
-
-def _new_model(task: Task, data: LabelledData, gain: float, seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    model = task.options.new_net(data, task.new_activation)
-    return init_by_gain(model, task.new_activation(), multiplier=gain, seed=seed)
 
 
 def _is_done(task: Task, data: LabelledData) -> Callable[[float, float], bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from unknot.core.errors import InputError, require_choice, require_count, require_share
 from unknot.core.memory import LIMIT_VARIABLE, memory_limit
+from unknot.core.tables import FEW_NUMBERS, Task
 from unknot.nets.images import ImageData
 from unknot.nets.probe import (
     LABEL_KEYS,
@@ -80,12 +81,9 @@ class LabelledData:
 # An iterable of batches, arrays (inputs, labels), or a tuple (train, test) of two of these.
 Data: TypeAlias = LabelledData | ImageData | Iterable[Any] | tuple[Any, Any]
 ALL = 2**40  # more samples than fit into any memory
-TaskKind: TypeAlias = Literal["auto", "classes", "regression"]
-# More different labels than this, fractions among them, are numbers to come close to, and no classes.
-FEW_NUMBERS = 20
 
 
-def labelled_data(data: Data, *, task: TaskKind = "classes") -> LabelledData:
+def labelled_data(data: Data, *, task: Task = "classes") -> LabelledData:
     """Labelled samples in memory, from whatever holds them.
 
     Args:
@@ -136,7 +134,7 @@ def _require_alike(inputs: Tensor, test_inputs: Tensor) -> None:
         )
 
 
-def _with_targets(data: Any, task: TaskKind) -> tuple[Any, LabelledData | None]:
+def _with_targets(data: Any, task: Task) -> tuple[Any, LabelledData | None]:
     """Data whose loaders have been read, and as labelled by numbers where that is the task."""
     if isinstance(data, LabelledData):
         test = (data.test_inputs, data.test_labels)
@@ -313,7 +311,7 @@ def _samples(part: Any) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     return inputs, probe.labels, probe.names
 
 
-def _require_labels(inputs: Tensor, labels: Tensor, task: TaskKind = "classes") -> None:
+def _require_labels(inputs: Tensor, labels: Tensor, task: Task = "classes") -> None:
     if inputs.ndim == 0 or labels.shape != inputs.shape[:1]:
         raise InputError(
             f"inputs of shape {list(inputs.shape)} and labels of shape {list(labels.shape)}",
@@ -359,7 +357,7 @@ SHARE = 0.1  # of the training samples, kept apart
 
 
 def keep_apart(
-    data: Data, *, share: float = SHARE, seed: int = 0, task: TaskKind = "classes"
+    data: Data, *, share: float = SHARE, seed: int = 0, task: Task = "classes"
 ) -> LabelledData:
     """The training samples in two, stratified by class: what is left to train on, and as ``test_*`` the
     share kept apart, empty where a class has too few samples to spare one.

@@ -23,7 +23,8 @@ from unknot.core.errors import (
     require_number,
     require_share,
 )
-from unknot.nets.data import Data, LabelledData, TaskKind, labelled_data
+from unknot.core.tables import Task
+from unknot.nets.data import Data, LabelledData, labelled_data
 from unknot.nets.models import mlp
 from unknot.nets.running import call_model, require_module
 from unknot.study.trials import CLASSES, REGRESSION, TrialSettings
@@ -44,15 +45,16 @@ def numbers_of(name: str, values: object) -> list[float]:
 class NetOptions:
     """What nets are made and tuned by, whatever is asked of them.
 
-    Attributes:
+    Args:
         seeds: reported ones.
         learning_rates: of Adam; with ``gains`` the grid.
         gains: multiples of the variance-preserving gain of each activation.
         selection_seeds: seeds that choose a cell and are not reported.
         net: ``(data, factory) -> module``; None is an MLP.
-        width, depth: units of a hidden layer of the MLP, and how many there are.
+        width: units of a hidden layer of the MLP.
+        depth: hidden layers of the MLP.
         batch_size: samples a step.
-        task: "classes", "regression" or "auto", as of `labelled_data`.
+        task: "classes"; "regression": targets are numbers; or "auto": by the labels, see `labelled_data`.
     """
 
     seeds: int = 5
@@ -63,7 +65,7 @@ class NetOptions:
     width: int = 50
     depth: int = 6
     batch_size: int = 128
-    task: TaskKind = "auto"
+    task: Task = "auto"
 
     def __post_init__(self) -> None:
         for name in ("learning_rates", "gains"):
@@ -215,7 +217,7 @@ def digest_of(data: LabelledData) -> str:
     return digest.hexdigest()[:16]
 
 
-def named_sets(sets: Mapping[str, Data], task: TaskKind) -> dict[str, LabelledData]:
+def named_sets(sets: Mapping[str, Data], task: Task) -> dict[str, LabelledData]:
     """The sets of a study, as its nets take them."""
     if not isinstance(sets, Mapping) or not sets or not all(isinstance(n, str) for n in sets):
         raise InputError(
@@ -226,7 +228,7 @@ def named_sets(sets: Mapping[str, Data], task: TaskKind) -> dict[str, LabelledDa
     return {name: _as_data(name, samples, task) for name, samples in sets.items()}
 
 
-def _as_data(name: str, samples: Data, task: TaskKind) -> LabelledData:
+def _as_data(name: str, samples: Data, task: Task) -> LabelledData:
     given = labelled_data(samples, task=task)
     inputs, test_inputs = (_as_float(t) for t in (given.inputs, given.test_inputs))
     kind = torch.float32 if task_of(given) == REGRESSION else torch.int64

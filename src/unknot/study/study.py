@@ -6,13 +6,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from unknot.core.console import track
 from unknot.core.errors import InputError, MissingFile
-from unknot.core.showing.frames import html_table
+from unknot.core.keywords import spelled_out
+from unknot.core.showing.frames import Rows, html_table
+from unknot.core.tables import Task as TaskKind
 from unknot.core.workforce import Workforce
-from unknot.nets.data import Data, LabelledData, TaskKind
+from unknot.nets.data import Data, LabelledData
+from unknot.study.budget.options import BudgetKeywords, BudgetOptions
+from unknot.study.budget.results import (
+    BudgetComparisons,
+    BudgetRows,
+    SecondsRows,
+    budget_rows,
+    compare_budget_rows,
+    seconds_rows,
+)
+from unknot.study.budget.trials import BudgetTrial
+from unknot.study.budget.tuning import run_budgets_with
 from unknot.study.options import (
     DEFAULTS,
     NewActivation,
@@ -30,10 +42,13 @@ from unknot.study.results import (
     rows_of,
     summarize_trials,
 )
-from unknot.study.task import WATCHED_POINTS, Task, measured_samples, rank_cell, run_task
-from unknot.study.trials import REGRESSION, SELECTION_SEED, Curve, Trial, TrialFile, Trials, TrialSettings
+from unknot.study.task import WATCHED_POINTS, Task, measured_samples, rank_cell, run_missing, run_task
+from unknot.study.trials import REGRESSION, SELECTION_SEED, Curve, Trial, TrialFile, Trials
 from unknot.topology.calibration import calibrate
 from unknot.topology.scale import Scale
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Study:
@@ -159,7 +174,8 @@ class Study:
             if options.chooses:
                 numbers = tuple(range(SELECTION_SEED, SELECTION_SEED + options.selection_seeds))
                 choosing = [replace(task, seeds=numbers, choosing=True) for task in tasks]
-                self._run_missing(choosing, data, "choosing cells", workforce, progress)
+                label = "choosing cells" if progress else ""
+                run_missing(self._file, run_task, choosing, data, workforce, label)
             scales = {name: _scale(samples) for name, samples in data.items() if options.topology}
             trials = self._file.read()
             reported = [
@@ -171,13 +187,17 @@ class Study:
                 )
                 for task in tasks
             ]
-            self._run_missing(reported, data, "trials", workforce, progress)
+            label = "trials" if progress else ""
+            run_missing(self._file, run_task, reported, data, workforce, label)
 
     def __repr__(self) -> str:
-        return f"Study({str(self.path)!r}: {len(self._file.read()):,} trials)"
+        by_budget = len(self._file.read_kind(BudgetTrial))
+        more = f", {by_budget:,} by budget" if by_budget else ""
+        return f"Study({str(self.path)!r}: {len(self._file.read()):,} trials{more})"
 
     def _repr_html_(self) -> str:
-        rows = rows_of(Trials(self._file.read()))
+        rows: Rows[Any] = rows_of(self._file.read())
+        rows = rows or budget_rows(self._file.read_kind(BudgetTrial))
         return html_table(rows._columns() if rows else {}, repr(self))
 
     def to_frame(self) -> Any:
@@ -257,31 +277,86 @@ class Study:
         """
         return compare_rows(self.summary(targets, split=split), baseline)
 
-    def _run_missing(
+    @spelled_out(BudgetOptions)
+    def run_budgets(
         self,
-        tasks: list[Task],
-        data: Mapping[str, LabelledData],
-        label: str,
-        workforce: Workforce,
-        progress: bool,
+        sets: Mapping[str, Data],
+        activations: Sequence[str] | Mapping[str, NewActivation],
+        *,
+        jobs: int = 1,
+        cluster: str | None = None,
+        progress: bool = False,
+        **options: Unpack[BudgetKeywords],
     ) -> None:
-        """Run the tasks of which a trial is missing; each is committed when it is done.
+        """Train every missing trial that tells how good nets are after so many epochs or seconds.
 
-        A task is always run whole: its result is then the same bit for bit, whatever an interruption
-        has left of it.
+        For each budget a cell of the grid is chosen by itself: on ``selection_seeds`` seeds of its own,
+        by the median accuracy (or R^2), then by the median loss, on a fifth of the training samples that
+        is kept apart (stratified, the same for all). Then ``seeds`` fresh ones are trained on all
+        training samples and read on the test samples, on which nothing was chosen.
+
+        Args:
+            sets: {name: data}, each what `labelled_data` takes, with test samples:
+                ``((inputs, labels), (test inputs, test labels))``.
+            activations: built-in names, or {name: factory}.
+            jobs: processes; each trains one activation on one set at a time. 1 where ``unit`` is seconds.
+            cluster: as of `run`.
+            progress: show a bar on stderr where that is a terminal.
+            options: see `BudgetOptions`.
+
+        Raises:
+            InputError: as of `run`; no test samples, or too few training samples to choose by; several
+                processes where seconds are counted.
         """
-        done = {
-            (trial.data, trial.activation, trial.cell, trial.seed, trial.settings)
-            for trial in self._file.read()
-        }
-        missing = [task for task in tasks if not _keys(task) <= done]
-        results = workforce.run(run_task, [(task, data[task.set]) for task in missing])
-        for trials in track(results, label, show=progress, total=len(missing)):
-            self._file.add(trials)
+        told = BudgetOptions(**options)
+        run_budgets_with(self._file, told, sets, activations, Workforce(jobs, cluster), progress=progress)
 
+    def budgets(self, *, metric: Literal["score", "loss"] = "score") -> BudgetRows:
+        """How good each activation is after each budget of `run_budgets`; no rows where none was run.
 
-def _keys(task: Task) -> set[tuple[str, str, tuple[float, float], int, TrialSettings]]:
-    return {(task.set, task.activation, cell, seed, task.settings) for cell, seed in task.nets()}
+        Args:
+            metric: "score": accuracy, or R^2 where the targets are numbers; "loss": cross entropy in
+                nats, or the root of the mean squared error in the unit of the targets.
+
+        Raises:
+            MissingFile: there is no file yet.
+        """
+        return budget_rows(self._budget_trials(), metric)
+
+    def compare_budgets(
+        self, baseline: str, *, metric: Literal["score", "loss"] = "score"
+    ) -> BudgetComparisons:
+        """Every activation against the baseline after each budget: difference by seed, one-sided test.
+
+        The p-values of one budget are corrected together, over all sets and activations (Holm, 1979).
+
+        Args:
+            baseline: name of the activation that the others are compared with.
+            metric: as of `budgets`.
+
+        Raises:
+            InputError: no trials of the baseline.
+        """
+        return compare_budget_rows(self.budgets(metric=metric), baseline)
+
+    def seconds_to(self, target: float, *, metric: Literal["score", "loss"] = "score") -> SecondsRows:
+        """Wall clock to a target on test samples, the tuning counted, of what ran in seconds.
+
+        After the time-to-result of AlgoPerf (Dahl et al., 2023): the seconds of all trainings that chose
+        the cell, and the median of those of a training of the chosen one.
+
+        Args:
+            target: accuracy or R^2 to be reached; with ``metric="loss"`` the loss to fall to.
+            metric: as of `budgets`.
+
+        Raises:
+            MissingFile: there is no file yet.
+        """
+        return seconds_rows(self._budget_trials(), target, metric)
+
+    def _budget_trials(self) -> list[BudgetTrial]:
+        self.trials()  # which says where there is no file
+        return self._file.read_kind(BudgetTrial)
 
 
 def _best_cell(trials: Iterable[Trial], task: Task) -> tuple[float, float]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from unknot.core.console import track
+from unknot.core.workforce import Workforce
 from unknot.nets.data import LabelledData
 from unknot.nets.training import batches_an_epoch, epochs_to, one_thread
 from unknot.profiles.monitor import Monitor
 from unknot.study.options import NewActivation, StudyOptions, standardised
 from unknot.study.stacked_training import Progress, train_alone, train_stack
-from unknot.study.trials import Curve, TopologyRow, Trial, TrialSettings
+from unknot.study.trials import Curve, StoredTrial, TopologyRow, Trial, TrialFile, TrialSettings
 from unknot.topology.scale import Scale
 
 # A cell is chosen by the epochs to this train accuracy.
@@ -40,6 +43,8 @@ class Task:
         scale: at which the Betti numbers of ``options.topology`` seeds of each cell are measured; None:
             none are.
     """
+
+    KIND = Trial
 
     set: str
     activation: str
@@ -93,6 +98,39 @@ def run_task(task: Task, data: LabelledData) -> list[Trial]:
         Trial(task.set, task.activation, rate, gain, seed, task.settings, curve, tuple(topology))
         for ((rate, gain), seed), curve, topology in zip(task.nets(), curves, topologies, strict=True)
     ]
+
+
+def run_missing(
+    file: TrialFile,
+    work: Callable[..., Sequence[StoredTrial]],
+    tasks: Sequence[Any],
+    data: Mapping[str, LabelledData],
+    workforce: Workforce,
+    label: str,
+) -> None:
+    """Run the tasks of which a trial is missing; each trial is committed when its task is done.
+
+    A task is always run whole: its result is then the same bit for bit, whatever an interruption
+    has left of it.
+
+    Args:
+        work: (task, data of its set) -> its trials.
+        tasks: of one kind, each with ``KIND``, ``set``, ``activation``, ``settings`` and ``nets()``.
+        label: of the progress bar; "" shows none.
+    """
+    done = {
+        (trial.data, trial.activation, trial.cell, trial.seed, trial.settings)
+        for kind in {task.KIND for task in tasks}
+        for trial in file.read_kind(kind)
+    }
+    missing = [
+        task
+        for task in tasks
+        if not {(task.set, task.activation, *net, task.settings) for net in task.nets()} <= done
+    ]
+    results = workforce.run(work, [(task, data[task.set]) for task in missing])
+    for trials in track(results, label, show=bool(label), total=len(missing)):
+        file.add(trials)
 
 
 def rank_cell(curves: Sequence[Curve]) -> tuple[float, float, float]:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -156,7 +156,7 @@ def study_command(
     goals = _numbers("--targets", targets)
     if not all(0 < goal <= 1 for goal in goals):
         raise InputError(f"--targets {targets}", "accuracies above 0, at most 1", "pass e.g. 0.9,0.99")
-    given = {
+    given: dict[str, Any] = {
         "seeds": seeds, "learning_rates": _numbers("--learning-rates", learning_rates),
         "gains": _numbers("--gains", gains), "selection_seeds": selection_seeds, "net": study_net(net),
         "width": width, "depth": depth, "batch_size": batch_size, "task": task,
@@ -169,7 +169,9 @@ def study_command(
             **given, epochs=epochs, stop_at=max(goals), test_target=test_target, topology=topology
         )
     else:
-        _require_none_of(typed & {"epochs", "targets", "topology"}, "with --at", "one of them", "drop one")
+        _require_none_of(
+            typed & {"epochs", "targets", "topology"}, "with --at", "one of them", "drop one"
+        )
         own = {name: value for name, value in given.items() if name in typed or name in ALIKE}
         options = BudgetOptions(**own, at=_numbers("--at", at), unit=unit, schedule=schedule)
         jobs = jobs if unit == "epochs" or "jobs" in typed else 1

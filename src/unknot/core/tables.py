@@ -300,7 +300,7 @@ def _remedy(cell: str, width: int) -> str:
         return "fill it in or drop the line"
     if width == 1 and len(cell.split()) > 1:
         return "separate the columns by commas, semicolons or tabs"
-    return "write a plain number, or drop the line or the column; --label-column names labels"
+    return "write a plain number, encode the column, or drop it or the line; --label-column names labels"
 
 
 def _notes(

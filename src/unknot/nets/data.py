@@ -146,7 +146,7 @@ def _with_targets(data: Any, task: Task) -> tuple[Any, LabelledData | None]:
     targets = [_numbers(part) for part in given]
     if task == "auto" and not _are_numbers(targets):
         return data, None
-    parts = []
+    parts: list[Tensor] = []
     for part, numbers in zip(given, targets, strict=True):
         if numbers is None:
             what = "targets that are no numbers", "(inputs [n, ...], numbers [n])"
@@ -154,9 +154,10 @@ def _with_targets(data: Any, task: Task) -> tuple[Any, LabelledData | None]:
         inputs = torch.cat([as_tensor(x, "data") for x, _ in _pairs(part)])
         _require_labels(inputs, numbers, task="regression")
         parts += [inputs, numbers.float()]
-    parts = parts if len(parts) == 4 else [*parts, parts[0][:0], parts[1][:0]]
-    _require_alike(parts[0], parts[2])
-    return data, LabelledData(getattr(data, "name", "data"), *parts)
+    x, y, *test = parts
+    test_x, test_y = test or (x[:0], y[:0])
+    _require_alike(x, test_x)
+    return data, LabelledData(getattr(data, "name", "data"), x, y, test_x, test_y)
 
 
 def _with_loader_read(part: Any) -> Any:
@@ -190,7 +191,7 @@ def _are_numbers(targets: Sequence[Tensor | None]) -> bool:
     values = torch.cat([*known, torch.zeros(0)])
     if len(known) < len(targets) or not bool(values.isfinite().all()):
         return False
-    whole, different = bool((values == values.round()).all()), len(values.unique())
+    whole, different = bool((values == values.round()).all()), len(set(values.tolist()))
     if whole == (different <= FEW_NUMBERS):
         return not whole
     raise InputError(

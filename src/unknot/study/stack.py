@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, Protocol, TypeAlias
 
 import torch
@@ -294,8 +293,11 @@ class NetAlone:
         self.batches = _require_batches(data, batch_size)
         self._steps = descend(
             model, data, learning_rate=rate, batch_size=batch_size, seed=seed,
-            loss_of=partial(self._goal.loss, reduction="mean"), factor=lambda: self._factor,
+            loss_of=self._mean_loss, factor=lambda: self._factor,
         )  # fmt: skip
+
+    def _mean_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self._goal.loss(outputs, targets, reduction="sum") / len(targets)
 
     def step(self, factor: float = 1.0) -> None:
         self._factor = factor

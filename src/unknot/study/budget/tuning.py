@@ -100,18 +100,19 @@ def chosen_by(trials: Iterable[BudgetTrial], settings: BudgetSettings, at: float
 
 
 def _require_held_out(data: LabelledData, chooses: bool) -> None:
+    numbers = ", task='regression'" if task_of(data) == REGRESSION else ""
     if not len(data.test_labels):
         raise InputError(
             f"set {data.name} without test samples",
             "some that nothing is trained or chosen on",
             "pass ((inputs, labels), (test inputs, test labels)), or let unknot.nets.keep_apart(data, "
-            "share=0.2) hold some out",
+            f"share=0.2{numbers}) hold some out",
         )
     if not chooses:
         return
     split = with_validation(data)
     kept, left = split.test_labels, split.labels
-    one_number = task_of(data) == REGRESSION and any(len(part.unique()) < 2 for part in (kept, left))
+    one_number = task_of(data) == REGRESSION and any(len(set(part.tolist())) < 2 for part in (kept, left))
     if not len(kept) or not len(left) or one_number:
         raise InputError(
             f"set {data.name} of {len(data.labels)} training samples",

@@ -154,8 +154,8 @@ def _with_targets(data: Any, task: Task) -> tuple[Any, LabelledData | None]:
         inputs = torch.cat([as_tensor(x, "data") for x, _ in _pairs(part)])
         _require_labels(inputs, numbers, task="regression")
         parts += [inputs, numbers.float()]
-    x, y, *test = parts
-    test_x, test_y = test or (x[:0], y[:0])
+    x, y, *held_out = parts
+    test_x, test_y = held_out or (x[:0], y[:0])
     _require_alike(x, test_x)
     return data, LabelledData(getattr(data, "name", "data"), x, y, test_x, test_y)
 

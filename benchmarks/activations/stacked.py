@@ -41,7 +41,7 @@ from unknot.study.trials import Curve
 
 RESULTS = Path(__file__).parents[1] / "results"
 DATA = load_data("rings").without_test()
-NETS = list(product(DEFAULTS.learning_rates, DEFAULTS.gains, range(3)))
+NETS = list(product((3e-4, 1e-3, 3e-3, 1e-2), DEFAULTS.gains, range(3)))
 EPOCHS = 2
 ROUNDS = 5
 CORES = os.cpu_count() or 1

@@ -555,6 +555,74 @@ def test_study_reports_and_resumes(run, tmp_path: Path) -> None:
     assert all(row["seeds"] == 2 for row in resumed)
 
 
+def table_of_prices(tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(200, 3))
+    prices = 10 + 5 * points[:, 0] + points[:, 1]
+    header = {"delimiter": ",", "header": "a,b,c,price", "comments": ""}
+    np.savetxt(tmp_path / "prices.csv", np.c_[points, prices], **header)
+
+
+BUDGETS = (
+    "study", "--label-column", "price", "--activations", "relu,tanh", "--seeds", "2", "--gains", "1",
+    "--learning-rates", "1e-2", "--width", "8", "--depth", "1", "--batch-size", "32", "--jobs", "1",
+    "--out", "s.sqlite",
+)  # fmt: skip
+
+
+def test_study_by_budget_prints_scores_and_differences(run, tmp_path: Path) -> None:
+    table_of_prices(tmp_path)
+    ran = run(*BUDGETS, "--data", "prices.csv", "--at", "2,1")
+    assert ran.code == 0
+    for part in ("Held-out R^2 after N epochs, mlp 1 x 8, cosine learning rate, 2 seeds",
+                 "RMSE: median", "R^2 less relu's [95 %]", "p, one-sided"):  # fmt: skip
+        assert part in ran.out
+    assert run(*BUDGETS, "--data", "prices.csv", "--at", "2,1").code == 2
+    again = run(*BUDGETS, "--data", "prices.csv", "--at", "1,2,3", "--resume", "--json").record
+    assert {(row["at"], row["metric"], row["unit"]) for row in again["rows"]} == {
+        (at, "R^2", "epochs") for at in (1, 2, 3)
+    }
+    assert {row["metric"] for row in again["loss_rows"]} == {"RMSE"}
+    assert len(again["comparisons"]) == 3 and {c["activation"] for c in again["comparisons"]} == {"tanh"}
+    assert run("report", "s.sqlite", "--out", "r.html").code == 0
+    assert "Scores by budget" in (tmp_path / "r.html").read_text()
+
+
+def test_study_by_seconds_counts_the_tuning(run, tmp_path: Path) -> None:
+    table_of_prices(tmp_path)
+    ran = run(*BUDGETS, "--data", "prices.csv", "--at", "0.1", "--unit", "seconds", "--schedule",
+              "constant", "--test-target", "0.5")  # fmt: skip
+    assert ran.code == 0 and "after N seconds, mlp 1 x 8, constant learning rate" in ran.out
+    assert "Seconds to 0.5 test R^2, tuning counted" in ran.out
+
+
+def test_study_takes_numbers_as_labels(run, tmp_path: Path) -> None:
+    table_of_prices(tmp_path)
+    ran = run(
+        *BUDGETS, "--data", "prices.csv", "--epochs", "3", "--targets", "0.5", "--test-target", "0.5"
+    )
+    assert ran.code == 0 and "Epochs to 0.5 train R^2" in ran.out
+    refused = run(*BUDGETS, "--data", "prices.csv", "--task", "classes")
+    assert refused.code == 2 and "a class: a whole number or text" in refused.err
+    (tmp_path / "few.csv").write_text("a,price\n" + "1,0.5\n2,1.5\n" * 10)
+    refused = run(*BUDGETS, "--data", "few.csv")
+    assert refused.code == 2 and "2 different numbers with fractions" in refused.err
+    assert "--task regression" in refused.err
+    (tmp_path / "text.csv").write_text("a,town,price\n" + "1,Bonn,0.5\n2,Ulm,1.5\n" * 10)
+    refused = run(*BUDGETS, "--data", "text.csv", "--task", "regression")
+    assert refused.code == 2 and "line 2, column 2 (town) = Bonn: expected numbers only" in refused.err
+    assert "encode" in refused.err and len(refused.err.strip().splitlines()) == 1
+
+
+def test_one_question_at_a_time(run, tmp_path: Path) -> None:
+    for more, says in ((("--at", "1", "--epochs", "3"), "--epochs with --at"),
+                       (("--unit", "seconds"), "--unit without --at"),
+                       (("--at", "1", "--topology", "1"), "--topology with --at"),
+                       (("--at", "a"), "--at a"), (("--at", "0"), "at = [0.0]")):  # fmt: skip
+        ran = run("study", "--data", "rings", "--activations", "relu", "--out", "s.sqlite", *more)
+        assert ran.code == 2 and says in ran.err
+    assert not list(tmp_path.glob("s.sqlite*"))
+
+
 def test_prune_makes_a_smaller_model_and_says_so(run, tmp_path: Path) -> None:
     ran = run("prune", "--model", "cnn", "--data", "digits", "--train", "2", "--ratio", "0.5",
               "--criterion", "l1", "--no-compare", "--out", "p", "--json")  # fmt: skip

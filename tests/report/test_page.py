@@ -264,6 +264,33 @@ def test_a_study_shows_survival_comparisons_and_falling_betti_numbers(tmp_path: 
         assert part in text
 
 
+def test_a_study_shows_scores_by_budget(tmp_path: Path) -> None:
+    study = uk.Study(tmp_path / "study.sqlite")
+    inputs = torch.randn(120, 2, generator=torch.Generator().manual_seed(0))
+    labels = (inputs[:, 0] > 0).long()
+    data = {"<halves>": ((inputs[:90], labels[:90]), (inputs[90:], labels[90:]))}
+    told = {"at": (1, 2), "seeds": 6, "width": 8, "depth": 1, "batch_size": 16, "learning_rates": [1e-2]}
+    study.run_budgets(data, ["tanh", "relu"], **told, gains=[1.0])
+    for shown in (study, study.budgets()):
+        found = page(tmp_path, shown)
+        text = " ".join(found.text.split())
+        assert found.headings == ["Speed up"] and "Epochs to target" not in text
+        for part in (
+            "accuracy on test samples after so many epochs, cosine",
+            "2 epochs, cosine",
+            "<halves>",
+        ):
+            assert part in text
+    study.run(data, ["relu"], seeds=1, epochs=1, learning_rates=[1e-2], gains=[1.0])
+    text = " ".join(page(tmp_path, study).text.split())
+    for part in (
+        "Epochs to target accuracy",
+        "How good after a budget",
+        "corrected for all comparisons of a budget",
+    ):
+        assert part in text
+
+
 @pytest.mark.parametrize("suffix", ["json", "jsonl", "parquet"])
 def test_a_profile_comes_back_from_every_format(tmp_path: Path, suffix: str) -> None:
     if suffix == "parquet":

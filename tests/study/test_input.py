@@ -58,7 +58,22 @@ def test_every_kind_of_data_is_trained_alike(tmp_path: Path) -> None:
         ({"sets": {"a": X}}, "data of type Tensor"),
         ({"sets": {"a": (X, [None] * 64)}}, "labels of type NoneType: expected numbers"),
         ({"sets": {"a": (X, Y - 1)}}, "label -1"),
-        ({"sets": {"a": (X, Y + 0.5)}}, "data without class labels .targets that are no whole numbers"),
+        (
+            {"sets": {"a": (X, Y + 0.5)}},
+            "2 different labels that are floats with fractions: .* say which",
+        ),
+        ({"sets": {"a": (X, Y + 0.5)}, "task": "classes"}, "data without class labels .targets that are"),
+        (
+            {"sets": {"a": (X, torch.arange(64.0))}},
+            "64 different labels that are floats without fractions",
+        ),
+        ({"sets": {"a": (X, torch.ones(64))}, "task": "regression"}, "set a with targets all alike"),
+        ({"sets": {"a": (X, list("ab" * 32))}, "task": "regression"}, "targets that are no numbers"),
+        (
+            {"sets": {"a": (X, X[:, 0])}, "topology": 1},
+            "topology = 1 on set a, whose targets are numbers",
+        ),
+        ({"task": "sums"}, "task = 'sums'"),
         ({"sets": {"a": (X, nn.functional.one_hot(Y))}}, r"labels of shape \[64, 2\]"),
         ({"sets": {"a": (X[:0], Y[:0])}}, "without samples"),
         ({"sets": {"a": (X * float("nan"), Y)}}, "set a with NaN"),
@@ -110,6 +125,47 @@ def test_a_net_that_fails_is_told_before_anything_is_trained(tmp_path: Path) -> 
             uk.Study(tmp_path / "s.sqlite").run({"a": (X, Y)}, ["relu"], **{**SMALL, "net": net})
         assert "\n" not in str(caught.value)
     assert not any(tmp_path.iterdir())
+
+
+def test_numbers_are_come_close_to(tmp_path: Path) -> None:
+    """Inferred from floats with fractions, whatever holds them, and told apart from classes."""
+    target, test = 1000 + 50 * X[:, 0], (X[:20], 1000 + 50 * X[:20, 0])
+    kinds = {
+        "pair": (X, target), "column": (X.numpy(), target[:, None].numpy()),
+        "lists": (X.tolist(), target.tolist()), "data set": TensorDataset(X, target),
+        "loader": DataLoader(TensorDataset(X, target), batch_size=10),
+        "labelled": LabelledData("n", X, target, X[:0], target[:0]),
+    }  # fmt: skip
+    change = {"epochs": 60, "learning_rates": [0.03], "width": 16, "test_target": None, "stop_at": 0.97}
+    found = {
+        name: curves(tmp_path / f"{name}.sqlite", {"set": kind}, **change) for name, kind in kinds.items()
+    }
+    curve = found["pair"][0][1]
+    assert curve.ended == "done" and curve.train_accuracy[0] < 0.9 <= curve.train_accuracy[-1]
+    for one in found.values():
+        np.testing.assert_allclose(one[0][1].train_accuracy, curve.train_accuracy, atol=0.01)
+    path = tmp_path / "split.sqlite"
+    assert curves(path, {"set": ((X, target), test)}, **change)[0][1].test_accuracy[-1] > 0.9
+    study = uk.Study(path)
+    (row,) = study.summary([0.9])
+    assert row.metric == "R^2" and row.reached == 1
+    assert study.trials()[0].settings.task == "regression"
+    whole = {"set": (X, target.round().int())}
+    assert curves(path, whole, **change, task="regression")[0][0] == "relu"
+    with pytest.raises(
+        uk.InputError, match=r"net with_two returning \(2, 2\) on set set: expected numbers"
+    ):
+        curves(path, {"set": (X, target)}, net=with_two)
+    normed = curves(path, {"set": (X, target)}, net=with_norm_for_one, **change)
+    assert normed[-1][1].train_accuracy[-1] > 0.5
+
+
+def with_two(data: LabelledData, new: Any) -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 2), new())
+
+
+def with_norm_for_one(data: LabelledData, new: Any) -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 16), nn.BatchNorm1d(16), new(), nn.Linear(16, data.n_classes))
 
 
 def with_norm(data: LabelledData, new: Any) -> nn.Module:

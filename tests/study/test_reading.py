@@ -17,11 +17,11 @@ class Answers:
     def __init__(self, right: Tensor) -> None:
         self.right, self.asked = right, [0] * len(right)
 
-    def __call__(self, inputs: Tensor, labels: Tensor, nets: list[int]) -> list[int]:
+    def __call__(self, inputs: Tensor, labels: Tensor, nets: list[int]) -> list[float]:
         assert len(inputs) == len(labels)
         for net in nets:
             self.asked[net] += len(inputs)
-        return [int(self.right[net, inputs].sum()) for net in nets]
+        return [float((~self.right[net, inputs]).sum()) for net in nets]
 
 
 def drawn(n: int, shares: list[float], seed: int) -> Tensor:
@@ -39,7 +39,7 @@ def test_what_is_at_least_the_target_is_exact(
     n: int, shares: list[float], exact_from: float, seed: int
 ) -> None:
     answers = Answers(drawn(n, shares, seed))
-    reader = Reader(torch.arange(n), torch.zeros(n), exact_from)
+    reader = Reader(torch.arange(n), torch.zeros(n).long(), exact_from)
     true = [float(row.sum()) / n for row in answers.right]
     read = reader.read(answers, len(shares))
     for accuracy, exact, asked in zip(read, true, answers.asked, strict=True):
@@ -52,7 +52,7 @@ def test_what_is_at_least_the_target_is_exact(
 
 def test_a_net_is_read_as_it_would_be_alone() -> None:
     right = drawn(3000, [0.6, 0.98, 1.0, 0.9], 0)
-    reader = Reader(torch.arange(3000), torch.zeros(3000), 0.99)
+    reader = Reader(torch.arange(3000), torch.zeros(3000).long(), 0.99)
     together = Answers(right)
     read = reader.read(together, 4)
     assert [reader.read(Answers(row[None]), 1) for row in right] == [[a] for a in read]
@@ -61,9 +61,11 @@ def test_a_net_is_read_as_it_would_be_alone() -> None:
 
 def test_sorted_samples_are_read_at_random() -> None:
     right = torch.arange(3000)[None] < 1500  # the first half is right
-    (read,) = Reader(torch.arange(3000), torch.zeros(3000), 0.99).read(Answers(right), 1)
+    (read,) = Reader(torch.arange(3000), torch.zeros(3000).long(), 0.99).read(Answers(right), 1)
     assert read == pytest.approx(0.5, abs=0.1)
 
 
 def test_no_samples_have_no_accuracy() -> None:
-    assert math.isnan(Reader(torch.zeros(0, 2), torch.zeros(0)).read(Answers(torch.ones(1, 0)), 1)[0])
+    assert math.isnan(
+        Reader(torch.zeros(0, 2), torch.zeros(0).long()).read(Answers(torch.ones(1, 0)), 1)[0]
+    )

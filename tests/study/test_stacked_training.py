@@ -15,7 +15,7 @@ from unknot.nets.accuracy import squared_loss
 from unknot.nets.data import LabelledData
 from unknot.nets.models import cnn, mlp
 from unknot.nets.training import batches_an_epoch
-from unknot.study.stack import EVALUATED, TOGETHER, Stack, plain_layers
+from unknot.study.stack import CLASSES, EVALUATED, TOGETHER, Stack, plain_layers
 from unknot.study.stacked_training import (
     Progress,
     checkpoints,
@@ -183,9 +183,9 @@ def test_scores_with_nan_are_never_right() -> None:
     stack = Stack(nets("relu", range(2)), [1e-3] * 2)
     inputs, labels = torch.randn(30, 2), torch.zeros(30, dtype=torch.int64)
     stack.parameters[1] = torch.nan
-    assert stack.count_right(inputs, labels, [1]) == [0]
-    zeros, ones = (stack.count_right(inputs, labels + c, [0, 1]) for c in (0, 1))
-    assert (zeros[1], ones[1]) == (0, 0) and zeros[0] + ones[0] == 30
+    zeros, ones = (stack.sum_errors(inputs, labels + c, [0, 1], CLASSES.errors) for c in (0, 1))
+    assert (zeros[1], ones[1]) == (30, 30) and zeros[0] + ones[0] == 30
+    assert stack.sum_errors(inputs, labels, [1], CLASSES.errors) == [30]
 
 
 class Doubled(nn.Linear):

@@ -26,6 +26,7 @@ from unknot.core.showing.frames import Rows
 from unknot.nets.probe import Probe
 from unknot.nets.recording import Recording
 from unknot.report.results import load_result
+from unknot.study.budget.options import BudgetOptions
 from unknot.study.options import StudyOptions
 from unknot.study.stacked_training import train_alone, train_stack
 from unknot.study.survival import compare, rank_correlation, survival_curve
@@ -89,6 +90,14 @@ def run_study(**change: Any) -> None:
     path = change.pop("path")
     given = {"sets": {"a": (x(), y())}, "activations": ["relu"], "seeds": 1, "epochs": 1, "depth": 1}
     uk.Study(path).run(**{**given, "learning_rates": [0.01], "gains": [1.0], "width": 4, **change})
+
+
+def run_budgets(**change: Any) -> None:
+    path = change.pop("path")
+    given = {"sets": {"a": data()}, "activations": ["relu"], "seeds": 1, "at": [1], "depth": 1}
+    uk.Study(path).run_budgets(
+        **{**given, "learning_rates": [0.01], "gains": [1.0], "width": 4, **change}
+    )
 
 
 def data() -> uk.nets.LabelledData:
@@ -330,7 +339,18 @@ CASES: dict[str, list[Case]] = {
         Case(run_study, "test_target", "None|" + SHARE),
         Case(run_study, "topology", FROM_0),
         Case(run_study, "jobs", COUNT),
+        Case(run_study, "task"),
+        Case(run_budgets, "sets"),
+        Case(run_budgets, "activations"),
+        Case(run_budgets, "at"),
+        Case(run_budgets, "unit"),
+        Case(run_budgets, "schedule"),
+        Case(run_budgets, "seeds", COUNT),
+        Case(run_budgets, "jobs", COUNT),
         Case(called(uk.Study), "path", PATHS),
+        Case(lambda metric: uk.Study("x.sqlite").budgets(metric=metric), "metric"),
+        Case(lambda baseline: uk.Study("x.sqlite").compare_budgets(baseline), "baseline"),
+        Case(lambda target: uk.Study("x.sqlite").seconds_to(target), "target"),
         Case(lambda targets: uk.Study("x.sqlite").summary(targets), "targets", "[]|()|0 numbers|no rows"),
         Case(lambda split: uk.Study("x.sqlite").summary(split=split), "split"),
         Case(lambda baseline: uk.Study("x.sqlite").compare(baseline), "baseline"),
@@ -341,6 +361,13 @@ CASES: dict[str, list[Case]] = {
         Case(called(StudyOptions), "gains"),
         Case(called(StudyOptions), "stop_at", SHARE),
         Case(called(StudyOptions), "net", "None|class|function"),
+        Case(called(StudyOptions), "task"),
+    ],
+    "BudgetOptions": [
+        Case(called(BudgetOptions), "at"),
+        Case(called(BudgetOptions), "unit"),
+        Case(called(BudgetOptions), "schedule"),
+        Case(called(BudgetOptions), "seeds", COUNT),
     ],
     "train_alone": [
         Case(alone, "model"),
@@ -439,7 +466,7 @@ def test_what_is_not_taken_is_told_in_one_line(
     case, wrong = CASES[name][number], []
     for label, value in VALUES.items():
         change = {case.parameter: iter("ab") if label == "iterator" else value}
-        if case.call is run_study:
+        if case.call in (run_study, run_budgets):
             change["path"] = str(tmp_path / f"{len(label)}{label.isalnum()}.sqlite")
         try:
             case.call(**change)

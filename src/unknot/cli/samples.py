@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from unknot.cli.sources import call_factory
 from unknot.core.errors import InputError
-from unknot.core.tables import Samples, parse_table, said_classes
+from unknot.core.tables import Samples, Task, parse_table, said_classes
 from unknot.nets.data import LabelledData, labelled_data, number_names, renumber
 from unknot.nets.images import DATA_SETS, FOLDER_VARIABLE, ImageData, load_images
 from unknot.nets.probe import LABEL_KEYS
@@ -31,9 +32,11 @@ MOST_CLASSES = 1_000_000  # a net has an output for each
 BATCH = 256  # of a data set of single samples
 
 
-def load_data(spec: str, *, seed: int = 0, label_column: str | None = None) -> LabelledData:
+def load_data(
+    spec: str, *, seed: int = 0, label_column: str | None = None, task: Task = "classes"
+) -> LabelledData:
     """`read_data`, with 20 % held out at random by ``seed`` where there are no test samples."""
-    data = read_data(spec, seed=seed, label_column=label_column)
+    data = read_data(spec, seed=seed, label_column=label_column, task=task)
     if len(data.test_labels):
         return data
     x, y = data.inputs, data.labels
@@ -42,7 +45,9 @@ def load_data(spec: str, *, seed: int = 0, label_column: str | None = None) -> L
     return LabelledData(data.name, x[train], y[train], x[test], y[test])
 
 
-def read_data(spec: str, *, seed: int = 0, label_column: str | None = None) -> LabelledData:
+def read_data(
+    spec: str, *, seed: int = 0, label_column: str | None = None, task: Task = "classes"
+) -> LabelledData:
     """Labelled data by name; without test samples where the source has none.
 
     Args:
@@ -53,11 +58,12 @@ def read_data(spec: str, *, seed: int = 0, label_column: str | None = None) -> L
             ``(train, test)``.
         seed: of the shape.
         label_column: of a table or data frame, see `parse_table`.
+        task: what labels are, see `labelled_data`.
 
     Raises:
         InputError: nothing of that name, no labels, or data that are no numbers.
     """
-    return _checked(spec, _labelled(spec, _source(spec, seed, label_column)))
+    return _checked(spec, _labelled(spec, _source(spec, seed, label_column, task), task))
 
 
 def read_batches(spec: str, *, seed: int = 0, label_column: str | None = None) -> LabelledData | Batches:
@@ -125,7 +131,9 @@ def _explained(spec: str) -> Iterator[None]:
         ) from error
 
 
-def _source(spec: str, seed: int, label_column: str | None) -> LabelledData | Tensor | Batches:
+def _source(
+    spec: str, seed: int, label_column: str | None, task: Task = "classes"
+) -> LabelledData | Tensor | Batches:
     """What ``spec`` names: labelled, unlabelled, or batches that have not been looked at."""
     if not takes_columns(spec) and label_column is not None:
         raise InputError(
@@ -140,9 +148,9 @@ def _source(spec: str, seed: int, label_column: str | None) -> LabelledData | Te
         shape = make_shape(spec, seed=seed)
         return _arrays(spec, shape.points, shape.labels)
     if file_suffix(spec) in SUFFIXES:
-        return _of_samples(spec, load_samples(spec, label_column=label_column))
+        return _of_samples(spec, load_samples(spec, label_column=label_column, task=task), task)
     if ":" in spec:
-        return _given(spec, call_factory(spec, "--data"), label_column)
+        return _given(spec, call_factory(spec, "--data"), label_column, task)
     raise InputError(
         f"--data {spec}",
         f"one of {', '.join([*SHAPES, *DATA_SETS])}, a folder of images, a file that ends in "
@@ -161,10 +169,10 @@ def _named(spec: str) -> str:
     return f"file {spec}" if file_suffix(spec) in SUFFIXES else f"--data {spec}"
 
 
-def _given(spec: str, data: Any, label_column: str | None) -> LabelledData | Tensor | Batches:
+def _given(spec: str, data: Any, label_column: str | None, task: Task) -> LabelledData | Tensor | Batches:
     """What a factory gave."""
     if _is_frame(data):
-        return _of_frame(spec, data, label_column)
+        return _of_frame(spec, data, label_column, task)
     if label_column is not None:
         raise InputError(
             f"--label-column {label_column} with --data {spec}, which gives a {type(data).__name__}",
@@ -175,25 +183,26 @@ def _given(spec: str, data: Any, label_column: str | None) -> LabelledData | Ten
         data = _of_mapping(data)
     found: LabelledData | Tensor | Batches
     if isinstance(data, LabelledData):
-        found = labelled_data(data)
+        found = labelled_data(data, task=task)
     elif isinstance(data, ImageData):
         found = _arrays(spec, data.images, data.labels)
     elif isinstance(data, (Tensor, np.ndarray)):
         found = _inputs(spec, data)
     elif isinstance(data, (tuple, list)) and len(data) == 2 and all(map(_is_array, data)):
-        found = _arrays(spec, data[0], *_coded(spec, data[1]))
+        found = _arrays(spec, data[0], *_coded(spec, data[1]), task)
     elif isinstance(data, tuple) and len(data) == 2:
-        found = _of_parts(spec, data)
+        found = _of_parts(spec, data, task)
     else:
         found = _of_loader(spec, data)
     return found
 
 
-def _of_frame(spec: str, frame: Any, label_column: str | None) -> LabelledData | Tensor:
+def _of_frame(spec: str, frame: Any, label_column: str | None, task: Task) -> LabelledData | Tensor:
     """A data frame, by the rules for tables in text."""
     text = frame.to_csv(index=False) if hasattr(frame, "to_csv") else frame.write_csv()
     name = f"the data frame of {spec} as .csv"
-    return _of_samples(spec, parse_table(lambda: io.StringIO(text), name, label_column, header=True))
+    table = parse_table(lambda: io.StringIO(text), name, label_column, header=True, task=task)
+    return _of_samples(spec, table, task)
 
 
 def _of_mapping(data: Mapping[str, Any]) -> Any:
@@ -217,16 +226,22 @@ def _of_loader(spec: str, data: Any) -> Batches:
     return Batches(data, spec)
 
 
-def _of_parts(spec: str, parts: tuple[Any, Any]) -> LabelledData:
+def _of_parts(spec: str, parts: tuple[Any, Any], task: Task) -> LabelledData:
     """(train, test)."""
-    train, test = (_labelled(spec, _given(spec, part, None)) for part in parts)
+    train, test = (_labelled(spec, _given(spec, part, None, task), task) for part in parts)
     if not len(test.labels):
         return train
     labels = renumber(test.labels, test.names, train.names)
-    return labelled_data(((train.inputs, train.labels), (test.inputs, labels)))
+    both = (train.inputs, train.labels), (test.inputs, labels)
+    return labelled_data(both, task=_task_of(train.labels))
 
 
-def _labelled(spec: str, data: LabelledData | Tensor | Batches) -> LabelledData:
+def _task_of(labels: Tensor) -> Task:
+    """Of labels that were taken for one or the other."""
+    return "regression" if labels.is_floating_point() else "classes"
+
+
+def _labelled(spec: str, data: LabelledData | Tensor | Batches, task: Task) -> LabelledData:
     """With all batches read."""
     if isinstance(data, Tensor):
         raise InputError(
@@ -237,15 +252,15 @@ def _labelled(spec: str, data: LabelledData | Tensor | Batches) -> LabelledData:
     if isinstance(data, LabelledData):
         return data
     with _explained(spec):
-        return labelled_data(data)
+        return labelled_data(data, task=task)
 
 
-def _of_samples(spec: str, samples: Samples) -> LabelledData | Tensor:
+def _of_samples(spec: str, samples: Samples, task: Task) -> LabelledData | Tensor:
     for note in samples.notes:
         print(note, file=sys.stderr)
     if samples.labels is None:
         return _inputs(spec, samples.values)
-    return _arrays(spec, samples.values, samples.labels, samples.classes)
+    return _arrays(spec, samples.values, samples.labels, samples.classes, task)
 
 
 def _is_frame(data: Any) -> bool:
@@ -317,12 +332,17 @@ def _coded(spec: str, labels: Any) -> tuple[Any, tuple[str, ...]]:
     return numbers, names
 
 
-def _arrays(spec: str, inputs: Any, labels: Any, names: tuple[str, ...] = ()) -> LabelledData:
+def _arrays(
+    spec: str, inputs: Any, labels: Any, names: tuple[str, ...] = (), task: Task = "classes"
+) -> LabelledData:
     """(inputs, labels) as labelled data without test samples."""
     values, classes = _array(spec, inputs), _array(spec, labels)
     if values.dtype.kind not in "fiub" or classes.dtype.kind not in "fiub":
         raise InputError(f"data {spec} of types {values.dtype} and {classes.dtype}",
                          "numbers, and labels 0, 1, 2, ...", "encode them")  # fmt: skip
+    if task == "regression" or (task == "auto" and classes.dtype.kind == "f"):
+        found = labelled_data((_inputs(spec, values), classes), task=task)
+        return replace(found, name=spec)
     with np.errstate(over="ignore", invalid="ignore"):
         y = torch.from_numpy(classes.astype(np.int64))
     if not np.array_equal(y.numpy(), classes):
@@ -342,12 +362,15 @@ def _checked(spec: str, data: LabelledData) -> LabelledData:
             "pass one label a sample",
         )
     labels = torch.cat([y, data.test_labels])
-    if int(labels.min()) < 0:
+    numbers = labels.is_floating_point()
+    if not numbers and int(labels.min()) < 0:
         raise InputError(f"data {spec} with label {int(labels.min())}", "labels 0, 1, 2, ...",
                          "clean the data")  # fmt: skip
-    if int(labels.max()) >= MOST_CLASSES:
+    if not numbers and int(labels.max()) >= MOST_CLASSES:
         raise InputError(f"data {spec} with label {int(labels.max())}", f"labels below {MOST_CLASSES}",
                          "encode the classes as 0, 1, 2, ...")  # fmt: skip
     name = Path(spec).name.removesuffix(file_suffix(spec)) if file_suffix(spec) in SUFFIXES else spec
     inputs, test_inputs = (_finite(spec, t.detach().cpu().float()) for t in (x, data.test_inputs))
-    return LabelledData(name, inputs, y.cpu().long(), test_inputs, data.test_labels.cpu().long())
+    kind = torch.float32 if numbers else torch.int64
+    labels, test_labels = (t.cpu().to(kind) for t in (y, data.test_labels))
+    return LabelledData(name, inputs, labels, test_inputs, test_labels)

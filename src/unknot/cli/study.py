@@ -4,23 +4,29 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from unknot.cli import options as flags
+from unknot.cli.budgets import show_budgets
 from unknot.cli.samples import load_data, takes_columns
 from unknot.cli.sources import study_activation, study_net
 from unknot.core.console import print_json, print_table
 from unknot.core.errors import InputError
 from unknot.core.workforce import Workforce
+from unknot.study.budget.options import BUDGET_DEFAULTS as BUDGETS
+from unknot.study.budget.options import BudgetOptions
+from unknot.study.budget.tuning import run_budgets_with
 from unknot.study.options import DEFAULTS, TEST_TARGET, StudyOptions
 from unknot.study.overview import StudyOverview, study_overview
 from unknot.study.results import TARGETS, StudyComparison, StudyRow, rows_in_words
 from unknot.study.study import Study
+from unknot.study.trials import TrialFile
 from unknot.study.untangling import fall_text, prediction_text
 
 SUFFIXES = (".sqlite", ".sqlite3", ".db")
+ALIKE = ("seeds", "selection_seeds", "net", "batch_size", "task")  # whose defaults are those of both
 
 
 def _listed(numbers: Sequence[float]) -> str:
@@ -28,6 +34,7 @@ def _listed(numbers: Sequence[float]) -> str:
 
 
 def study_command(
+    context: typer.Context,
     data: flags.DataSets,
     activations: Annotated[
         str,
@@ -38,16 +45,48 @@ def study_command(
     ],
     out: Annotated[Path, typer.Option(help="SQLite file of the trials.")],
     label_column: flags.LabelColumn = None,
+    task: Annotated[
+        Literal["auto", "classes", "regression"],
+        typer.Option(
+            help="Labels are classes, or numbers (R^2 then stands wherever accuracy is said); auto: "
+            "numbers where there are more than 20 with fractions."
+        ),
+    ] = "auto",
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="How good after so many epochs or seconds, on held-out samples, in place of epochs to a "
+            "target.",
+        ),
+    ] = None,
+    unit: Annotated[
+        Literal["epochs", "seconds"],
+        typer.Option(help="Of --at; seconds are of this machine, a net alone on one thread."),
+    ] = "epochs",
+    schedule: Annotated[
+        Literal["cosine", "constant"],
+        typer.Option(
+            help="Of the learning rate with --at. cosine: each budget is a training whose rate falls to "
+            "0 over it; constant: one training is read at each."
+        ),
+    ] = "cosine",
     seeds: Annotated[int, typer.Option(min=1, help="Reported seeds.")] = DEFAULTS.seeds,
     epochs: Annotated[int, typer.Option(min=1, help="The cap.")] = DEFAULTS.epochs,
     limit: Annotated[
         int | None, typer.Option(min=10, help="Most samples to train on, and to test on.")
     ] = None,
-    learning_rates: Annotated[str, typer.Option(help="Grid, the same for every activation.")] = _listed(
-        DEFAULTS.learning_rates
-    ),
+    learning_rates: Annotated[
+        str,
+        typer.Option(
+            help=f"Grid, the same for every activation; with --at {_listed(BUDGETS.learning_rates)}."
+        ),
+    ] = _listed(DEFAULTS.learning_rates),
     gains: Annotated[
-        str, typer.Option(help="Grid of multiples of the variance-preserving gain.")
+        str,
+        typer.Option(
+            help=f"Grid of multiples of the variance-preserving gain; with --at {_listed(BUDGETS.gains)}."
+        ),
     ] = _listed(DEFAULTS.gains),
     selection_seeds: Annotated[
         int, typer.Option(min=1, help="Seeds that choose the cell, not reported.")
@@ -59,8 +98,12 @@ def study_command(
             "data's size, or package.module:factory taking (data, new_activation).",
         ),
     ] = "mlp",
-    width: Annotated[int, typer.Option(min=1, help="Units a layer of the MLP.")] = DEFAULTS.width,
-    depth: Annotated[int, typer.Option(min=1, help="Hidden layers of the MLP.")] = DEFAULTS.depth,
+    width: Annotated[
+        int, typer.Option(min=1, help=f"Units a layer of the MLP; with --at {BUDGETS.width}.")
+    ] = DEFAULTS.width,
+    depth: Annotated[
+        int, typer.Option(min=1, help=f"Hidden layers of the MLP; with --at {BUDGETS.depth}.")
+    ] = DEFAULTS.depth,
     targets: Annotated[
         str, typer.Option(help="Train accuracies. A trial ends when it has the highest, and the next.")
     ] = _listed(TARGETS),
@@ -72,7 +115,9 @@ def study_command(
     topology: Annotated[
         int, typer.Option(min=0, help="Seeds whose Betti numbers are measured on the way.")
     ] = DEFAULTS.topology,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes of this machine.")] = os.cpu_count() or 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Processes of this machine; 1 with --unit seconds.")
+    ] = os.cpu_count() or 1,
     cluster: flags.Cluster = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an existing file.")] = False,
     seed: flags.Seed = 0,
@@ -92,6 +137,11 @@ def study_command(
 
       unknot report study.sqlite --out report.html
 
+    With --at it tells how good each is after so many epochs, or seconds, on held-out samples:
+
+      unknot study --data table.csv --label-column y --activations relu,silu,qfold2 --at 4,8,16
+      --out study.sqlite
+
     Killed at any moment, it goes on with --resume as if nothing had happened. One process, or one worker
     of a --cluster, trains one activation on one set at a time.
     """
@@ -106,15 +156,29 @@ def study_command(
     goals = _numbers("--targets", targets)
     if not all(0 < goal <= 1 for goal in goals):
         raise InputError(f"--targets {targets}", "accuracies above 0, at most 1", "pass e.g. 0.9,0.99")
-    options = StudyOptions(
-        seeds=seeds, epochs=epochs, learning_rates=_numbers("--learning-rates", learning_rates),
-        gains=_numbers("--gains", gains), selection_seeds=selection_seeds, net=study_net(net),
-        width=width, depth=depth, batch_size=batch_size, stop_at=max(goals), test_target=test_target,
-        topology=topology,
-    )  # fmt: skip
+    given: dict[str, Any] = {
+        "seeds": seeds, "learning_rates": _numbers("--learning-rates", learning_rates),
+        "gains": _numbers("--gains", gains), "selection_seeds": selection_seeds, "net": study_net(net),
+        "width": width, "depth": depth, "batch_size": batch_size, "task": task,
+    }  # fmt: skip
+    typed = {name for name in context.params if _is_typed(context, name)}
+    options: StudyOptions | BudgetOptions
+    if at is None:
+        _require_none_of(typed & {"unit", "schedule"}, "without --at", "both", "pass e.g. --at 4,8,16")
+        options = StudyOptions(
+            **given, epochs=epochs, stop_at=max(goals), test_target=test_target, topology=topology
+        )
+    else:
+        _require_none_of(
+            typed & {"epochs", "targets", "topology"}, "with --at", "one of them", "drop one"
+        )
+        own = {name: value for name, value in given.items() if name in typed or name in ALIKE}
+        options = BudgetOptions(**own, at=_numbers("--at", at), unit=unit, schedule=schedule)
+        jobs = jobs if unit == "epochs" or "jobs" in typed else 1
     tables = list(filter(takes_columns, data)) or data  # those that a column of labels is for
     loaded = [
-        load_data(spec, seed=seed, label_column=label_column if spec in tables else None) for spec in data
+        load_data(spec, seed=seed, label_column=label_column if spec in tables else None, task=task)
+        for spec in data
     ]
     sets = {samples.name: samples for samples in loaded}
     if limit is not None:
@@ -124,21 +188,33 @@ def study_command(
     if out.exists() and not resume:
         raise InputError(f"--out {out} exists", "a new file", "pass --resume to go on with it")
     study = Study(out)
-    study.run_with(options, sets, factories, Workforce(jobs, cluster), progress=True)
+    workforce = Workforce(jobs, cluster)
+    if isinstance(options, BudgetOptions):
+        run_budgets_with(TrialFile(out), options, sets, factories, workforce, progress=True)
+        show_budgets(study, base, test_target, as_json)
+    else:
+        study.run_with(options, sets, factories, workforce, progress=True)
+        _show_targets(study, base, goals, test_target, as_json)
+    if not as_json:
+        print(f"trials: {out}; see them: unknot report {out} --out report.html")
+
+
+def _show_targets(
+    study: Study, base: str, goals: Sequence[float], test_target: float, as_json: bool
+) -> None:
     overview = study_overview(study, baseline=base, targets=goals, test_targets=[test_target])
     if as_json:
         print_json(_record(overview))
         return
-    for target in dict.fromkeys((row.target, row.split) for row in overview.rows):
-        rows = [row for row in overview.rows if (row.target, row.split) == target]
+    for target in dict.fromkeys((row.target, row.split, row.metric) for row in overview.rows):
+        rows = [row for row in overview.rows if (row.target, row.split, row.metric) == target]
         _print_target(rows, overview.comparisons, base)
-    if topology:
+    if overview.falls:
         _print_untangling(overview)
-    print(f"trials: {out}; see them: unknot report {out} --out report.html")
 
 
 def _record(overview: StudyOverview) -> dict[str, object]:
-    hidden = ("split", "cap", "net")
+    hidden = ("split", "cap", "net", "metric")
     return {
         "rows": [_without(row, *hidden) for row in overview.rows if row.split == "train"],
         "test_rows": [_without(row, *hidden) for row in overview.rows if row.split == "test"],
@@ -160,7 +236,8 @@ def _print_target(rows: Sequence[StudyRow], comparisons: Sequence[StudyCompariso
     columns = ["set", "activation", "rate", "gain", "reached", "epochs: median [range]",
                f"times fewer than {base}", "p"]  # fmt: skip
     print_table(
-        f"Epochs to {rows[0].target:.4g} {rows[0].split} accuracy, {rows[0].net}, cap {rows[0].cap}",
+        f"Epochs to {rows[0].target:.4g} {rows[0].split} {rows[0].metric}, {rows[0].net}, cap "
+        f"{rows[0].cap}",
         columns,
         cells,
     )
@@ -175,6 +252,17 @@ def _print_untangling(overview: StudyOverview) -> None:
     print_table("Betti numbers of the class clouds, summed over layers", columns, cells)
     if overview.predicts is not None:
         print(prediction_text(overview.predicts))
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    """Whether the user gave the option; its value may still be the default's."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _require_none_of(names: set[str], where: str, expected: str, remedy: str) -> None:
+    if names:
+        raise InputError(f"--{min(names).replace('_', '-')} {where}", expected, remedy)
 
 
 def _numbers(flag: str, text: str) -> list[float]:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ from unknot.core.errors import InputError
 from unknot.core.memory import memory_limit, require_memory
 
 MOST_EXACT = 2.0**53
+# More different labels than this, fractions among them, are numbers to come close to, and no classes.
+FEW_NUMBERS = 20
+Task: TypeAlias = Literal["auto", "classes", "regression"]
 _GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
 
 
@@ -41,7 +44,7 @@ class Samples:
 
     Attributes:
         values: ``[n, ...]``, one row a sample.
-        labels: ``[n]``, or None.
+        labels: ``[n]``, int64 of classes and float64 of numbers to come close to; or None.
         classes: where the labels were text, that of 0, 1, 2, ...: sorted.
         notes: which column was taken for what, in sentences; empty where nothing was to be decided.
     """
@@ -56,7 +59,7 @@ class _DecimalCommas(Exception):
     """A number with a comma where points were expected: the table is read again."""
 
 
-def read_table(path: Path, label_column: str | None = None) -> Samples:
+def read_table(path: Path, label_column: str | None = None, task: Task = "classes") -> Samples:
     """Read a ``.csv`` or ``.tsv`` file, compressed (``.gz``) or not; as of `parse_table`."""
 
     def opened() -> TextIO:
@@ -67,7 +70,7 @@ def read_table(path: Path, label_column: str | None = None) -> Samples:
         return io.TextIOWrapper(raw, encoding="utf-16" if utf16 else "utf-8-sig", newline="")
 
     try:
-        return parse_table(opened, f"file {path}", label_column)
+        return parse_table(opened, f"file {path}", label_column, task=task)
     except UnicodeDecodeError as error:
         raise InputError(
             f"file {path} with byte {error.object[error.start] if error.object else 0:#04x}, which is no "
@@ -85,6 +88,7 @@ def parse_table(
     label_column: str | None = None,
     *,
     header: bool | None = None,
+    task: Task = "classes",
 ) -> Samples:
     """Samples from rows of text: coordinates, and where there is a header also labels and an index.
 
@@ -99,6 +103,8 @@ def parse_table(
         name: of it, for messages.
         label_column: name or number, from 1, of the column of labels; "none" where there is none.
         header: whether the first row is one; None looks at it.
+        task: what labels are: "classes"; "regression": numbers to come close to; "auto": these where
+            there are more than 20, with fractions, else classes.
 
     Raises:
         InputError: a cell that is no finite number, with its line and column; rows of several lengths;
@@ -107,12 +113,12 @@ def parse_table(
     """
     layout = find_layout(opened, name, label_column, header)
     try:
-        return _read(opened, layout)
+        return _read(opened, layout, task)
     except _DecimalCommas:
-        return _read(opened, replace(layout, decimal=","))
+        return _read(opened, replace(layout, decimal=","), task)
 
 
-def _read(opened: Callable[[], TextIO], layout: Layout) -> Samples:
+def _read(opened: Callable[[], TextIO], layout: Layout, task: Task) -> Samples:
     """All rows of a table whose layout is known."""
     special = [i for i in range(layout.width) if i == layout.label or i in layout.indices]
     coordinates = [i for i in range(layout.width) if i not in special]
@@ -161,15 +167,15 @@ def _read(opened: Callable[[], TextIO], layout: Layout) -> Samples:
             "a finite number",
             "drop the line or mend it",
         )
-    coded = None if layout.label is None else _encoded(layout, lines, texts[layout.label])
+    coded = None if layout.label is None else _encoded(layout, lines, texts[layout.label], task)
     labels, classes = coded or (None, ())
     return Samples(values, labels, classes, _notes(layout, coordinates, left_aside, classes))
 
 
 def _encoded(
-    layout: Layout, lines: Sequence[int], texts: list[str]
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Labels as whole numbers; texts are numbered in sorted order."""
+    layout: Layout, lines: Sequence[int], texts: list[str], task: Task
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Labels as numbers; texts are numbered in sorted order."""
     assert layout.label is not None
     texts = [text.strip() for text in texts]
     for line, text in zip(lines, texts, strict=True):
@@ -177,7 +183,14 @@ def _encoded(
             raise InputError(
                 layout.cell(line, layout.label, text), "a label", "give it one, or drop the line"
             )
-    numbers = [plain_number(text) for text in texts]
+    with_comma = layout.decimal == "," and task != "classes"
+    numbers = [plain_number(text.replace(",", ".") if with_comma else text) for text in texts]
+    if task != "classes" and _are_numbers(layout, texts, numbers, task):
+        for line, text, number in zip(lines, texts, numbers, strict=True):
+            if number is None or not np.isfinite(number):
+                cell = layout.cell(line, layout.label, text)
+                raise InputError(cell, "a finite number", "mend it, or name another column of labels")
+        return np.array(numbers, dtype=np.float64), ()
     if None not in numbers:
         for line, text, number in zip(lines, texts, numbers, strict=True):
             if not abs(number) <= MOST_EXACT or number != round(number):  # type: ignore[arg-type]
@@ -196,6 +209,23 @@ def _encoded(
             "name the column of labels with --label-column",
         )
     return labels.astype(np.int64), tuple(map(str, classes))
+
+
+def _are_numbers(layout: Layout, texts: list[str], numbers: list[float | None], task: Task) -> bool:
+    """Whether labels are numbers to come close to and no classes; what may be either is refused."""
+    known = [number for number in numbers if number is not None]
+    if task == "regression" or len(known) < len(numbers) or not np.isfinite(known).all():
+        return task == "regression"
+    whole, different = all(number == round(number) for number in known), len(set(known))
+    if whole == (different <= FEW_NUMBERS) or all(re.fullmatch(r"[+-]?\d+", text) for text in texts):
+        return not whole
+    assert layout.label is not None
+    raise InputError(
+        f"{layout.name}, {layout.column(layout.label)} of {different} different numbers "
+        f"{'without' if whole else 'with'} fractions",
+        "classes as whole numbers or text, or many numbers with fractions",
+        "say which they are: --task classes or --task regression",
+    )
 
 
 def _counts_samples(texts: list[str], named: bool) -> bool:
@@ -270,7 +300,7 @@ def _remedy(cell: str, width: int) -> str:
         return "fill it in or drop the line"
     if width == 1 and len(cell.split()) > 1:
         return "separate the columns by commas, semicolons or tabs"
-    return "write a plain number, or drop the line or the column; --label-column names labels"
+    return "write a plain number, encode the column, or drop it or the line; --label-column names labels"
 
 
 def _notes(

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import Dataset
 
-from unknot.core.errors import InputError, require_count, require_share
+from unknot.core.errors import InputError, require_choice, require_count, require_share
 from unknot.core.memory import LIMIT_VARIABLE, memory_limit
+from unknot.core.tables import FEW_NUMBERS, Task
 from unknot.nets.images import ImageData
 from unknot.nets.probe import (
     LABEL_KEYS,
@@ -34,7 +35,8 @@ class LabelledData:
 
     Attributes:
         name: of the data set.
-        inputs, labels: float32 ``[n, ...]`` and int64 ``[n]``, for training and measuring.
+        inputs, labels: float32 ``[n, ...]`` and int64 ``[n]``, for training and measuring. In a study
+            labels may be floats: numbers to come close to.
         test_inputs, test_labels: likewise, disjoint.
         names: of the classes 0, 1, ... where the labels were names; else empty.
     """
@@ -48,7 +50,12 @@ class LabelledData:
 
     @property
     def n_classes(self) -> int:
-        """The highest label of both splits, plus one."""
+        """The highest label of both splits, plus one: the outputs that a net needs.
+
+        1 where the labels are floats.
+        """
+        if self.labels.is_floating_point():
+            return 1
         return int(torch.cat([self.labels, self.test_labels]).max()) + 1
 
     def without_test(self) -> LabelledData:
@@ -76,7 +83,7 @@ Data: TypeAlias = LabelledData | ImageData | Iterable[Any] | tuple[Any, Any]
 ALL = 2**40  # more samples than fit into any memory
 
 
-def labelled_data(data: Data) -> LabelledData:
+def labelled_data(data: Data, *, task: Task = "classes") -> LabelledData:
     """Labelled samples in memory, from whatever holds them.
 
     Args:
@@ -86,6 +93,8 @@ def labelled_data(data: Data) -> LabelledData:
             which is returned as it is. Labels are whole numbers, taken as they are, or names, which are
             numbered in alphabetical order, those of a categorical of pandas in the order of its
             categories; ``names`` keeps which is which.
+        task: "classes"; "regression": labels are numbers to come close to, ``[n]``, and become float32;
+            "auto": these where they are floats of more than 20 values with fractions, else classes.
 
     Returns:
         With ``test_*`` empty where there is one part only.
@@ -93,8 +102,14 @@ def labelled_data(data: Data) -> LabelledData:
     Raises:
         InputError: another type, no samples, labels that are missing, negative or of another length, a
             test part with names that the training part lacks,
-            inputs of several tensors, parts of different shapes, or more than fits into memory.
+            inputs of several tensors, parts of different shapes, more than fits into memory, or with
+            "auto" floats that may be either.
     """
+    require_choice("task", task, ("auto", "classes", "regression"))
+    if task != "classes":
+        data, regression = _with_targets(data, task)
+        if regression is not None:
+            return regression
     if isinstance(data, LabelledData):
         _require_whole(data.inputs, data.labels)
         _require_whole(data.test_inputs, data.test_labels)
@@ -106,13 +121,84 @@ def labelled_data(data: Data) -> LabelledData:
     if is_split:
         test_inputs, test_labels, test_names = _samples(test)
         test_labels = renumber(test_labels, test_names, names)
+    _require_alike(inputs, test_inputs)
+    return LabelledData(getattr(data, "name", "data"), inputs, labels, test_inputs, test_labels, names)
+
+
+def _require_alike(inputs: Tensor, test_inputs: Tensor) -> None:
     if test_inputs.shape[1:] != inputs.shape[1:]:
         raise InputError(
             f"training samples {list(inputs.shape[1:])} and test samples {list(test_inputs.shape[1:])}",
             "samples of one shape",
             "pass two parts of the same data",
         )
-    return LabelledData(getattr(data, "name", "data"), inputs, labels, test_inputs, test_labels, names)
+
+
+def _with_targets(data: Any, task: Task) -> tuple[Any, LabelledData | None]:
+    """Data whose loaders have been read, and as labelled by numbers where that is the task."""
+    if isinstance(data, LabelledData):
+        test = (data.test_inputs, data.test_labels)
+        given: tuple[Any, ...] = ((data.inputs, data.labels), *[test] * (len(test[0]) > 0))
+    else:
+        is_split = isinstance(data, tuple) and len(data) == 2 and not is_array(data[0])
+        given = tuple(map(_with_loader_read, data if is_split else (data,)))
+        data = given if is_split else given[0]
+    targets = [_numbers(part) for part in given]
+    if task == "auto" and not _are_numbers(targets):
+        return data, None
+    parts: list[Tensor] = []
+    for part, numbers in zip(given, targets, strict=True):
+        if numbers is None:
+            what = "targets that are no numbers", "(inputs [n, ...], numbers [n])"
+            raise InputError(*what, "pass task='classes'")
+        inputs = torch.cat([as_tensor(x, "data") for x, _ in _pairs(part)])
+        _require_labels(inputs, numbers, task="regression")
+        parts += [inputs, numbers.float()]
+    x, y, *held_out = parts
+    test_x, test_y = held_out or (x[:0], y[:0])
+    _require_alike(x, test_x)
+    return data, LabelledData(getattr(data, "name", "data"), x, y, test_x, test_y)
+
+
+def _with_loader_read(part: Any) -> Any:
+    """The batches of a loader in a list; all else as it is."""
+    whole = is_array(part) or (isinstance(part, tuple) and len(part) == 2 and is_array(part[0]))
+    if whole or isinstance(part, (LabelledData, ImageData, Mapping, str, bytes)):
+        return part
+    readable = isinstance(part, (Iterable, Dataset))
+    return list(_within_memory(open_loader(part)[0])) if readable else part
+
+
+def _pairs(part: Any) -> list[Any]:
+    """(inputs, targets) of each batch; None for one that is no such pair."""
+    batches = part if isinstance(part, list) else open_loader(part)[0]
+    return [b[:2] if isinstance(b, (tuple, list)) and len(b) > 1 else None for b in batches]
+
+
+def _numbers(part: Any) -> Tensor | None:
+    """The targets ``[n]`` of one part; None where they are no numbers."""
+    try:
+        targets = [as_tensor(pair[1], "labels") for pair in _pairs(part)]
+    except (InputError, TypeError):  # whoever reads them as classes says what they are
+        return None
+    alone = bool(targets) and all(t.ndim == 1 or (t.ndim == 2 and t.shape[1] == 1) for t in targets)
+    return torch.cat([t.flatten() for t in targets]) if alone else None
+
+
+def _are_numbers(targets: Sequence[Tensor | None]) -> bool:
+    """Whether targets are numbers to come close to and no classes; what may be either is refused."""
+    known = [t.double() for t in targets if t is not None and t.is_floating_point()]
+    values = torch.cat([*known, torch.zeros(0)])
+    if len(known) < len(targets) or not bool(values.isfinite().all()):
+        return False
+    whole, different = bool((values == values.round()).all()), len(set(values.tolist()))
+    if whole == (different <= FEW_NUMBERS):
+        return not whole
+    raise InputError(
+        f"{different} different labels that are floats {'without' if whole else 'with'} fractions",
+        "classes as whole numbers, or many numbers with fractions",
+        "say which they are: task='classes' or task='regression'",
+    )
 
 
 def renumber(labels: Tensor, names: Sequence[str], wanted: Sequence[str]) -> Tensor:
@@ -226,7 +312,7 @@ def _samples(part: Any) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     return inputs, probe.labels, probe.names
 
 
-def _require_labels(inputs: Tensor, labels: Tensor) -> None:
+def _require_labels(inputs: Tensor, labels: Tensor, task: Task = "classes") -> None:
     if inputs.ndim == 0 or labels.shape != inputs.shape[:1]:
         raise InputError(
             f"inputs of shape {list(inputs.shape)} and labels of shape {list(labels.shape)}",
@@ -234,8 +320,9 @@ def _require_labels(inputs: Tensor, labels: Tensor) -> None:
             "pass one label a sample",
         )
     if labels.is_floating_point() and not bool(labels.isfinite().all()):
-        raise InputError("labels with NaN or infinity", "whole numbers", "leave such samples out")
-    if len(labels) and int(labels.min()) < 0:
+        kind = "whole numbers" if task == "classes" else "numbers"
+        raise InputError("labels with NaN or infinity", kind, "leave such samples out")
+    if task == "classes" and len(labels) and int(labels.min()) < 0:
         raise InputError(f"label {int(labels.min())}", "labels 0, 1, 2, ...", "leave such samples out")
 
 
@@ -270,7 +357,9 @@ def _within_memory(batches: Iterable[Any]) -> Iterator[Any]:
 SHARE = 0.1  # of the training samples, kept apart
 
 
-def keep_apart(data: Data, *, share: float = SHARE, seed: int = 0) -> LabelledData:
+def keep_apart(
+    data: Data, *, share: float = SHARE, seed: int = 0, task: Task = "classes"
+) -> LabelledData:
     """The training samples in two, stratified by class: what is left to train on, and as ``test_*`` the
     share kept apart, empty where a class has too few samples to spare one.
 
@@ -278,12 +367,16 @@ def keep_apart(data: Data, *, share: float = SHARE, seed: int = 0) -> LabelledDa
         data: what `labelled_data` takes; its own test samples are left aside.
         share: of the training samples, in (0, 1).
         seed: of the choice.
+        task: as of `labelled_data`; targets that are numbers are stratified by their tenths.
     """
-    data = labelled_data(data)
+    data = labelled_data(data, task=task)
     if not 0 < require_share("share", share, 0.1) < 1:
         raise InputError(f"share = {share}", "a number in (0, 1)", "pass e.g. 0.1")
     require_count("seed", seed, minimum=0)
-    training, held_out = parts_of(data.labels, share, seed)
+    strata = data.labels
+    if strata.is_floating_point():
+        strata = strata.argsort(stable=True).argsort() * 10 // max(len(strata), 1)
+    training, held_out = parts_of(strata, share, seed)
     return replace(
         data,
         inputs=data.inputs[training],

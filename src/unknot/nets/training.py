@@ -93,11 +93,22 @@ def batches_an_epoch(n: int, batch_size: int) -> int:
 
 
 def descend(
-    model: nn.Module, data: LabelledData, *, learning_rate: float, batch_size: int, seed: int
+    model: nn.Module,
+    data: LabelledData,
+    *,
+    learning_rate: float,
+    batch_size: int,
+    seed: int,
+    loss_of: Callable[[Tensor, Tensor], Tensor] = class_loss,
+    factor: Callable[[], float] = lambda: 1.0,
 ) -> Iterator[Tensor]:
-    """Adam on cross entropy, one step and its loss at a time, without end; in the mode of the model.
+    """Adam, one step and its loss at a time, without end; in the mode of the model.
 
     The order of the training samples is drawn anew each epoch.
+
+    Args:
+        loss_of: (outputs, targets) -> the mean loss of a batch.
+        factor: of the learning rate, asked before each step.
     """
     order = torch.Generator().manual_seed(seed)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -109,7 +120,8 @@ def descend(
     while True:
         permutation = torch.randperm(len(data.inputs), generator=order)
         for batch in torch.split(permutation, batch_size)[:batches]:
-            loss = class_loss(model_scores(model, data.inputs[batch]), data.labels[batch])
+            loss = loss_of(model_scores(model, data.inputs[batch]), data.labels[batch])
+            optimizer.param_groups[0]["lr"] = learning_rate * factor()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

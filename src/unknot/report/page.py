@@ -21,6 +21,7 @@ from unknot.report.filters import filter_views
 from unknot.report.outcome import outcome_view
 from unknot.report.profile import profile_view
 from unknot.report.study import study_view
+from unknot.study.budget.results import BudgetRow
 from unknot.study.overview import StudyOverview, study_overview
 from unknot.study.results import StudyRow
 from unknot.study.study import Study
@@ -30,7 +31,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _SCRIPTS = (
     "scripts/base", "scripts/axes", "plots/islands", "plots/untangling", "plots/betti", "plots/clouds",
     "plots/accuracy", "plots/sensitivity", "plots/study", "plots/survival", "plots/filters",
-    "plots/outcome", "scripts/key", "scripts/time", "scripts/page",
+    "plots/outcome", "plots/budget", "scripts/key", "scripts/time", "scripts/page",
 )  # fmt: skip
 
 
@@ -41,8 +42,8 @@ def write_report(path: str | Path, *results: object, title: str = "unknot report
 
     Args:
         path: the page; its folder is made when missing.
-        results: profiles, studies (or the rows of their summary), filter scores, pruning plans and
-            outcomes, or all three in what `shrink` gave, in any order, each bare or as ``(name,
+        results: profiles, studies (or the rows of their summary or budgets), filter scores, pruning plans
+            and outcomes, or all three in what `shrink` gave, in any order, each bare or as ``(name,
             result)``. Several of a kind need names to be told apart. A plan is drawn over the scores
             that it was made from.
         title: the page's heading.
@@ -69,7 +70,10 @@ def write_report(path: str | Path, *results: object, title: str = "unknot report
         css=Markup(_template("report.css")),
         script=Markup("\n".join(_template(f"{name}.js") for name in _SCRIPTS)),
         plotly=Markup(get_plotlyjs()),
-        plots={kind: [view.get("plot") for view in of_kind] for kind, of_kind in views.items()},
+        plots={
+            **{kind: [view.get("plot") for view in of_kind] for kind, of_kind in views.items()},
+            "budgets": [view["budget_plot"] for view in views["studies"]],
+        },
         **views,
     )
     write_text(path, text.lstrip())
@@ -92,7 +96,9 @@ def _named(given: object) -> tuple[str, Any]:
     if isinstance(result, Study):
         result = study_overview(result)
     rows = getattr(result, "rows", result)
-    if isinstance(rows, (list, tuple)) and not rows:
+    if isinstance(result, (list, tuple)) and result and isinstance(result[0], BudgetRow):
+        rows, result = (), StudyOverview((), budgets=tuple(result))
+    if isinstance(rows, (list, tuple)) and not rows and not getattr(result, "budgets", ()):
         raise InputError(
             f"an empty {type(result).__name__}", "at least one row", "measure or run it first"
         )

@@ -1,4 +1,4 @@
-"""The report's section on speed: survival curves, epochs to target, comparisons, Betti numbers."""
+"""The report's section on speed: epochs to target, scores by budget, comparisons, Betti numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from unknot.report.profile import View
+from unknot.study.budget.results import BudgetRow, budgets_in_words
 from unknot.study.overview import StudyOverview
 from unknot.study.results import StudyRow, rows_in_words
 from unknot.study.survival import survival_curve
@@ -25,6 +26,21 @@ def study_view(name: str, overview: StudyOverview) -> View:
         "falls": [(row, fall_text(row)) for row in overview.falls],
         "prediction": None if overview.predicts is None else prediction_text(overview.predicts),
         "plot": [_plotted(row) for row in rows],
+        **_budget_view(overview),
+    }
+
+
+def _budget_view(overview: StudyOverview) -> View:
+    """Scores by budget: a table, and one plot for each set and kind of training."""
+    kinds: dict[tuple[str, ...], list[BudgetRow]] = {}
+    for row in overview.budgets:
+        kinds.setdefault((row.set, row.unit, row.schedule, row.metric, row.net), []).append(row)
+    compared = overview.budget_comparisons
+    return {
+        "budgets": budgets_in_words(overview.budgets, compared),
+        "budget_baseline": compared[0].baseline if compared else None,
+        "budget_kinds": [rows[0] for rows in kinds.values()],
+        "budget_plot": [[asdict(row) for row in rows] for rows in kinds.values()],
     }
 
 

@@ -1,3 +1,13 @@
+from .budget.options import BudgetOptions as BudgetOptions
+from .budget.results import BudgetComparison as BudgetComparison
+from .budget.results import BudgetComparisons as BudgetComparisons
+from .budget.results import BudgetRow as BudgetRow
+from .budget.results import BudgetRows as BudgetRows
+from .budget.results import SecondsRow as SecondsRow
+from .budget.results import SecondsRows as SecondsRows
+from .budget.trials import BudgetCurve as BudgetCurve
+from .budget.trials import BudgetSettings as BudgetSettings
+from .budget.trials import BudgetTrial as BudgetTrial
 from .options import StudyOptions as StudyOptions
 from .results import StudyComparison as StudyComparison
 from .results import StudyComparisons as StudyComparisons

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unknot.core.errors import InputError
+from unknot.study.budget.results import BudgetComparison, BudgetRow, compare_budget_rows
 from unknot.study.results import StudyComparison, StudyRow, compare_rows, rows_of
 from unknot.study.study import Study
 from unknot.study.survival import RankCorrelation
@@ -23,12 +24,16 @@ class StudyOverview:
         comparisons: of these rows with the baseline's.
         untangling: the fall of the Betti numbers, of each layer and of all.
         predicts: whether a fast fall goes with fast training; None where there are too few cells.
+        budgets: scores after budgets.
+        budget_comparisons: of these with the baseline's.
     """
 
     rows: tuple[StudyRow, ...]
     comparisons: tuple[StudyComparison, ...] = ()
     untangling: tuple[UntanglingRow, ...] = ()
     predicts: RankCorrelation | None = None
+    budgets: tuple[BudgetRow, ...] = ()
+    budget_comparisons: tuple[BudgetComparison, ...] = ()
 
     @property
     def falls(self) -> tuple[UntanglingRow, ...]:
@@ -55,13 +60,21 @@ def study_overview(
     """
     trials = study.trials()
     rows = rows_of(trials, targets, test_targets)
-    if not rows:
+    budgets = study.budgets()
+    if not rows and not budgets:
         return StudyOverview(())
-    names = [row.activation for row in rows]
-    if baseline is None:
-        baseline = USUAL_BASELINE if USUAL_BASELINE in names else names[0]
+    by_budget = compare_budget_rows(budgets, baseline or usual_baseline(budgets)) if budgets else ()
+    if not rows:
+        return StudyOverview((), budgets=budgets, budget_comparisons=by_budget)
+    compared = compare_rows(rows, baseline or usual_baseline(rows))
     try:
         predicts = prediction(trials)
     except InputError:
         predicts = None  # too few cells, or all alike
-    return StudyOverview(rows, compare_rows(rows, baseline), untangling_rows(trials), predicts)
+    return StudyOverview(rows, compared, untangling_rows(trials), predicts, budgets, by_budget)
+
+
+def usual_baseline(rows: Sequence[StudyRow] | Sequence[BudgetRow]) -> str:
+    """ReLU where it is among them, else the first."""
+    names = [row.activation for row in rows]
+    return USUAL_BASELINE if USUAL_BASELINE in names else names[0]

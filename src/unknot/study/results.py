@@ -9,12 +9,12 @@ from typing import Any, Literal
 from unknot.core.errors import InputError, require_choice, require_items, require_share
 from unknot.core.showing import drawing
 from unknot.core.showing.frames import Rows
-from unknot.study.strips import draw_strips
 from unknot.study.survival import (
     Comparison,
     censored_median,
     compare,
     correct,
+    draw_strips,
     draw_survival,
     median_text,
     p_text,
@@ -47,6 +47,7 @@ class StudyRow:
         split: "train" or "test": on which accuracy was read.
         cap: epochs after which a seed was given up.
         net: that was trained.
+        metric: what the target is of: "accuracy", or "R^2" where the targets of the data are numbers.
     """
 
     set: str
@@ -61,6 +62,7 @@ class StudyRow:
     split: str = "train"
     cap: int | None = None
     net: str = ""
+    metric: str = "accuracy"
 
 
 class StudyRows(Rows[StudyRow]):
@@ -111,7 +113,7 @@ class StudyRows(Rows[StudyRow]):
                 }
                 draw_survival(axes, survival_curve(row.epochs, row.cap or _last(row)), **style)
             axes.legend(frameon=False, fontsize=drawing.SMALL)
-        axes.set_title(f"epochs to {100 * rows[0].target:g} % {split} accuracy", fontsize="medium")
+        axes.set_title(f"epochs to {target_text(rows[0])}", fontsize="medium")
         return axes
 
     def _at(self, target: float | None, split: str) -> list[StudyRow]:
@@ -130,6 +132,12 @@ class StudyRows(Rows[StudyRow]):
                 "ask for one of these" if there else "run more trials, or ask for the other split",
             )
         return rows
+
+
+def target_text(row: StudyRow) -> str:
+    """What was to be reached: e.g. "99 % train accuracy"."""
+    number = f"{100 * row.target:.4g} %" if row.metric == "accuracy" else f"{row.target:.4g}"
+    return f"{number} {row.split} {row.metric}"
 
 
 def _row_names(rows: Sequence[StudyRow]) -> list[str]:
@@ -240,7 +248,7 @@ def summarize_trials(
                 StudyRow(
                     first.data, first.activation, *first.cell, target, len(epochs),
                     sum(e is not None for e in epochs), epochs, censored_median(epochs), split,
-                    first.settings.epochs, first.settings.net,
+                    first.settings.epochs, first.settings.net, first.settings.metric,
                 )
             )  # fmt: skip
     return StudyRows(rows)

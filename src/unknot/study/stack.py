@@ -1,4 +1,4 @@
-"""Stack: nets of one architecture as one, which step together.
+"""Stack: nets of one architecture as one, which step together; and what nets are trained for.
 
 The parameters of the nets are the rows of one matrix. The loss of a stack is the sum of the losses of its
 nets, and Adam treats each parameter by itself: every net takes the steps that it would take alone. Shared
@@ -7,8 +7,9 @@ is the work of Python and of the dispatcher, which in small nets is most of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,16 @@ from torch.optim.adam import adam
 
 from unknot.activations.folds import ACTIVATIONS
 from unknot.core.errors import InputError
-from unknot.nets.accuracy import class_loss, class_scores, predicted
+from unknot.nets.accuracy import class_loss, class_scores, model_scores, predicted, squared_loss
+from unknot.nets.data import LabelledData
+from unknot.nets.training import batches_an_epoch, descend
 
 # Nets that go through one operation together: more would leave the cache, fewer leave work to Python.
 TOGETHER = 16
 # Samples in one pass of evaluation: more would leave the cache.
 EVALUATED, EVALUATED_PLAIN = 512, 256
+# Samples that a single net answers at once.
+PART = 4096
 # Modules that work on each number by itself, as every built-in activation does.
 ELEMENTWISE = {nn.Identity, nn.Sigmoid, *(type(new()) for new in ACTIVATIONS.values())}
 
@@ -34,6 +39,50 @@ class Loss(Protocol):
         self, outputs: Tensor, targets: Tensor, /, *, reduction: Literal["sum", "none"]
     ) -> Tensor:
         """Of outputs ``[n, k]`` and targets ``[n, ...]``: one a sample, ``[n]``, or their sum."""
+
+
+# Outputs [..., n, k] and targets [n] -> [..., n]: what each sample takes from the score.
+Errors: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What nets are trained for, and how they are judged.
+
+    Attributes:
+        metric: name of the score, which is at most 1: 1 - (sum of the errors) / ``worst``.
+        loss_metric: name of what is the better the smaller.
+        loss: that they are trained on.
+        errors: see `Errors`.
+        worst: targets ``[n]`` -> the sum of the errors of a net whose score is 0.
+    """
+
+    metric: str
+    loss_metric: str
+    loss: Loss
+    errors: Errors
+    worst: Callable[[Tensor], float]
+
+
+def goal_of(targets: Tensor) -> Goal:
+    """Classes where the targets ``[n]`` are whole numbers, squared errors where they are floats."""
+    return NUMBERS if targets.is_floating_point() else CLASSES
+
+
+def _wrong(outputs: Tensor, labels: Tensor) -> Tensor:
+    return predicted(outputs) != labels
+
+
+def _squares(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs[..., 0] - targets).double().square()
+
+
+def _spread(targets: Tensor) -> float:
+    return float((targets.double() - targets.double().mean()).square().sum())
+
+
+CLASSES = Goal("accuracy", "cross entropy", class_loss, _wrong, len)
+NUMBERS = Goal("R^2", "RMSE", squared_loss, _squares, _spread)
 
 
 class Stack:
@@ -130,13 +179,15 @@ class Stack:
         return torch.cat([torch.cat(of_nets, dim=1) for of_nets in parts.values()])
 
     @torch.no_grad()
-    def count_right(self, inputs: Tensor, labels: Tensor, nets: list[int]) -> list[int]:
-        """How many of the samples each of these nets classifies rightly, in eval mode."""
-        right = torch.zeros(len(nets), dtype=torch.int64, device=inputs.device)
+    def sum_errors(
+        self, inputs: Tensor, targets: Tensor, nets: Sequence[int], errors: Errors
+    ) -> list[float]:
+        """The errors that each of these nets makes on the samples, summed, in eval mode."""
+        sums = torch.zeros(len(nets), dtype=torch.float64, device=inputs.device)
         for part, samples, outputs in self._evaluated(inputs, nets):
-            right[part] += (predicted(outputs) == labels[samples]).sum(1)
-        counts: list[int] = right.tolist()
-        return counts
+            sums[part] += errors(outputs, targets[samples]).sum(1)
+        found: list[float] = sums.tolist()
+        return found
 
     def finite(self) -> list[bool]:
         return self.parameters.isfinite().all(1).tolist()
@@ -181,6 +232,103 @@ class Stack:
         shaped = zip(self._shapes.items(), pieces, strict=True)
         named = {name: piece.view(shape) for (name, shape), piece in shaped}
         return class_scores(functional_call(self._net, named, (inputs,)), len(inputs))
+
+
+class NetsTogether:
+    """Nets of one architecture that step as a stack, each with its own order of the samples.
+
+    Args:
+        models: as of `Stack`.
+        data: to train on.
+        rates, seeds: one a model; a seed is of the order.
+        batch_size: samples a step.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        data: LabelledData,
+        rates: Sequence[float],
+        seeds: Sequence[int],
+        batch_size: int,
+    ) -> None:
+        self._goal = goal_of(data.labels)
+        self.stack = Stack(models, rates, self._goal.loss)
+        self.batches = _require_batches(data, batch_size)
+        self._data, self._rates, self._factor = data, self.stack.rates, 1.0
+        self._orders = [_sample_orders(len(data.inputs), batch_size, seed) for seed in seeds]
+
+    def step(self, factor: float = 1.0) -> None:
+        """One step of every net, at its learning rate times ``factor``."""
+        if factor != self._factor:
+            self.stack.rates, self._factor = self._rates * factor, factor
+        batch = torch.stack([next(order) for order in self._orders])
+        self.stack.step(self._data.inputs[batch], self._data.labels[batch])
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """``[nets, samples, outputs]`` for inputs ``[samples, ...]``, in eval mode."""
+        return self.stack.outputs(inputs)
+
+    def sum_errors(self, inputs: Tensor, targets: Tensor, nets: list[int]) -> list[float]:
+        """Of each of these nets, in eval mode."""
+        return self.stack.sum_errors(inputs, targets, nets, self._goal.errors)
+
+    def finite(self) -> list[bool]:
+        """Whether the parameters of each net are numbers."""
+        return self.stack.finite()
+
+    def keep(self, places: list[int]) -> None:
+        """Go on with the nets at these places alone."""
+        self.stack.keep(places)
+        self._rates, self._orders = self._rates[places], [self._orders[place] for place in places]
+
+
+class NetAlone:
+    """What `NetsTogether` does, for one net of any kind, in place."""
+
+    def __init__(
+        self, model: nn.Module, data: LabelledData, rate: float, seed: int, batch_size: int
+    ) -> None:
+        self._model, self._goal, self._factor = model, goal_of(data.labels), 1.0
+        self.batches = _require_batches(data, batch_size)
+        self._steps = descend(
+            model, data, learning_rate=rate, batch_size=batch_size, seed=seed,
+            loss_of=self._mean_loss, factor=lambda: self._factor,
+        )  # fmt: skip
+
+    def _mean_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self._goal.loss(outputs, targets, reduction="sum") / len(targets)
+
+    def step(self, factor: float = 1.0) -> None:
+        self._factor = factor
+        self._model.train()
+        next(self._steps)
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        self._model.eval()
+        with torch.no_grad():
+            return model_scores(self._model, inputs)[None]
+
+    def sum_errors(self, inputs: Tensor, targets: Tensor, _: list[int]) -> list[float]:
+        parts = zip(torch.split(inputs, PART), torch.split(targets, PART), strict=True)
+        return [sum(float(self._goal.errors(self.outputs(x), y).sum()) for x, y in parts)]
+
+    def finite(self) -> list[bool]:
+        return [all(bool(p.isfinite().all()) for p in self._model.parameters())]
+
+
+def _require_batches(data: LabelledData, batch_size: int) -> int:
+    if len(data.inputs) == 0:
+        raise InputError("0 training samples", "at least one", "check the data")
+    return batches_an_epoch(len(data.inputs), batch_size)
+
+
+def _sample_orders(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """Numbers of the samples of each batch, without end; the order is drawn anew each epoch."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        batches = torch.split(torch.randperm(n, generator=generator), batch_size)
+        yield from batches[: batches_an_epoch(n, batch_size)]
 
 
 def _parts(nets: int) -> list[slice]:

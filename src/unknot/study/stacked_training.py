@@ -6,19 +6,17 @@ Every net takes the steps that it would take alone (see `unknot.study.stack`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from unknot.core.errors import InputError, require_count, require_items, require_positive
-from unknot.nets.accuracy import count_right, require_classifier
+from unknot.nets.accuracy import model_scores, require_classifier
 from unknot.nets.data import LabelledData, labelled_data
 from unknot.nets.running import require_module
-from unknot.nets.training import batches_an_epoch, descend
-from unknot.study.stack import Stack
+from unknot.study.stack import CLASSES, NetAlone, NetsTogether, goal_of
 from unknot.study.trials import Curve
 
 
@@ -73,12 +71,13 @@ def train_stack(
     give_up: Callable[[Progress], Sequence[int]] = lambda progress: (),
     on_checkpoint: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[Curve, ...]:
-    """Train nets with Adam and cross entropy, all at once, as each would be alone.
+    """Train nets with Adam, all at once, as each would be alone: on cross entropy, or squared errors.
 
     Args:
         models: of one architecture without buffers, already initialised; left with the weights that
             they ended with, in eval mode.
-        data: float inputs, int64 labels, and a test split.
+        data: float inputs, labels, and a test split. Labels that are floats are numbers to come close
+            to (best standardised): the score is then R^2 wherever accuracy is said.
         learning_rates: of Adam, one a model.
         seeds: of the order of the samples, one a model.
         epochs: the cap.
@@ -98,7 +97,7 @@ def train_stack(
     Raises:
         InputError: architectures that differ, buffers, no samples, or not a rate and a seed a model.
     """
-    data = labelled_data(data)
+    data = _as_given(data)
     models = require_items("models", models, "modules of one architecture", "pass a list")
     learning_rates = require_items("learning_rates", learning_rates, "one a model", "pass a list")
     seeds = require_items("seeds", seeds, "one a model", "pass a list")
@@ -111,11 +110,10 @@ def train_stack(
         )
     for model in models:
         require_module(model)
-    stack = Stack(models, learning_rates)
+    together = NetsTogether(models, data, learning_rates, seeds, batch_size)
+    stack, batches = together.stack, together.batches
     readers = _readers(data, exact_from)
-    batches = _require_batches(data, batch_size)
-    orders = [_sample_orders(len(data.inputs), batch_size, seed) for seed in seeds]
-    require_classifier(models[0], data.inputs, torch.cat([data.labels, data.test_labels]))
+    _require_fit(models[0], data)
     nets = range(len(models))
     progress = Progress(
         0, 0.0, [[] for _ in nets], [[] for _ in nets], [[] for _ in nets], list(nets),
@@ -125,13 +123,12 @@ def train_stack(
     moments = read_at(batches, epochs)
     for step in moments:
         for _ in range(step - progress.step):
-            batch = torch.stack([next(orders[net]) for net in progress.running])
-            stack.step(data.inputs[batch], data.labels[batch])
+            together.step()
         progress.step, progress.epoch = step, step / batches
         finite = stack.finite()
         # The last accuracy of a net counts where cells are compared that never arrived.
         ends = {place for place, fine in enumerate(finite) if not fine or step == moments[-1]}
-        _read(progress, stack, readers, ends)
+        _read(progress, together, readers, ends)
         on_checkpoint(progress)
         dropped = set(give_up(progress))
         staying = []
@@ -145,7 +142,7 @@ def train_stack(
             else:
                 staying.append(place)
         if len(staying) < len(progress.running):
-            stack.keep(staying)
+            together.keep(staying)
             progress.running = [progress.running[place] for place in staying]
         if not staying:
             break
@@ -181,26 +178,25 @@ def train_alone(
     Raises:
         InputError: no samples, bad numbers, or no model that can be trained.
     """
-    data = labelled_data(data)
+    data = _as_given(data)
     _require_settings([learning_rate], [seed], epochs, batch_size)
-    batches = _require_batches(data, batch_size)
-    require_classifier(model, data.inputs, torch.cat([data.labels, data.test_labels]))
-    steps = descend(model, data, learning_rate=learning_rate, batch_size=batch_size, seed=seed)
+    alone = NetAlone(model, data, learning_rate, seed, batch_size)
+    batches = alone.batches
+    _require_fit(model, data)
     readers = _readers(data, exact_from)
     times: list[float] = []
     accuracies: tuple[list[float], list[float]] = ([], [])
     trained, ended = 0, "cap"
     moments = checkpoints(batches, epochs)
     for step in moments:
-        model.train()
-        for _ in islice(steps, step - trained):
-            pass
+        for _ in range(step - trained):
+            alone.step()
         trained = step
         times.append(round(step / batches, 6))
-        finite = all(bool(p.isfinite().all()) for p in model.parameters())
+        (finite,) = alone.finite()
         for reader, curve in zip(readers, accuracies, strict=False):
             whole = [0] if step == moments[-1] or not finite else []
-            curve.extend(reader.read(lambda x, y, _: [count_right(model, x, y)], 1, whole=whole))
+            curve.extend(reader.read(alone.sum_errors, 1, whole=whole))
         if not finite:
             ended = "diverged"
             break
@@ -210,6 +206,11 @@ def train_alone(
             break
     model.eval()
     return Curve(tuple(times), tuple(accuracies[0]), tuple(accuracies[1]), ended)
+
+
+def _as_given(data: LabelledData) -> LabelledData:
+    floats = isinstance(data, LabelledData) and getattr(data.labels, "is_floating_point", bool)()
+    return labelled_data(data, task="regression" if floats else "classes")
 
 
 def _require_settings(
@@ -235,42 +236,47 @@ def _readers(data: LabelledData, exact_from: float) -> list[Reader]:
     return readers
 
 
-def _read(progress: Progress, stack: Stack, readers: list[Reader], whole: set[int]) -> None:
-    progress.parameters[progress.running] = stack.parameters
+def _read(progress: Progress, nets: NetsTogether, readers: list[Reader], whole: set[int]) -> None:
+    progress.parameters[progress.running] = nets.stack.parameters
     for net in progress.running:
         progress.epochs[net].append(round(progress.epoch, 6))
     for reader, curves in zip(readers, (progress.train_accuracy, progress.test_accuracy), strict=False):
-        accuracies = reader.read(stack.count_right, len(progress.running), whole=whole)
-        for net, accuracy in zip(progress.running, accuracies, strict=True):
-            curves[net].append(accuracy)
+        scores = reader.read(nets.sum_errors, len(progress.running), whole=whole)
+        for net, score in zip(progress.running, scores, strict=True):
+            curves[net].append(score)
 
 
-def _require_batches(data: LabelledData, batch_size: int) -> int:
-    if len(data.inputs) == 0:
-        raise InputError("0 training samples", "at least one", "check the data")
-    return batches_an_epoch(len(data.inputs), batch_size)
-
-
-def _sample_orders(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
-    """Numbers of the samples of each batch, without end; the order is drawn anew each epoch."""
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        batches = torch.split(torch.randperm(n, generator=generator), batch_size)
-        yield from batches[: batches_an_epoch(n, batch_size)]
+def _require_fit(model: nn.Module, data: LabelledData) -> None:
+    """Refuse, before any training, a net whose outputs do not fit the labels."""
+    if goal_of(data.labels) is CLASSES:
+        require_classifier(model, data.inputs, torch.cat([data.labels, data.test_labels]))
+        return
+    for part in (data.labels, data.test_labels):
+        if len(part) and not goal_of(part).worst(part) > 0:
+            raise InputError("targets that are all alike", "numbers that differ", "check the data")
+    model.eval()
+    with torch.no_grad():
+        outputs = model_scores(model, data.inputs[:2])
+    if outputs.shape[1] != 1:
+        raise InputError(
+            f"a net of {outputs.shape[1]} outputs and targets that are numbers",
+            "one output",
+            "end it with a linear layer of one unit",
+        )
 
 
 # Samples after which it is asked whether more are needed.
 BLOCK = 256
-# (inputs, labels, numbers of nets) -> how many of the samples each of these nets classifies rightly.
-CountRight = Callable[[Tensor, Tensor, list[int]], list[int]]
+# (inputs, targets, numbers of nets) -> the sum of the errors that each of these nets makes.
+SumErrors = Callable[[Tensor, Tensor, list[int]], list[float]]
 
 
 class Reader:
-    """Reads accuracies on one set of samples.
+    """Reads scores on one set of samples: accuracies, or R^2 where the targets are floats.
 
     Args:
-        inputs, labels: ``[n, ...]`` and int64 ``[n]``.
-        exact_from: accuracies from this on are of all samples. A lower one is of the first samples, in
+        inputs, labels: ``[n, ...]``, and int64 or floating ``[n]``.
+        exact_from: scores from this on are of all samples. A lower one is of the first samples, in
             one random order for all nets and times, by which it is certain to be lower; of 256 at least,
             where there are so many. So whether and when a target from here on is reached is known
             exactly, for a tenth of the work. 0 reads all.
@@ -278,26 +284,33 @@ class Reader:
 
     def __init__(self, inputs: Tensor, labels: Tensor, exact_from: float = 0.0) -> None:
         self._inputs, self._labels, self._exact_from = inputs, labels, exact_from
+        self._worst = goal_of(labels).worst(labels) if len(labels) else math.nan
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
         self._blocks = torch.split(order.to(inputs.device), BLOCK)
 
-    def read(self, count_right: CountRight, nets: int, *, whole: Collection[int] = ()) -> list[float]:
-        """One accuracy a net, NaN without samples; of the nets ``whole`` of all samples in any case."""
+    def read(self, sum_errors: SumErrors, nets: int, *, whole: Collection[int] = ()) -> list[float]:
+        """One score a net, NaN without samples; of the nets ``whole`` of all samples in any case."""
         n, reading = len(self._labels), list(range(nets))
         if n == 0:
             return [math.nan] * nets
         if len(whole) == nets or self._exact_from <= 0:
-            return [right / n for right in count_right(self._inputs, self._labels, reading)]
-        right, read, seen = [0] * nets, [0] * nets, 0
+            return [self._score(e, n) for e in sum_errors(self._inputs, self._labels, reading)]
+        errors, read, seen = [0.0] * nets, [0] * nets, 0
         for block in self._blocks:
             seen += len(block)
-            counts = count_right(self._inputs[block], self._labels[block], reading)
-            for net, more in zip(reading, counts, strict=True):
-                right[net] += more
+            sums = sum_errors(self._inputs[block], self._labels[block], reading)
+            for net, more in zip(reading, sums, strict=True):
+                errors[net] += more
                 read[net] = seen
             reading = [
-                net for net in reading if net in whole or (right[net] + n - seen) / n >= self._exact_from
+                net for net in reading if net in whole or self._score(errors[net], n) >= self._exact_from
             ]
             if not reading:
                 break
-        return [a / b for a, b in zip(right, read, strict=True)]
+        return [self._score(a, b) for a, b in zip(errors, read, strict=True)]
+
+    def _score(self, errors: float, n: int) -> float:
+        """Of the first ``n`` samples; -inf where the outputs are no numbers."""
+        worst = self._worst * n / len(self._labels)
+        score = (worst - errors) / worst
+        return -math.inf if math.isnan(score) else score

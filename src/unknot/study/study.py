@@ -6,19 +6,34 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor, nn
-
-from unknot.activations.folds import ACTIVATIONS
-from unknot.core.console import track
-from unknot.core.errors import InputError, MissingFile, require_items
-from unknot.core.showing.frames import html_table
+from unknot.core.errors import InputError, MissingFile
+from unknot.core.keywords import spelled_out
+from unknot.core.showing.frames import Rows, html_table
+from unknot.core.tables import Task as TaskKind
 from unknot.core.workforce import Workforce
-from unknot.nets.data import Data, LabelledData, labelled_data
-from unknot.nets.running import call_model, require_module
-from unknot.study.options import DEFAULTS, NewActivation, NewNet, StudyOptions
+from unknot.nets.data import Data, LabelledData
+from unknot.study.budget.options import BudgetKeywords, BudgetOptions
+from unknot.study.budget.results import (
+    BudgetComparisons,
+    BudgetRows,
+    SecondsRows,
+    budget_rows,
+    compare_budget_rows,
+    seconds_rows,
+)
+from unknot.study.budget.trials import BudgetTrial
+from unknot.study.budget.tuning import run_budgets_with
+from unknot.study.options import (
+    DEFAULTS,
+    NewActivation,
+    NewNet,
+    StudyOptions,
+    named_factories,
+    named_sets,
+    task_of,
+)
 from unknot.study.results import (
     TARGETS,
     StudyComparisons,
@@ -27,10 +42,13 @@ from unknot.study.results import (
     rows_of,
     summarize_trials,
 )
-from unknot.study.task import WATCHED_POINTS, Task, measured_samples, rank_cell, run_task
-from unknot.study.trials import SELECTION_SEED, Curve, Trial, TrialFile, Trials, TrialSettings
+from unknot.study.task import WATCHED_POINTS, Task, measured_samples, rank_cell, run_missing, run_task
+from unknot.study.trials import REGRESSION, SELECTION_SEED, Curve, Trial, TrialFile, Trials
 from unknot.topology.calibration import calibrate
 from unknot.topology.scale import Scale
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Study:
@@ -68,6 +86,7 @@ class Study:
         stop_at: float = DEFAULTS.stop_at,
         test_target: float | None = DEFAULTS.test_target,
         topology: int = DEFAULTS.topology,
+        task: TaskKind = DEFAULTS.task,
         jobs: int = 1,
         cluster: str | None = None,
         progress: bool = False,
@@ -99,6 +118,8 @@ class Study:
             test_target: and its test accuracy this; None: the test accuracy does not count.
             topology: of so many seeds of each chosen cell Betti numbers are measured along the training,
                 on at most 10,000 samples, at the scale that `calibrate` finds for them.
+            task: "classes", "regression" (targets are numbers; scores are R^2 wherever accuracy is said),
+                or "auto": by the labels, see `labelled_data`.
             jobs: processes; each trains one activation on one set at a time.
             cluster: address of a Dask scheduler whose workers train instead, while this process alone
                 writes the file; see `Workforce`. None: this machine.
@@ -111,7 +132,7 @@ class Study:
         options = StudyOptions(
             seeds=seeds, epochs=epochs, learning_rates=learning_rates, gains=gains,
             selection_seeds=selection_seeds, net=net, width=width, depth=depth, batch_size=batch_size,
-            stop_at=stop_at, test_target=test_target, topology=topology,
+            stop_at=stop_at, test_target=test_target, topology=topology, task=task,
         )  # fmt: skip
         self.run_with(options, sets, activations, Workforce(jobs, cluster), progress=progress)
 
@@ -134,26 +155,27 @@ class Study:
         Raises:
             InputError: as of `run`.
         """
-        if not isinstance(sets, Mapping) or not sets or not all(isinstance(n, str) for n in sets):
-            raise InputError(
-                f"sets = {sets if isinstance(sets, (Mapping, str)) else type(sets).__name__}",
-                "{name: data}, at least one",
-                'pass e.g. {"mine": (inputs, labels)}',
-            )
-        data = {name: _as_data(name, samples) for name, samples in sets.items()}
-        factories = _factories(activations)
+        data = named_sets(sets, options.task)
+        factories = named_factories(activations)
         settings = {name: options.settings(samples) for name, samples in data.items()}
         tasks = [
             Task(name, activation, new_activation, options, settings[name], options.cells, seeds=())
             for name, (activation, new_activation) in product(data, factories.items())
         ]
         for task in tasks:
-            _try_net(task, data[task.set])
+            options.try_net(data[task.set], task.activation, task.new_activation)
+            if options.topology and task_of(data[task.set]) == REGRESSION:
+                raise InputError(
+                    f"topology = {options.topology} on set {task.set}, whose targets are numbers",
+                    "classes, whose Betti numbers can be counted",
+                    "leave topology out",
+                )
         with self._file.claimed(), workforce:
             if options.chooses:
                 numbers = tuple(range(SELECTION_SEED, SELECTION_SEED + options.selection_seeds))
                 choosing = [replace(task, seeds=numbers, choosing=True) for task in tasks]
-                self._run_missing(choosing, data, "choosing cells", workforce, progress)
+                label = "choosing cells" if progress else ""
+                run_missing(self._file, run_task, choosing, data, workforce, label)
             scales = {name: _scale(samples) for name, samples in data.items() if options.topology}
             trials = self._file.read()
             reported = [
@@ -165,13 +187,17 @@ class Study:
                 )
                 for task in tasks
             ]
-            self._run_missing(reported, data, "trials", workforce, progress)
+            label = "trials" if progress else ""
+            run_missing(self._file, run_task, reported, data, workforce, label)
 
     def __repr__(self) -> str:
-        return f"Study({str(self.path)!r}: {len(self._file.read()):,} trials)"
+        by_budget = len(self._file.read_kind(BudgetTrial))
+        more = f", {by_budget:,} by budget" if by_budget else ""
+        return f"Study({str(self.path)!r}: {len(self._file.read()):,} trials{more})"
 
     def _repr_html_(self) -> str:
-        rows = rows_of(Trials(self._file.read()))
+        rows: Rows[Any] = rows_of(self._file.read())
+        rows = rows or budget_rows(self._file.read_kind(BudgetTrial))
         return html_table(rows._columns() if rows else {}, repr(self))
 
     def to_frame(self) -> Any:
@@ -251,31 +277,86 @@ class Study:
         """
         return compare_rows(self.summary(targets, split=split), baseline)
 
-    def _run_missing(
+    @spelled_out(BudgetOptions)
+    def run_budgets(
         self,
-        tasks: list[Task],
-        data: Mapping[str, LabelledData],
-        label: str,
-        workforce: Workforce,
-        progress: bool,
+        sets: Mapping[str, Data],
+        activations: Sequence[str] | Mapping[str, NewActivation],
+        *,
+        jobs: int = 1,
+        cluster: str | None = None,
+        progress: bool = False,
+        **options: Unpack[BudgetKeywords],
     ) -> None:
-        """Run the tasks of which a trial is missing; each is committed when it is done.
+        """Train every missing trial that tells how good nets are after so many epochs or seconds.
 
-        A task is always run whole: its result is then the same bit for bit, whatever an interruption
-        has left of it.
+        For each budget a cell of the grid is chosen by itself: on ``selection_seeds`` seeds of its own,
+        by the median accuracy (or R^2), then by the median loss, on a fifth of the training samples that
+        is kept apart (stratified, the same for all). Then ``seeds`` fresh ones are trained on all
+        training samples and read on the test samples, on which nothing was chosen.
+
+        Args:
+            sets: {name: data}, each what `labelled_data` takes, with test samples:
+                ``((inputs, labels), (test inputs, test labels))``.
+            activations: built-in names, or {name: factory}.
+            jobs: processes; each trains one activation on one set at a time. 1 where ``unit`` is seconds.
+            cluster: as of `run`.
+            progress: show a bar on stderr where that is a terminal.
+            options: see `BudgetOptions`.
+
+        Raises:
+            InputError: as of `run`; no test samples, or too few training samples to choose by; several
+                processes where seconds are counted.
         """
-        done = {
-            (trial.data, trial.activation, trial.cell, trial.seed, trial.settings)
-            for trial in self._file.read()
-        }
-        missing = [task for task in tasks if not _keys(task) <= done]
-        results = workforce.run(run_task, [(task, data[task.set]) for task in missing])
-        for trials in track(results, label, show=progress, total=len(missing)):
-            self._file.add(trials)
+        told = BudgetOptions(**options)
+        run_budgets_with(self._file, told, sets, activations, Workforce(jobs, cluster), progress=progress)
 
+    def budgets(self, *, metric: Literal["score", "loss"] = "score") -> BudgetRows:
+        """How good each activation is after each budget of `run_budgets`; no rows where none was run.
 
-def _keys(task: Task) -> set[tuple[str, str, tuple[float, float], int, TrialSettings]]:
-    return {(task.set, task.activation, cell, seed, task.settings) for cell, seed in task.nets()}
+        Args:
+            metric: "score": accuracy, or R^2 where the targets are numbers; "loss": cross entropy in
+                nats, or the root of the mean squared error in the unit of the targets.
+
+        Raises:
+            MissingFile: there is no file yet.
+        """
+        return budget_rows(self._budget_trials(), metric)
+
+    def compare_budgets(
+        self, baseline: str, *, metric: Literal["score", "loss"] = "score"
+    ) -> BudgetComparisons:
+        """Every activation against the baseline after each budget: difference by seed, one-sided test.
+
+        The p-values of one budget are corrected together, over all sets and activations (Holm, 1979).
+
+        Args:
+            baseline: name of the activation that the others are compared with.
+            metric: as of `budgets`.
+
+        Raises:
+            InputError: no trials of the baseline.
+        """
+        return compare_budget_rows(self.budgets(metric=metric), baseline)
+
+    def seconds_to(self, target: float, *, metric: Literal["score", "loss"] = "score") -> SecondsRows:
+        """Wall clock to a target on test samples, the tuning counted, of what ran in seconds.
+
+        After the time-to-result of AlgoPerf (Dahl et al., 2023): the seconds of all trainings that chose
+        the cell, and the median of those of a training of the chosen one.
+
+        Args:
+            target: accuracy or R^2 to be reached; with ``metric="loss"`` the loss to fall to.
+            metric: as of `budgets`.
+
+        Raises:
+            MissingFile: there is no file yet.
+        """
+        return seconds_rows(self._budget_trials(), target, metric)
+
+    def _budget_trials(self) -> list[BudgetTrial]:
+        self.trials()  # which says where there is no file
+        return self._file.read_kind(BudgetTrial)
 
 
 def _best_cell(trials: Iterable[Trial], task: Task) -> tuple[float, float]:
@@ -292,73 +373,3 @@ def _best_cell(trials: Iterable[Trial], task: Task) -> tuple[float, float]:
 def _scale(data: LabelledData) -> Scale:
     points, labels = measured_samples(data)
     return calibrate(points.flatten(1).double().numpy(), labels.numpy(), max_points=WATCHED_POINTS)
-
-
-def _try_net(task: Task, data: LabelledData) -> None:
-    """Refuse a net that cannot be trained here and now, rather than in a process and later."""
-    try:
-        activation = task.new_activation()
-        model = task.options.new_net(data, task.new_activation)
-    except InputError:
-        raise
-    except Exception as error:  # whatever the user's code raises
-        raise InputError(
-            f"net {task.settings.net} or activation {task.activation} ({type(error).__name__}: {error})",
-            "a net made by (data, new_activation), a module by new_activation()",
-            "call them yourself first",
-        ) from error
-    require_module(activation)
-    require_module(model)
-    with torch.no_grad():
-        out = call_model(model.eval(), data.inputs[:2])
-    classes = data.n_classes
-    if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[1] < classes:
-        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise InputError(
-            f"net {task.settings.net} returning {shape} on set {task.set}",
-            f"scores [n, at least {classes}]",
-            "end it with a linear layer of one unit a class",
-        )
-
-
-def _as_data(name: str, samples: Data) -> LabelledData:
-    given = labelled_data(samples)
-    data = LabelledData(
-        name, _as_float(given.inputs), given.labels.long(),
-        _as_float(given.test_inputs), given.test_labels.long(), given.names,
-    )  # fmt: skip
-    if len(data.inputs) == 0:
-        raise InputError(f"set {name} with 0 inputs", "at least one", "check the data")
-    if not bool(data.inputs.isfinite().all()):
-        raise InputError(f"set {name} with NaN or infinite inputs", "finite numbers", "clean the data")
-    return data
-
-
-def _as_float(inputs: Tensor) -> Tensor:
-    """What the nets of a study take, which are float32; whole numbers (tokens) stay."""
-    return inputs.float() if inputs.is_floating_point() else inputs
-
-
-def _factories(
-    activations: str | Sequence[str] | Mapping[str, NewActivation],
-) -> dict[str, NewActivation]:
-    if isinstance(activations, Mapping):
-        for name, new in activations.items():
-            if not isinstance(name, str) or not callable(new) or isinstance(new, nn.Module):
-                raise InputError(
-                    f"activation {name!r}: {new!r}",
-                    "a name, and a function that makes a module",
-                    'pass e.g. {"relu": torch.nn.ReLU}',
-                )
-        factories = dict(activations)
-    else:
-        words = f"one of {', '.join(ACTIVATIONS)}", "pick one"
-        single = isinstance(activations, str)
-        names: Any = [activations] if single else require_items("activations", activations, *words)
-        for name in names:
-            if not isinstance(name, str) or name not in ACTIVATIONS:
-                raise InputError(f"activation {name!r}", *words)
-        factories = {name: ACTIVATIONS[name] for name in names}
-    if not factories:
-        raise InputError("no activations", "at least one", 'pass e.g. ["relu", "zfold"]')
-    return factories

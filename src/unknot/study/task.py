@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unknot.activations.gains import init_by_gain
+from unknot.core.console import track
+from unknot.core.workforce import Workforce
 from unknot.nets.data import LabelledData
 from unknot.nets.training import batches_an_epoch, epochs_to, one_thread
 from unknot.profiles.monitor import Monitor
-from unknot.study.options import NewActivation, StudyOptions
+from unknot.study.options import NewActivation, StudyOptions, standardised
 from unknot.study.stacked_training import Progress, train_alone, train_stack
-from unknot.study.trials import Curve, TopologyRow, Trial, TrialSettings
+from unknot.study.trials import Curve, StoredTrial, TopologyRow, Trial, TrialFile, TrialSettings
 from unknot.topology.scale import Scale
 
 # A cell is chosen by the epochs to this train accuracy.
@@ -42,6 +44,8 @@ class Task:
             none are.
     """
 
+    KIND = Trial
+
     set: str
     activation: str
     new_activation: NewActivation
@@ -58,8 +62,12 @@ class Task:
 
 def run_task(task: Task, data: LabelledData) -> list[Trial]:
     """Train every net of the task on its set; a net that diverges is a result."""
+    data, _ = standardised(data)
     with one_thread(), torch.random.fork_rng(devices=[]):
-        models = [_new_model(task, data, gain, seed) for (_, gain), seed in task.nets()]
+        models = [
+            task.options.initialised(data, task.new_activation, gain, seed)
+            for (_, gain), seed in task.nets()
+        ]
         watch = _Watch(task, data, models)
         # What a cell is chosen by is exact: when it has that accuracy, else its accuracy at the cap.
         read, exact_from = (data.without_test(), CHOOSE_BY) if task.choosing else (data, 0.0)
@@ -92,18 +100,45 @@ def run_task(task: Task, data: LabelledData) -> list[Trial]:
     ]
 
 
+def run_missing(
+    file: TrialFile,
+    work: Callable[..., Sequence[StoredTrial]],
+    tasks: Sequence[Any],
+    data: Mapping[str, LabelledData],
+    workforce: Workforce,
+    label: str,
+) -> None:
+    """Run the tasks of which a trial is missing; each trial is committed when its task is done.
+
+    A task is always run whole: its result is then the same bit for bit, whatever an interruption
+    has left of it.
+
+    Args:
+        work: (task, data of its set) -> its trials.
+        tasks: of one kind, each with ``KIND``, ``set``, ``activation``, ``settings`` and ``nets()``.
+        label: of the progress bar; "" shows none.
+    """
+    done = {
+        (trial.data, trial.activation, trial.cell, trial.seed, trial.settings)
+        for kind in {task.KIND for task in tasks}
+        for trial in file.read_kind(kind)
+    }
+    missing = [
+        task
+        for task in tasks
+        if not {(task.set, task.activation, *net, task.settings) for net in task.nets()} <= done
+    ]
+    results = workforce.run(work, [(task, data[task.set]) for task in missing])
+    for trials in track(results, label, show=bool(label), total=len(missing)):
+        file.add(trials)
+
+
 def rank_cell(curves: Sequence[Curve]) -> tuple[float, float, float]:
     """Smaller is better: seeds that missed, median epochs, then the final accuracy."""
     times = [curve.epochs_to(CHOOSE_BY) for curve in curves]
     middle = median(math.inf if t is None else t for t in times)
     final = median(curve.train_accuracy[-1] for curve in curves)
     return times.count(None), middle, -final
-
-
-def _new_model(task: Task, data: LabelledData, gain: float, seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    model = task.options.new_net(data, task.new_activation)
-    return init_by_gain(model, task.new_activation(), multiplier=gain, seed=seed)
 
 
 def _is_done(task: Task, data: LabelledData) -> Callable[[float, float], bool]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from unknot.core.errors import InputError, require_choice, require_number
 from unknot.core.files import (
@@ -24,6 +24,7 @@ from unknot.core.showing import drawing
 from unknot.core.showing.frames import Rows, Tabular
 from unknot.nets.training import epochs_to
 
+CLASSES, REGRESSION = "classes", "regression"
 # Seeds from here on choose cells and are never reported.
 SELECTION_SEED = 1_000_000
 # Of the table below; SQLite keeps it in the file's header as user_version.
@@ -32,12 +33,56 @@ SCHEMA = 2
 APPLICATION = 0x554E4B54
 
 _TABLE = """
-CREATE TABLE IF NOT EXISTS trials (
+CREATE TABLE IF NOT EXISTS {name} (
     data TEXT NOT NULL, activation TEXT NOT NULL, learning_rate REAL NOT NULL, gain REAL NOT NULL,
-    seed INTEGER NOT NULL, settings TEXT NOT NULL, curve TEXT NOT NULL, topology TEXT,
+    seed INTEGER NOT NULL, settings TEXT NOT NULL, curve TEXT NOT NULL{more},
     PRIMARY KEY (data, activation, learning_rate, gain, seed, settings)
 ) WITHOUT ROWID
 """
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """One net, trained once: what every kind of trial has. Each kind has a table of its own.
+
+    Attributes:
+        data, activation: names.
+        learning_rate, gain: the cell.
+        seed: of weights and order; `SELECTION_SEED` and above choose cells.
+    """
+
+    TABLE: ClassVar[str]
+    MORE: ClassVar[str] = ""  # columns besides those of all
+
+    data: str
+    activation: str
+    learning_rate: float
+    gain: float
+    seed: int
+
+    @property
+    def cell(self) -> tuple[float, float]:
+        """Learning rate and gain."""
+        return self.learning_rate, self.gain
+
+    @property
+    def reported(self) -> bool:
+        """Whether it counts in tables; the others chose the cell."""
+        return self.seed < SELECTION_SEED
+
+    def written(self) -> tuple[Any, ...]:
+        """Its row in the table."""
+        record = vars(self)
+        plain = [record[field.name] for field in fields(StoredTrial)]
+        return *plain, record["settings"].key(), json.dumps(asdict(record["curve"]))
+
+    @classmethod
+    def read(cls: type[Stored], row: Mapping[str, Any]) -> Stored:
+        """From its row."""
+        return typed(cls, {**row, **{name: json.loads(row[name]) for name in ("settings", "curve")}})
+
+
+Stored = TypeVar("Stored", bound=StoredTrial)
 
 
 @dataclass(frozen=True)
@@ -52,6 +97,7 @@ class TrialSettings:
         grid: the learning rates and gains among which a cell was chosen.
         selection_seeds: on which it was.
         data: a digest of the samples.
+        task: "classes", or "regression": scores are then R^2.
     """
 
     net: str
@@ -62,10 +108,19 @@ class TrialSettings:
     grid: str
     selection_seeds: int
     data: str
+    task: str = CLASSES
 
     def key(self) -> str:
         """All of them as one JSON text, under which the file keeps them."""
-        return json.dumps(asdict(self), sort_keys=True)
+        record = asdict(self)
+        if self.task == CLASSES:  # as texts had it before there were others
+            del record["task"]
+        return json.dumps(record, sort_keys=True)
+
+    @property
+    def metric(self) -> str:
+        """What the scores are."""
+        return "accuracy" if self.task == CLASSES else "R^2"
 
 
 @dataclass(frozen=True)
@@ -86,8 +141,8 @@ class TopologyRow:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One net, trained once.
+class Trial(StoredTrial):
+    """One net, trained once to see when it reaches a target.
 
     Attributes:
         data, activation: names.
@@ -99,24 +154,22 @@ class Trial:
         topology: Betti numbers along the training, where they were asked for.
     """
 
-    data: str
-    activation: str
-    learning_rate: float
-    gain: float
-    seed: int
+    TABLE: ClassVar[str] = "trials"
+    MORE: ClassVar[str] = ", topology TEXT"
+
     settings: TrialSettings
     curve: Curve
     topology: tuple[TopologyRow, ...] = ()
 
-    @property
-    def cell(self) -> tuple[float, float]:
-        """Learning rate and gain."""
-        return self.learning_rate, self.gain
+    def written(self) -> tuple[Any, ...]:
+        return *super().written(), json.dumps([list(asdict(row).values()) for row in self.topology])
 
-    @property
-    def reported(self) -> bool:
-        """Whether it counts in tables; the others chose the cell."""
-        return self.seed < SELECTION_SEED
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> Trial:
+        names = [field.name for field in fields(TopologyRow)]
+        rows = json.loads(row["topology"])
+        topology = [dict(zip(names, values, strict=True)) for values in rows]
+        return super().read({**row, "topology": topology})
 
 
 class Trials(Rows[Trial]):
@@ -161,30 +214,30 @@ class TrialFile:
         else:
             require_writable(self.path, "study")
 
-    def add(self, trials: list[Trial]) -> None:
+    def add(self, trials: Sequence[StoredTrial]) -> None:
         """Commit trials one by one; one that is there already stays as it is."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as database:
             with database:
                 # Together: a table without the marks would pass for another program's.
                 database.execute("BEGIN IMMEDIATE")
-                database.execute(_TABLE)
+                for kind in {type(trial) for trial in trials}:
+                    database.execute(_TABLE.format(name=kind.TABLE, more=kind.MORE))
                 database.execute(f"PRAGMA application_id = {APPLICATION}")
                 database.execute(f"PRAGMA user_version = {SCHEMA}")
             database.execute("PRAGMA journal_mode = WAL")
             for trial in trials:
+                row = trial.written()
+                places = ", ".join("?" * len(row))
                 with database:
-                    database.execute(
-                        "INSERT OR IGNORE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                        (
-                            trial.data, trial.activation, trial.learning_rate, trial.gain, trial.seed,
-                            trial.settings.key(), json.dumps(asdict(trial.curve)),
-                            json.dumps([list(asdict(row).values()) for row in trial.topology]),
-                        ),
-                    )  # fmt: skip
+                    database.execute(f"INSERT OR IGNORE INTO {trial.TABLE} VALUES ({places})", row)
 
     def read(self) -> list[Trial]:
-        """All trials, sorted; none where there is no file.
+        """All trials of epochs to a target; see `read_kind`."""
+        return self.read_kind(Trial)
+
+    def read_kind(self, kind: type[Stored]) -> list[Stored]:
+        """All trials of one kind, sorted; none where there is no file.
 
         Raises:
             InputError: the file is damaged.
@@ -192,14 +245,14 @@ class TrialFile:
         if not self.path.exists():
             return []
         with self._open() as database:
-            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'trials'").fetchone():
-                return []  # a run was killed as it made the file
+            named = "SELECT 1 FROM sqlite_master WHERE name = ?"
+            if not database.execute(named, (kind.TABLE,)).fetchone():
+                return []  # a run was killed as it made the file, or it was of another kind
             database.row_factory = sqlite3.Row
-            rows = database.execute(
-                "SELECT * FROM trials ORDER BY data, activation, learning_rate, gain, settings, seed"
-            ).fetchall()
+            order = "data, activation, learning_rate, gain, settings, seed"
+            rows = database.execute(f"SELECT * FROM {kind.TABLE} ORDER BY {order}").fetchall()
         try:
-            return [_trial(row) for row in rows]
+            return [kind.read(dict(row)) for row in rows]
         except DAMAGED as error:
             raise InputError(
                 f"file {self.path} ({type(error).__name__}: {str(error)[:60]})",
@@ -248,16 +301,9 @@ class TrialFile:
             ) from None
 
 
-def _trial(row: sqlite3.Row) -> Trial:
-    record = {**row, **{name: json.loads(row[name]) for name in ("settings", "curve", "topology")}}
-    names = [field.name for field in fields(TopologyRow)]
-    record["topology"] = [dict(zip(names, values, strict=True)) for values in record["topology"]]
-    return typed(Trial, record)
-
-
 @dataclass(frozen=True, repr=False)
 class Curve(Tabular):
-    """The accuracies of one net while it trained.
+    """The accuracies of one net while it trained; of a regression its R^2.
 
     Attributes:
         epochs: when they were read, in epochs, fractions among them; rising.

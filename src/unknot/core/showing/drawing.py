@@ -175,7 +175,9 @@ def ratio_bars(axes: Any, names: Sequence[str], before: Sequence[float], after: 
     plain(axes)
 
 
-def stacked_bars(axes: Any, names: Sequence[str], parts: Mapping[str, tuple[Sequence[int], str]]) -> None:
+def stacked_bars(
+    axes: Any, names: Sequence[str], parts: Mapping[str, tuple[Sequence[float], str]]
+) -> None:
     """One bar a name, of parts one after another.
 
     Args:

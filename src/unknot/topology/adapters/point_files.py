@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unknot.core.errors import InputError
 from unknot.core.files import require_file
 from unknot.core.memory import require_memory
-from unknot.core.tables import Samples, read_table
+from unknot.core.tables import Samples, Task, read_table
 from unknot.topology.cloud import PointCloud, make_cloud
 
 # What reading a damaged file raises. RuntimeError: an encrypted archive; NotImplementedError, one of its
@@ -56,7 +56,7 @@ def cloud_of(samples: Samples, path: str | Path) -> PointCloud:
     return make_cloud(samples.values, samples.labels)
 
 
-def load_samples(path: str | Path, *, label_column: str | None = None) -> Samples:
+def load_samples(path: str | Path, *, label_column: str | None = None, task: Task = "classes") -> Samples:
     """Read samples, and labels where there are any, from ``.npy``, ``.npz``, ``.csv`` or ``.tsv``.
 
     ``.npy``: an array ``[n, ...]``. ``.npz``: ``points`` and optionally ``labels``, or ``X`` and ``y``.
@@ -65,6 +65,7 @@ def load_samples(path: str | Path, *, label_column: str | None = None) -> Sample
     Args:
         path: the file.
         label_column: as of `load_points`.
+        task: of a table, as of `unknot.core.tables.parse_table`.
 
     Raises:
         InputError: a folder, unreadable, empty, of another format, or larger than `memory_limit` by its
@@ -87,7 +88,7 @@ def load_samples(path: str | Path, *, label_column: str | None = None) -> Sample
     if path.stat().st_size == 0:
         raise InputError(f"file {path} of 0 bytes", "points", "write it again")
     try:
-        samples = _reader(suffix)(path, label_column)
+        samples = _reader(suffix, task)(path, label_column)
     except InputError:
         raise
     except _DAMAGED as error:
@@ -107,12 +108,12 @@ def file_suffix(path: str | Path) -> str:
     return "".join(ends if ends[-1:] == [".gz"] else ends[-1:])
 
 
-def _reader(suffix: str) -> Callable[[Path, str | None], Samples]:
+def _reader(suffix: str, task: Task) -> Callable[[Path, str | None], Samples]:
     if suffix == ".npy":
         return lambda path, _: _read_npy(path)
     if suffix == ".npz":
         return lambda path, _: _read_npz(path)
-    return _read_text
+    return lambda path, label_column: _read_text(path, label_column, task)
 
 
 def _read_npy(path: Path) -> Samples:
@@ -171,8 +172,8 @@ def _require_room(rows: int, numbers: int, itemsize: int, path: Path) -> None:
     require_memory(rows, numbers * (itemsize + 16), f"file {path}")
 
 
-def _read_text(path: Path, label_column: str | None) -> Samples:
+def _read_text(path: Path, label_column: str | None, task: Task) -> Samples:
     if path.suffix.lower() != ".gz":
         size = path.stat().st_size
         _require_room(size // 2, size // 2, 8, path)  # a number takes two characters at least
-    return read_table(path, label_column)
+    return read_table(path, label_column, task)

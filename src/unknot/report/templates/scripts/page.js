@@ -1,6 +1,6 @@
 // Puts the sections together: drawing, the theme, and what the controls do.
 
-const KINDS = { islands, untangling, lines, heat, clouds, accuracy, sensitivity, study, survival, filters, baselines, refit, thresholds };
+const KINDS = { islands, untangling, lines, heat, clouds, accuracy, sensitivity, study, survival, budget, filters, baselines, refit, thresholds };
 const settings = {
   responsive: true,
   displayModeBar: false,

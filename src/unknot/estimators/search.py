@@ -26,7 +26,9 @@ from unknot.estimators.descent import (
 from unknot.estimators.problems import Problem
 
 # A cell is tried for so many epochs, within these steps, on at most so many samples.
-TRIAL_EPOCHS, TRIAL_STEPS, TRIAL_SAMPLES, TRIAL_BATCH = 4, (150, 300), 10_000, 128
+TRIAL_EPOCHS, TRIAL_STEPS, TRIAL_SAMPLES = 4, (150, 300), 10_000
+# Samples a step, for up to so many samples.
+BATCHES = {1_000: 32, 4_000: 64, 16_000: 128, 64_000: 256, math.inf: 512}
 # Held-out samples that a choice needs; where one part has fewer, more parts are tried, up to three.
 JUDGES, TRIAL_PARTS = 400, 3
 # Steps of the training at length: an epoch of few samples counts as so many, and there is an end.
@@ -160,16 +162,20 @@ def _tried(grid: Grid, parts: Sequence[Part]) -> list[Part]:
 
 
 def _short(grid: Grid, tried: Sequence[Part]) -> Effort:
-    steps = TRIAL_EPOCHS * len(tried[0].trained) // TRIAL_BATCH if tried else 0
+    n = len(tried[0].trained) if tried else 0
     least, most = TRIAL_STEPS
-    return Effort(grid.width, grid.depth, min(max(steps, least), most), TRIAL_BATCH)
+    steps = min(max(TRIAL_EPOCHS * n // _batch_size(n), least), most)
+    return Effort(grid.width, grid.depth, steps, _batch_size(n))
 
 
 def _long(grid: Grid, parts: Sequence[Part]) -> Effort:
     n = len(parts[0].trained)
-    batch = 128 if n <= 16_000 else 256 if n <= 64_000 else 512
-    steps = min(grid.epochs * max(n // batch, EPOCH_STEPS), MOST_STEPS)
-    return Effort(grid.width, grid.depth, steps, batch)
+    steps = min(grid.epochs * max(n // _batch_size(n), EPOCH_STEPS), MOST_STEPS)
+    return Effort(grid.width, grid.depth, steps, _batch_size(n))
+
+
+def _batch_size(n: int) -> int:
+    return next(size for most, size in BATCHES.items() if n <= most)
 
 
 def _rows(grid: Grid, tried: Sequence[Trained]) -> list[SearchRow]:

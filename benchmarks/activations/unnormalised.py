@@ -3,7 +3,7 @@
 Two nets: the three convolutions of `images.py`, pooled and then activated, on three image sets; and a
 small ResNet with the initialisation of Fixup, which takes the place of normalisation, on CIFAR-10. 2,500
 training images, each flipped by chance and shifted by up to four pixels whenever it is drawn; batches of
-50, Adam, 16 epochs with a cosine schedule.
+50, Adam, 12 epochs with a cosine schedule.
 
 Every activation gets the same grid of learning rates and gains; its cell is chosen by the mean accuracy
 over shorter runs (of their own full schedule) on a validation split carved from the training images, on
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--sets", type=lambda text: text.split(","), help="e.g. cifar10")
     parser.add_argument("--nets", type=lambda text: text.split(","), help="cnn, fixup")
     asked = parser.parse_args()
-    size, name = Size(epochs=16, selection_epochs=8), "unnormalised"
+    size, name = Size(selection_epochs=6), "unnormalised"
     if asked.quick:
         size = Size(500, 200, 2, seeds=2, selection_epochs=1, selection_seeds=1)
         name += "-quick"

@@ -1,6 +1,6 @@
 """The grid of one activation as stacks, against the same nets trained one after another.
 
-The nets of `unknot study --data rings` while it chooses a cell: MLP 6 x 50, 16 cells x 3 seeds, two
+The nets of `unknot study --data rings` choosing a cell: MLP 6 x 50, 16 of its cells x 3 seeds, two
 epochs each. Three ways take turns: one after another in one process; one stack in one process; as many
 stacks as there are cores, in as many processes. All read accuracies alike, once as a study does to choose
 a cell (exact from 99 % on) and once of all samples at every reading, as for the trials that it reports.

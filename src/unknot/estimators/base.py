@@ -22,6 +22,7 @@ from unknot.estimators.preparation import SCALINGS, Preparation, is_frame
 from unknot.estimators.problems import Problem
 from unknot.estimators.search import Grid, Search, first_nets, search
 from unknot.estimators.stream import Stream
+from unknot.nets.running import copied
 
 AT_ONCE = 4096  # samples in one pass of prediction
 
@@ -162,9 +163,9 @@ class FoldEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no type
     def _outputs(self, X: Any) -> list[Tensor]:
         """Of each net ``[n, outputs]``, for a table like the fitted one."""
         check_is_fitted(self, "nets_")
-        inputs = self.preparation_(self._table(X, reset=False))
+        # In double precision: in single the last digits of a row would depend on the rows beside it.
+        inputs = self.preparation_(self._table(X, reset=False)).double()
+        parts = torch.split(inputs, AT_ONCE)
+        models = [copied(net.model).double() for net in self.nets_]
         with torch.no_grad():
-            return [
-                torch.cat([net.model(some) for some in torch.split(inputs, AT_ONCE)])
-                for net in self.nets_
-            ]
+            return [torch.cat([model(part) for part in parts]) for model in models]

@@ -153,7 +153,7 @@ class FoldClassifier(ClassifierMixin, FoldEstimator):  # type: ignore[misc]  # s
         Args:
             X: a table with the columns of the fitted one.
         """
-        chances = torch.stack([outputs.double().softmax(1) for outputs in self._outputs(X)]).mean(0)
+        chances = torch.stack([outputs.softmax(1) for outputs in self._outputs(X)]).mean(0)
         # Of one class alone there are two outputs.
         known: NDArray[np.float64] = chances[:, : len(self.classes_)].numpy()
         return np.asarray(known / known.sum(axis=1, keepdims=True))

@@ -90,7 +90,7 @@ class FoldRegressor(RegressorMixin, FoldEstimator):  # type: ignore[misc]  # skl
         Args:
             X: a table with the columns of the fitted one.
         """
-        mean = torch.stack([outputs.double() for outputs in self._outputs(X)]).mean(0).numpy()
+        mean = torch.stack(self._outputs(X)).mean(0).numpy()
         predicted: NDArray[np.float64] = mean * self._spread + self._middle
         return predicted.reshape(len(mean), *self._shape)
 

@@ -50,6 +50,13 @@ def step_bar(label: str, total: int, *, show: bool = True) -> Iterator[Callable[
         yield step
 
 
+def announce(text: str, *, show: bool = True) -> None:
+    """A line on stderr where a bar would be shown there."""
+    console = _bar_console(show)
+    if console is not None:
+        console.print(text, highlight=False)
+
+
 @contextmanager
 def share_bar(label: str, *, show: bool = True) -> Iterator[Callable[[float], None]]:
     """A bar as of `track` for work that is no loop: call what it gives with the share just done."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from unknot.core.console import announce
 from unknot.core.errors import InputError
 from unknot.core.memory import give_back
 from unknot.core.showing import drawing
@@ -18,8 +19,9 @@ from unknot.nets.data import Data, LabelledData, keep_apart
 from unknot.nets.probe import map_tensors
 from unknot.nets.running import as_it_was, unwrapped
 from unknot.nets.training import fine_tune
-from unknot.pruning.allocation.choice import Work, choose_plan
+from unknot.pruning.allocation.choice import MEASURED, Work, choose_plan
 from unknot.pruning.allocation.efforts import EFFORTS, EffortName
+from unknot.pruning.allocation.forecast import TIMED, Ahead, duration_text, pass_seconds
 from unknot.pruning.outcomes.closeness import compare_outputs
 from unknot.pruning.outcomes.outcome import PruningOutcome, Round, draw_outcome
 from unknot.pruning.planning.budget import REMEDY, Budget
@@ -35,7 +37,7 @@ from unknot.pruning.removal import prune
 from unknot.pruning.scoring.calibration import Calibration, calibration_samples
 from unknot.pruning.scoring.scores import FilterScores, score_filters
 from unknot.pruning.structure.layers import linear_layers
-from unknot.pruning.structure.pools import find_structure
+from unknot.pruning.structure.pools import Structure, find_structure
 
 REPEATS = 50  # timed forward passes
 
@@ -175,7 +177,7 @@ def shrink(
             samples, to the end.
         repeats: timed forward passes of each model.
         seed: of everything random.
-        progress: bars on stderr, where that is a terminal.
+        progress: how long it will take, and bars, on stderr, where that is a terminal.
 
     Returns:
         The smaller model with its scores, plan and outcome; it prints as a table.
@@ -221,6 +223,8 @@ def follow_recipe(
             slim, example, recipe.ignored, linear_layers(slim, recipe.linear), recipe.seconds, choices
         )
         choices = structure.choices
+        if number == 1 and progress:
+            announce(f"shrinking: {_forecast(model, structure, fit, recipe)} here, judged by one pass")
         scores = score_filters(
             slim,
             fit.loader,
@@ -270,6 +274,21 @@ def follow_recipe(
     )
     give_back()
     return Shrunk(slim, first_scores, plan, outcome, times)
+
+
+def _forecast(model: nn.Module, structure: Structure, fit: Calibration, recipe: Recipe) -> str:
+    """How long it will take from here on."""
+    effort = EFFORTS[recipe.effort]
+    ahead = Ahead(
+        effort,
+        scored=min(recipe.max_points, fit.n),
+        fitted=min(effort.refit_samples, fit.n) if recipe.refit else 0,
+        cuts=recipe.allocation == "auto" and recipe.budget.given.keys() <= {*MEASURED},
+        rounds=recipe.rounds,
+        polish=recipe.polish,
+        trained=recipe.rounds * recipe.finetune * fit.n,
+    )
+    return duration_text(ahead.passes(structure) * pass_seconds(model, fit.first(TIMED)))
 
 
 def with_test_part(data: LabelledData, seed: int) -> LabelledData:

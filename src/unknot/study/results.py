@@ -102,7 +102,9 @@ class StudyRows(Rows[StudyRow]):
         texts = _row_names(rows)
         if kind == "strip":
             tones = [names.index(row.activation) for row in rows]
-            draw_strips(axes, texts, [row.epochs for row in rows], tones)
+            caps = {row.cap for row in rows}
+            shared = caps.pop() if len(caps) == 1 else None
+            draw_strips(axes, texts, [row.epochs for row in rows], tones, shared)
         else:
             for row, text in zip(rows, texts, strict=True):
                 i, j = names.index(row.activation), sets.index(row.set)
@@ -309,7 +311,8 @@ def rows_in_words(
     for row in rows:
         result = results.get((row.set, row.activation, row.target, row.split))
         ratio, p = ("", "") if result is None else (ratio_text(result), p_text(result.p_holm))
-        texts.append(RowInWords(row, median_text(row.epochs), range_text(row.epochs), ratio, p))
+        middle = median_text(row.epochs, row.cap)
+        texts.append(RowInWords(row, middle, range_text(row.epochs), ratio, p))
     return texts
 
 

@@ -74,13 +74,20 @@ def draw_survival(axes: Any, curve: SurvivalCurve, **style: Any) -> None:
     drawing.plain(axes)
 
 
-def draw_strips(axes: Any, names: Sequence[str], times: Sequence[Times], tones: Sequence[int]) -> None:
+def draw_strips(
+    axes: Any,
+    names: Sequence[str],
+    times: Sequence[Times],
+    tones: Sequence[int],
+    cap: float | None = None,
+) -> None:
     """One strip a name, from the top.
 
     Args:
         names: of the strips.
         times: of each, one a seed; None where it was not reached.
         tones: the number of each strip's colour.
+        cap: epochs after which all were given up, where they share it.
     """
     reached = [t for of_strip in times for t in of_strip if t is not None]
     drawing.scale_counts(axes, "x", reached)
@@ -108,7 +115,7 @@ def draw_strips(axes: Any, names: Sequence[str], times: Sequence[Times], tones: 
     axes.set_xlabel("epochs")
     if censored:
         axes.axvspan(*band, color=drawing.LINE, zorder=0)
-        axes.text(sum(band) / 2, -0.55, "not reached", ha="center", va="bottom", fontsize=drawing.SMALL)
+        axes.text(band[1], -0.55, missed_text(cap), ha="right", va="bottom", fontsize=drawing.SMALL)
     drawing.plain(axes)
 
 
@@ -181,10 +188,15 @@ def median_interval(times: Times) -> tuple[float | None, float | None] | None:
     return low, high
 
 
-def median_text(times: Times) -> str:
-    """The median; what was not reached has no number."""
+def missed_text(cap: float | None) -> str:
+    """ "not reached in 60 epochs"; without the number where the cap is not known."""
+    return "not reached" if not cap else f"not reached in {cap:g} epoch{'s' * (cap != 1)}"
+
+
+def median_text(times: Times, cap: float | None = None) -> str:
+    """The median; what was not reached within the cap has no number."""
     middle = censored_median(times)
-    return "not reached" if middle is None else f"{middle:.3g}"
+    return missed_text(cap) if middle is None else f"{middle:.3g}"
 
 
 def range_text(times: Times) -> str:

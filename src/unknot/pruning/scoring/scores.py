@@ -127,7 +127,7 @@ class FilterScores(Tabular, Saved):
         """
         drawing.require_rows(self.rows, "scores")
         (axes,) = drawing.axes_for(ax, 7, 3.2)
-        first = _at_the_edge(self.rows, self.remove_high)
+        first = edge_score(self.rows, self.remove_high)
         start, ticks, layers = 0, [], self.by_layer()
         gap = max(1, len(self.rows) // 40)
         gone = {(layer, i) for layer, filters in (removed or {}).items() for i in filters}
@@ -166,7 +166,7 @@ class FilterScores(Tabular, Saved):
         return {layer: tuple(rows) for layer, rows in layers.items()}
 
 
-def _at_the_edge(rows: Sequence[FilterScore], remove_high: bool) -> float:
+def edge_score(rows: Sequence[FilterScore], remove_high: bool) -> float:
     """The score of the filter that goes first of those that are not redundant; 0 where all are."""
     scores = [row.score for row in rows if not row.redundant]
     return (max if remove_high else min)(scores, default=0.0)

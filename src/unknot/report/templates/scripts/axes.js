@@ -1,13 +1,17 @@
 // Axes and the frame that all plots share.
 
 /** An axis for counts: linear, or log(1 + v) where they span more than 50 times, so that 0 has a place. */
-function countAxis(values) {
+function countAxis(values, log = spansMuch(values)) {
   const most = largest(values, 1);
-  const log = most > 50 * Math.max(1, smallest(values, most));
   const map = (v) => (v === null || v === undefined ? null : log ? Math.log10(1 + v) : v);
   const ticks = log ? [0] : times(Math.floor(most / step(most)) + 1, (i) => i * step(most));
   for (let t = 1; log && t <= most; t *= 10) ticks.push(...[t, 3 * t].filter((v) => v <= most));
   return { most, log, map, top: map(most), ticks };
+}
+
+function spansMuch(values) {
+  const most = largest(values, 1);
+  return most > 50 * Math.max(1, smallest(values, most));
 }
 
 function step(most) {

@@ -74,8 +74,8 @@ MAX_BETTI = 100
 ABOUT = (
     "Small nets were trained on two shapes whose pieces and loops are known, with ReLU and with a "
     "folding activation, and their layer outputs measured before, during and after. Then a net that "
-    "reads handwritten digits was made smaller by the default criterion, and as much by the rule of the paper, "
-    f"which removes filters whose Betti number is above {MAX_BETTI}."
+    "reads handwritten digits was made smaller by the default criterion, and as much by the rule of the "
+    f"paper, which removes filters whose Betti number is above {MAX_BETTI}."
 )
 DEFAULT_NAME, PAPER_NAME = "digits, default criterion", "digits, the rule of the paper"
 

@@ -132,7 +132,7 @@ def _way(profile: TopologyProfile) -> str:
         sum(r.b0 + r.b1 + (r.b2 or 0) for r in last if (r.layer, r.call) == key)
         for key in (keys[0], keys[-1])
     ]
-    return f"{sums[0]:,} → {sums[1]:,} in {layer_name(*keys[-1])}"
+    return f"{sums[0]:,}\N{NO-BREAK SPACE}→\N{NO-BREAK SPACE}{sums[1]:,} in {layer_name(*keys[-1])}"
 
 
 def _sped_up(named: Named) -> str:
@@ -168,7 +168,7 @@ def _by_target(overview: StudyOverview) -> str:
     more = f"; {len(parts) - _MOST} more sets below" if len(parts) > _MOST else ""
     seeds = span(row.seeds for row in rows)
     of = "one seed" if seeds == "1" else f"medians of {seeds} seeds"
-    return f"To {target_text(rows[0])} ({of}): {'; '.join(parts[:_MOST])}{more}"
+    return f"{target_text(rows[0])} ({of}): {'; '.join(parts[:_MOST])}{more}"
 
 
 def _arrival(row: StudyRow) -> str:
@@ -212,7 +212,7 @@ def _shrunk(named: Named) -> str:
 def _outcome(result: PruningOutcome) -> str:
     before, after = result.cost_before, result.cost_after
     left = [
-        f"{b / a:.0%} of the {what}"
+        f"{100 * b / a:.0f} % of the {what}"
         for what, a, b in (
             ("MACs per sample", before.macs, after.macs),
             ("parameters", before.parameters, after.parameters),
@@ -222,10 +222,11 @@ def _outcome(result: PruningOutcome) -> str:
     text = f"{' and '.join(left)} are left"
     if result.accuracy_before is not None and result.accuracy_after is not None:
         n = "" if result.n_test is None else f"{result.n_test:,} "
-        way = f"{result.accuracy_before:.1%} → {result.accuracy_after:.1%}"
+        before_after = (100 * result.accuracy_before, 100 * result.accuracy_after)
+        way = "from {:.1f} % to {:.1f} %".format(*before_after)
         return f"{text}; accuracy on {n}test samples {way}"
     if result.agreement is not None:
-        return f"{text}; the same class as the original for {result.agreement:.1%} of the test samples"
+        return f"{text}; the same class as the original for {100 * result.agreement:.1f} % of the test samples"
     return text
 
 

@@ -87,12 +87,14 @@ function layerTicks(list, width) {
   const { labels, prefix } = brief(list, 16);
   const longest = largest(labels.map((label) => label.length), 1);
   const level = list.length * (longest * 6.5 + 12) < width;
-  const every = level ? 1 : Math.ceil(list.length / Math.max(3, Math.floor((width - 50) / 17)));
-  const at = times(list.length, (i) => i).filter((i) => i % every === 0);
+  const apart = narrow.matches ? 13 : 17; // upright labels stand closer than slanted ones
+  const every = level ? 1 : Math.ceil(list.length / Math.max(3, Math.floor((width - 50) / apart)));
+  const last = list.length - 1;
+  const at = times(list.length, (i) => i).filter((i) => i === last || (i % every === 0 && last - i >= every));
   return {
     tickvals: at,
     ticktext: at.map((i) => labels[i]),
-    tickangle: level ? 0 : -50,
+    tickangle: level ? 0 : narrow.matches ? -90 : -50,
     ticklabeloverflow: "allow", // else Plotly hides the first one, see lines()
     range: [-0.4, list.length - 0.6],
     showgrid: false,

@@ -226,7 +226,8 @@ def _outcome(result: PruningOutcome) -> str:
         way = "from {:.1f} % to {:.1f} %".format(*before_after)
         return f"{text}; accuracy on {n}test samples {way}"
     if result.agreement is not None:
-        return f"{text}; the same class as the original for {100 * result.agreement:.1f} % of the test samples"
+        same = f"the same class as the original for {100 * result.agreement:.1f} %"
+        return f"{text}; {same} of the test samples"
     return text
 
 

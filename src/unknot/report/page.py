@@ -12,7 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from unknot.core.errors import InputError
-from unknot.core.files import as_path, require_writable, write_text
+from unknot.core.files import as_path, require_suffix, require_writable, write_text
 from unknot.profiles.profile import TopologyProfile, library_versions
 from unknot.pruning.outcomes.outcome import PruningOutcome
 from unknot.pruning.pipeline import Shrunk
@@ -51,7 +51,7 @@ def write_report(
     >>> uk.write_report("report.html", profile, ("five seeds", study), scores, plan)  # doctest: +SKIP
 
     Args:
-        path: the page; its folder is made when missing.
+        path: the page, a ``.html`` file; its folder is made when missing.
         results: profiles, studies (or the rows of their summary or budgets), filter scores, pruning plans
             and outcomes, or all three in what `shrink` gave, in any order, each bare or as ``(name,
             result)``. Several of a kind need names to be told apart. A plan is drawn over the scores
@@ -61,11 +61,12 @@ def write_report(
         glossary: {name: what it means, in a line} for names of your own, e.g. of data sets.
 
     Raises:
-        InputError: no result, an empty one, one of another type, texts that are none, or a path that
-            cannot be written to.
+        InputError: no result, an empty one, one of another type, texts that are none, another
+            suffix, or a path that cannot be written to.
         OSError: a full disk.
     """
     require_writable(as_path(path, "path"), "path")
+    require_suffix(path, "path", (".html",))
     if not results:
         raise InputError("no results", "at least one", "pass a profile, a study, scores or a plan")
     _require_texts(about, {} if glossary is None else glossary)

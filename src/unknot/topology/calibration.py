@@ -98,8 +98,9 @@ def calibrate(
 
     Returns:
         A Scale; ``note`` tells the stable range. ``determined`` is False, with the reason in ``note``,
-        where no answer is stable; it then holds k = 14, hops = 2 (fewer where every class is smaller),
-        a convention and not a finding. A class with k points or fewer is measured with all its other
+        where no answer is stable; it then holds a convention and not a finding: k = 14, hops = 2 (fewer
+        where every class is smaller), or with the rule "radius" the median distance of a point to its
+        14 nearest of the same class. A class with k points or fewer is measured with all its other
         points as neighbours.
 
     Raises:
@@ -118,7 +119,7 @@ def calibrate(
     outcome = search(clouds, max_dim, n)
     if isinstance(outcome, Scale):
         return outcome
-    return replace(CONVENTION.lowered_to(largest), determined=False, note=f"{outcome}, n = {n}")
+    return replace(_usual(rule, clouds), determined=False, note=f"{outcome}, n = {n}")
 
 
 def class_clouds(
@@ -175,6 +176,15 @@ def _radius_scale(clouds: list[FloatArray], max_dim: int, n: int) -> Scale | str
     if best is None or best.width < RADIUS_WIDTH + math.log(RADIUS_STEP) / 2:
         return _why_not(blobs, "radius")
     return Scale(radius=best.middle, note=f"stable for radius = {best}, n = {n}")
+
+
+def _usual(rule: str, clouds: list[FloatArray]) -> Scale:
+    """The convention; as a radius the median distance of what its k joins, where a float holds it."""
+    convention = CONVENTION.lowered_to(max(map(len, clouds)))
+    if rule == "knn" or convention.k is None:
+        return convention
+    reach = float(np.median([RankedNeighbours(c, convention.k).spacing for c in clouds if len(c) > 1]))
+    return Scale(radius=reach) if 0 < reach < math.inf else convention
 
 
 def _climb(

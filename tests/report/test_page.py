@@ -337,3 +337,15 @@ def test_a_folder_is_refused_in_one_line(tmp_path: Path) -> None:
             ) as caught:
                 read(folder)
             assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_names_end_as_what_they_hold(tmp_path: Path) -> None:
+    for write in (
+        lambda: write_report(tmp_path / "page.json", profile()),
+        lambda: write_profile(tmp_path / "profile.txt", profile()),
+        lambda: scores().to_json(tmp_path / "scores"),
+        lambda: profile().to_json(tmp_path / "profile.jsonl"),
+    ):
+        with pytest.raises(uk.InputError, match=r"^path = [^\n]+: expected a name that ends in [^\n]+$"):
+            write()
+    assert not any(tmp_path.iterdir())

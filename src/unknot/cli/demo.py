@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unknot.activations.folds import ACTIVATIONS
 from unknot.activations.gains import init_by_gain
 from unknot.cli.samples import load_data
-from unknot.core.console import print_table, track
+from unknot.core.console import ShowProgress, print_table, track
 from unknot.core.files import write_text
 from unknot.nets.data import LabelledData
 from unknot.nets.models import cnn, mlp
@@ -111,7 +111,7 @@ class DemoResult:
 
 
 @one_thread()  # the nets are too small to share
-def run_demo(folder: Path, size: DemoSize, *, seed: int, progress: bool) -> DemoResult:
+def run_demo(folder: Path, size: DemoSize, *, seed: int, progress: ShowProgress) -> DemoResult:
     """Run everything and write ``report.html``, ``summary.json``, ``study.sqlite`` and ``model/``."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("study.sqlite*"):
@@ -239,7 +239,7 @@ def _watch(
     return WatchedNet(monitor.profile, curve.train_accuracy[-1], len(curve.train_accuracy))
 
 
-def _digits_net(size: DemoSize, seed: int, progress: bool) -> tuple[nn.Module, LabelledData]:
+def _digits_net(size: DemoSize, seed: int, progress: ShowProgress) -> tuple[nn.Module, LabelledData]:
     """A convolution net trained on handwritten digits."""
     digits = load_data("digits")
     torch.manual_seed(seed)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from unknot.core.console import ShowProgress
 from unknot.core.errors import InputError
 from unknot.core.memory import give_back
 from unknot.core.showing import drawing
@@ -119,7 +120,7 @@ def shrink(
     patience: int | None = Recipe.patience,
     repeats: int = REPEATS,
     seed: int = Recipe.seed,
-    progress: bool = False,
+    progress: ShowProgress = "auto",
 ) -> Shrunk:
     """A trained model made smaller under exactly one budget: what ``unknot prune`` does.
 
@@ -175,7 +176,7 @@ def shrink(
             samples, to the end.
         repeats: timed forward passes of each model.
         seed: of everything random.
-        progress: bars on stderr, where that is a terminal.
+        progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Returns:
         The smaller model with its scores, plan and outcome; it prints as a table.
@@ -199,7 +200,7 @@ def follow_recipe(
     recipe: Recipe,
     *,
     repeats: int = REPEATS,
-    progress: bool = False,
+    progress: ShowProgress = "auto",
 ) -> Shrunk:
     """`shrink` with its options in one object.
 
@@ -207,7 +208,7 @@ def follow_recipe(
         model, data: as of `shrink`.
         recipe: how, and how much.
         repeats: timed forward passes of each model.
-        progress: bars on stderr, where that is a terminal.
+        progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
     """
     model = unwrapped(model)
     data = _samples(model, data, recipe)
@@ -310,7 +311,7 @@ def _mend(
     data: Calibration,
     fit: Calibration,
     recipe: Recipe,
-    progress: bool,
+    progress: ShowProgress,
 ) -> Round:
     """Refit, polish and fine-tune ``slim`` in place as the recipe says, and tell the accuracy after each.
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from unknot.core.console import ShowProgress
 from unknot.core.errors import InputError, require_count, require_instance
 from unknot.core.files import Saved
 from unknot.core.showing import drawing
@@ -186,7 +187,7 @@ def score_filters(
     seed: int = 0,
     structure: Structure | None = None,
     cluster: str | None = None,
-    progress: bool = False,
+    progress: ShowProgress = "auto",
 ) -> FilterScores:
     """Score every filter of every convolution, and every output of the linear layers.
 
@@ -228,7 +229,7 @@ def score_filters(
         structure: for the criteria with "surgeon": what `find_structure` found for this model and the
             same linear layers; without it they follow the channels themselves.
         cluster: for "betti": a Dask scheduler whose workers count; see `Workforce`.
-        progress: show bars where stderr is a terminal.
+        progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Raises:
         InputError: no layer to prune, a glob that matches no linear layer, no such criterion, no samples

@@ -95,6 +95,12 @@ def measure(
         return meter.measure_once(workforce, progress=progress)
 
 
+def _left_out(probe: Probe, options: MeasureOptions) -> list[str]:
+    if probe.seen is None or probe.seen == len(probe):
+        return []
+    return [f"measured {len(probe):,} of {probe.seen:,} samples: max_points = {options.max_points}"]
+
+
 # Layer outputs that are measured in one call: few calls leave Python's lock to the training.
 TOGETHER_BYTES = 1 << 26
 # For intervals of islands and tangle, and of labels for the range of tangle by chance.
@@ -177,7 +183,10 @@ class Meter:
             settings["islands"] = f"k = {self._untangling.k}, z = {self._untangling.z:g}"
         self.empty = TopologyProfile(
             (), seed, library_versions(), scale=self.scale, settings=settings,
-            notes=(*probe.notes, *self._few(options.by), *self.recording.notes), sensitivity=sensitivity,
+            notes=(
+                *probe.notes, *_left_out(probe, options), *self._few(options.by), *self.recording.notes
+            ),
+            sensitivity=sensitivity,
             labels=None if self._labels is None else tuple(self._labels.tolist()), names=probe.names,
         )  # fmt: skip
         self._nulls = options.nulls

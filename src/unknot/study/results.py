@@ -163,7 +163,9 @@ class StudyComparisons(Rows["StudyComparison"]):
     """Activations against a baseline: a tuple of `StudyComparison` that can be drawn."""
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the ratios of medians with their 95 % intervals; beyond 1 fewer epochs than the baseline.
+        """Draw the ratios of medians; beyond 1 fewer epochs than the baseline.
+
+        Of five seeds or more with their 95 % intervals.
 
         Args:
             ax: matplotlib axes; None makes new ones.
@@ -179,9 +181,10 @@ class StudyComparisons(Rows["StudyComparison"]):
         many = len({(row.set, row.target, row.split) for row in self}) > 1
         where = [f"{row.set}, {100 * row.target:g} % {row.split}, " * many for row in self]
         for i, row in enumerate(self):
-            result, tone = row.result, drawing.KEPT if row.result.low > 1 else drawing.SOFT
+            result, tone = row.result, drawing.KEPT if (row.result.low or 0) > 1 else drawing.SOFT
             if result.ratio > 0:
-                axes.plot([result.low, result.high], [i, i], color=tone, linewidth=2)
+                if result.low is not None and result.high is not None:
+                    axes.plot([result.low, result.high], [i, i], color=tone, linewidth=2)
                 axes.scatter(
                     [result.ratio], [i], color=tone, marker=">" if result.bound else "o", zorder=3
                 )

@@ -23,6 +23,7 @@ from unknot.nets.timing import median_rank
 
 Times = Sequence[float | None]
 RESAMPLES = 2000
+FEWEST = 5  # seeds whose resamples say anything of an interval
 SPREAD = 0.33  # of a strip's height, to either side
 
 
@@ -44,7 +45,9 @@ class SurvivalCurve(Tabular):
         return {"epochs": self.epochs, "share": self.share}
 
     def _title(self) -> str:
-        return f"SurvivalCurve: share of runs not there yet, up to {self.cap:g} epochs"
+        return (
+            f"SurvivalCurve: share of runs not there yet, up to {self.cap:g} epoch{'s' * (self.cap != 1)}"
+        )
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the share of runs that are not there yet over the epochs.
@@ -137,15 +140,16 @@ class Comparison:
         ratio: median of the baseline over the median of the other; above 1 the other is faster. Where
             the baseline's median is not reached, its cap stands for it and the ratio is a lower bound;
             0 where the other's median is not reached.
-        low, high: its 95 % interval by the percentiles of a bootstrap over seeds, paired.
+        low, high: its 95 % interval by the percentiles of a bootstrap over seeds, paired; None of fewer
+            than five seeds.
         bound: whether the ratio is a lower bound.
         p: of the log-rank test of equal curves (Mantel, 1966).
         p_holm: corrected for all comparisons of the family (Holm, 1979).
     """
 
     ratio: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     bound: bool
     p: float
     p_holm: float
@@ -157,13 +161,14 @@ class RankCorrelation:
 
     Attributes:
         rho: in [-1, 1].
-        low, high: its 95 % interval by the percentiles of a bootstrap over the pairs.
+        low, high: its 95 % interval by the percentiles of a bootstrap over the pairs; None of fewer than
+            five.
         n: pairs.
     """
 
     rho: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
 
 
@@ -218,7 +223,12 @@ def ratio_text(comparison: Comparison) -> str:
     if not comparison.ratio:
         return "not reached"
     sign = ">= " if comparison.bound else ""
-    return f"{sign}{comparison.ratio:.2f} [{comparison.low:.2f}, {comparison.high:.2f}]"
+    return f"{sign}{comparison.ratio:.2f}{ends_text(comparison)}"
+
+
+def ends_text(found: Comparison | RankCorrelation) -> str:
+    """ " [low, high]"; empty where there is no interval."""
+    return "" if found.low is None or found.high is None else f" [{found.low:.2f}, {found.high:.2f}]"
 
 
 def p_text(p: float) -> str:
@@ -277,11 +287,13 @@ def compare(baseline: Times, other: Times, *, caps: tuple[float, float], seed: i
     def ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.median(a, axis=-1) / np.median(b, axis=-1))
 
-    chosen = np.random.default_rng(seed).integers(len(first), size=(RESAMPLES, len(first)))
-    low, high = np.percentile(ratio(first[chosen], second[chosen]), [2.5, 97.5])
+    low = high = None
+    if len(first) >= FEWEST:
+        chosen = np.random.default_rng(seed).integers(len(first), size=(RESAMPLES, len(first)))
+        low, high = np.percentile(ratio(first[chosen], second[chosen]), [2.5, 97.5]).tolist()
     p = _log_rank(baseline, other, caps)
     bound = censored_median(baseline) is None and censored_median(other) is not None
-    return Comparison(float(ratio(first, second)), float(low), float(high), bound, p, p)
+    return Comparison(float(ratio(first, second)), low, high, bound, p, p)
 
 
 def correct(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -318,6 +330,9 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -
             "at least three pairs, neither side constant",
             "run more cells",
         )
+    rho = float(stats.spearmanr(a, b).statistic)
+    if len(a) < FEWEST:
+        return RankCorrelation(rho, None, None, len(a))
     rng = np.random.default_rng(seed)
     rhos: list[float] = []
     while len(rhos) < RESAMPLES:
@@ -325,7 +340,7 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -
         if np.ptp(a[chosen]) and np.ptp(b[chosen]):
             rhos.append(float(stats.spearmanr(a[chosen], b[chosen]).statistic))
     low, high = np.quantile(rhos, [0.025, 0.975])
-    return RankCorrelation(float(stats.spearmanr(a, b).statistic), float(low), float(high), len(a))
+    return RankCorrelation(rho, float(low), float(high), len(a))
 
 
 def _log_rank(baseline: Times, other: Times, caps: tuple[float, float]) -> float:

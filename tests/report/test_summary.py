@@ -131,7 +131,7 @@ def test_a_dead_filter_has_no_score(tmp_path: Path) -> None:
         "notes": ["", DEAD, "", ""], "reasons": [None] * 4,
     }  # fmt: skip
     assert "0.1 to 0.9" in text_of(shown) and "1 dead or duplicate" in text_of(shown)
-    assert "-2" not in text_of(shown)
+    assert "-2 to" not in text_of(shown)
 
 
 def test_marks_differ_without_colour_and_curves_share_their_axis(

@@ -53,7 +53,11 @@ def test_type_checkers_know_the_same_keywords(name: str) -> None:
 def test_a_keyword_that_does_not_exist_is_named(taker: Any, kind: Any) -> None:
     with pytest.raises(TypeError) as caught:
         taker(None, *[None] * (taker.__name__ != "TopologyCallback"), everi=2)
-    assert str(caught.value) == f"{taker.__name__}() got an unexpected keyword argument 'everi'"
+    assert str(caught.value) == f"{taker.__name__}() got an unexpected keyword argument 'everi': " + (
+        "did you mean 'every'?"
+        if "every" in inspect.signature(taker).parameters
+        else f"help({taker.__name__}) lists them"
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 from unknot.report.page import write_report
 
 
 class Page(HTMLParser):
-    """Tags, the text that a reader sees, addresses that are loaded, and the data of the plots."""
+    """Tags, the text that a reader sees, what is loaded or linked, and the data of the plots."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -18,6 +19,7 @@ class Page(HTMLParser):
         self.headings: list[str] = []
         self.text = ""
         self.addresses: list[str] = []
+        self.links: list[str] = []
         self.code: list[str] = []
         self._in = ""
         self.feed(path.read_text(encoding="utf-8"))
@@ -25,9 +27,8 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self._in = tag
-        self.addresses += [
-            value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")
-        ]
+        found = [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        (self.links if tag == "a" else self.addresses).extend(found)
 
     def handle_endtag(self, tag: str) -> None:
         self._in = ""
@@ -48,5 +49,5 @@ class Page(HTMLParser):
         return parsed
 
 
-def page(path: Path, *results: object, title: str = "unknot report") -> Page:
-    return Page(write_report(path / "report.html", *results, title=title))
+def page(path: Path, *results: object, **texts: Any) -> Page:
+    return Page(write_report(path / "report.html", *results, **texts))

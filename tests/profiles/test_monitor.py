@@ -348,3 +348,15 @@ def test_pictures_turn_only_by_what_training_changed() -> None:
     profile = watch(None, range(1, 2), views=50)
     first, second = (np.array(v.points) for v in profile.views if v.layer == "input")
     np.testing.assert_allclose(first, second, atol=2e-3)
+
+
+def test_a_monitor_without_with_says_what_is_missing() -> None:
+    monitor = Monitor(mlp(3, 2, depth=1), rings(), scale=SCALE, background=False)
+    with pytest.raises(
+        InputError, match=r"^epoch 1 of a Monitor outside a with block[^\n]*`with uk.Monitor"
+    ):
+        monitor.record(1)
+    assert not monitor.profile.rows
+    monitor.record(0)
+    monitor.record(1)
+    assert monitor.profile.epochs() == (0, 1)

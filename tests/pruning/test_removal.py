@@ -311,7 +311,7 @@ def test_a_uniform_share_takes_as_much_of_every_layer(what: str) -> None:
         count_macs(m, EXAMPLE[:1]) if what == "macs" else sum(p.numel() for p in m.parameters())
         for m in (model, prune(model, plan))
     )
-    unit = "MACs" if what == "macs" else "parameters"
+    unit = "MACs per sample" if what == "macs" else "parameters"
     assert plan.budget == f"{1 - after / before:.1%} of {before:,} {unit}, 50.0% asked"
 
 

@@ -38,15 +38,15 @@ from unknot.report.results import load_result
 
 
 def test_every_result_has_its_section_and_no_other(tmp_path: Path) -> None:
-    assert page(tmp_path, profile()).headings == ["See"]
-    assert page(tmp_path, study_rows()).headings == ["Speed up"]
+    assert page(tmp_path, profile()).headings == ["In short", "See"]
+    assert page(tmp_path, study_rows()).headings == ["In short", "Speed up"]
     for result in (scores(), plan(), outcome()):
-        assert page(tmp_path, result).headings == ["Shrink"]
+        assert page(tmp_path, result).headings == ["In short", "Shrink"]
     small = Shrunk(torch.nn.Identity(), scores(), plan(), outcome())
     for given in (small, ("mine", small)):
         shown, apart = page(tmp_path, given), page(tmp_path, scores(), plan(), outcome())
-        assert shown.headings == ["Shrink"] and shown.plots == apart.plots
-    assert page(tmp_path, *reversed(everything())).headings == ["See", "Speed up", "Shrink"]
+        assert shown.headings == ["In short", "Shrink"] and shown.plots == apart.plots
+    assert page(tmp_path, *reversed(everything())).headings == ["In short", "See", "Speed up", "Shrink"]
 
 
 def test_a_profile_shows_its_scale_points_seed_and_versions(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_a_study_shows_scores_by_budget(tmp_path: Path) -> None:
     for shown in (study, study.budgets()):
         found = page(tmp_path, shown)
         text = " ".join(found.text.split())
-        assert found.headings == ["Speed up"] and "Epochs to target" not in text
+        assert found.headings == ["In short", "Speed up"] and "Epochs to target" not in text
         for part in (
             "accuracy on test samples after so many epochs, cosine",
             "2 epochs, cosine",
@@ -299,7 +299,7 @@ def test_a_profile_comes_back_from_every_format(tmp_path: Path, suffix: str) -> 
     loaded = load_result(tmp_path / f"profile.{suffix}")
     assert isinstance(loaded, uk.profiles.TopologyProfile)
     assert (loaded.rows, loaded.views) == (full_profile().rows, full_profile().views)
-    assert page(tmp_path, loaded).headings == ["See"]
+    assert page(tmp_path, loaded).headings == ["In short", "See"]
     (tmp_path / f"foreign.{suffix}").write_text('{"songs": []}\n')
     with pytest.raises(uk.InputError, match="written by unknot"):
         load_result(tmp_path / f"foreign.{suffix}")
@@ -337,3 +337,15 @@ def test_a_folder_is_refused_in_one_line(tmp_path: Path) -> None:
             ) as caught:
                 read(folder)
             assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_names_end_as_what_they_hold(tmp_path: Path) -> None:
+    for write in (
+        lambda: write_report(tmp_path / "page.json", profile()),
+        lambda: write_profile(tmp_path / "profile.txt", profile()),
+        lambda: scores().to_json(tmp_path / "scores"),
+        lambda: profile().to_json(tmp_path / "profile.jsonl"),
+    ):
+        with pytest.raises(uk.InputError, match=r"^path = [^\n]+: expected a name that ends in [^\n]+$"):
+            write()
+    assert not any(tmp_path.iterdir())

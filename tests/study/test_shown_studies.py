@@ -55,7 +55,7 @@ def test_a_strip_has_one_mark_a_seed_and_those_not_reached_in_a_band(study: uk.S
     ((past, _),) = offsets(missed)
     assert past > 15 and missed.get_facecolor().size == 0  # hollow
     assert axes.patches[0].get_x() > 15  # the band
-    assert [t.get_text() for t in axes.texts] == ["not reached"]
+    assert [t.get_text() for t in axes.texts] == ["not reached in 20 epochs"]
     for lines, epochs in ((median, 15), (second, 5)):
         assert lines.get_segments()[0][:, 0].tolist() == [epochs, epochs]
     assert not np.array_equal(relu.get_facecolor(), zfold.get_facecolor())

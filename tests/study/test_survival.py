@@ -14,12 +14,14 @@ from unknot.study.survival import (
     censored_median,
     compare,
     correct,
+    median_text,
     p_text,
     rank_correlation,
     ratio_text,
     survival_curve,
     times_text,
 )
+from unknot.study.untangling import prediction_text
 
 CAPS = (60.0, 60.0)
 
@@ -42,10 +44,12 @@ def test_survival_curve_of_one_cap_is_the_share_that_has_not_arrived() -> None:
 def test_ratio_of_medians_and_its_interval() -> None:
     result = compare([10, 12, 11, 14, 9], [2, 3, 2, 2, 1], caps=CAPS)
     assert result.ratio == 5.5 and not result.bound
+    assert result.low is not None and result.high is not None
     assert result.low <= 5.5 <= result.high and result.low > 1
     assert result.p < 0.01
     backwards = compare([2, 3, 2, 2, 1], [10, 12, 11, 14, 9], caps=CAPS)
-    assert backwards.ratio == pytest.approx(1 / 5.5) and backwards.high < 1
+    assert backwards.ratio == pytest.approx(1 / 5.5)
+    assert backwards.high is not None and backwards.high < 1
 
 
 def test_what_was_not_reached_makes_a_bound_and_never_a_number() -> None:
@@ -95,7 +99,11 @@ def test_holm_is_between_the_p_value_and_bonferroni(p: list[float]) -> None:
 def test_rank_correlation() -> None:
     rising = rank_correlation([1, 2, 3, 4, 5, 6], [1, 4, 9, 16, 25, 36])
     assert (rising.rho, rising.n) == (pytest.approx(1.0), 6)
+    few = rank_correlation([1, 2, 3, 4], [1, 3, 2, 4])
+    assert (few.rho, few.low, few.high) == (pytest.approx(0.8), None, None)
+    assert "0.80 over 4 cells" in prediction_text(few)
     mixed = rank_correlation([1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5])
+    assert mixed.low is not None and mixed.high is not None
     assert mixed.low < mixed.rho < 1 and mixed.low < mixed.high
     again = rank_correlation([1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5])
     assert again == mixed
@@ -106,6 +114,9 @@ def test_times_and_ratios_in_words() -> None:
     assert times_text([1.25, None, 3]) == "3 [1.25 to not reached]"
     assert times_text([None, 47, None]) == "not reached [47 to not reached]"
     assert times_text([None, None]) == "not reached"
+    assert median_text([None, None], 60) == "not reached in 60 epochs"
+    assert median_text([None], 1) == "not reached in 1 epoch"
+    assert median_text([3, None, 4], 60) == "4"
     assert ratio_text(Comparison(2.5, 1.25, 3.125, False, 0.01, 0.02)) == "2.50 [1.25, 3.12]"
     assert ratio_text(Comparison(30, 12, 60, True, 0.01, 0.02)) == ">= 30.00 [12.00, 60.00]"
     assert ratio_text(Comparison(0, 0, 0, False, 1, 1)) == "not reached"
@@ -123,7 +134,10 @@ def test_bad_input(call: object) -> None:
         call()  # type: ignore[operator]
 
 
-def test_one_seed_has_no_spread() -> None:
-    result = compare([6], [2], caps=CAPS)
-    assert (result.ratio, result.low, result.high) == (3, 3, 3)
+@pytest.mark.parametrize("seeds", [1, 2, 4])
+def test_few_seeds_have_no_interval(seeds: int) -> None:
+    result = compare([6] * seeds, [2] * seeds, caps=CAPS)
+    assert (result.ratio, result.low, result.high) == (3, None, None)
+    assert ratio_text(result) == "3.00"
+    assert compare([6] * 5, [2] * 5, caps=CAPS).low == 3
     assert statistics.median([result.p]) <= 1

@@ -201,7 +201,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "write_profile": [
         Case(called(uk.profiles.write_profile, path="x.json"), "profile"),
-        Case(lambda path: uk.profiles.write_profile(path, profile()), "path", "text|missing"),
+        Case(lambda path: uk.profiles.write_profile(path, profile()), "path", "missing"),
     ],
     "headline": [Case(called(uk.profiles.headline), "profile")],
     "read_profile": [Case(called(uk.profiles.read_profile), "path")],
@@ -403,7 +403,17 @@ CASES: dict[str, list[Case]] = {
     "untangling_rows": [Case(called(uk.study.untangling_rows), "trials", "[]|()|0 numbers|no rows")],
     "write_report": [
         Case(called(lambda result: uk.write_report("x.html", result)), "result"),
-        Case(called(lambda path: uk.write_report(path, profile())), "path", "text|missing"),
+        Case(called(lambda path: uk.write_report(path, profile())), "path"),
+        Case(
+            called(lambda about: uk.write_report("x.html", profile(), about=about)),
+            "about",
+            "text|empty text|zero byte",
+        ),
+        Case(
+            called(lambda glossary: uk.write_report("x.html", profile(), glossary=glossary)),
+            "glossary",
+            "None|{}|{'a': 'b'}",
+        ),
     ],
     "load_result": [Case(called(load_result), "path")],
     **{

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.page import Page
 
 from unknot.cli.app import main
 from unknot.nets.accuracy import measure_accuracy
@@ -46,7 +47,8 @@ def test_summary_has_the_promised_keys(folder: Path) -> None:
         assert all(len(epochs) == 2 for epochs in by_activation.values())
     assert {"set", "activation", "stage", "layer", "class", "b0", "b1"} <= set(summary["betti"][0])
     names = ("accuracy", "parameters", "macs", "latency_ms", "filters")
-    assert set(summary["pruned"]) == {f"{name}_{when}" for name in names for when in ("before", "after")}
+    both = {f"{name}_{when}" for name in names for when in ("before", "after")}
+    assert set(summary["pruned"]) == set(summary["pruned_by_paper"]) == both
 
 
 def test_inputs_show_their_true_numbers(folder: Path) -> None:
@@ -86,3 +88,19 @@ def test_the_page_is_whole(folder: Path) -> None:
     page = (folder / "report.html").read_text()
     assert page.rstrip().endswith("</html>")
     assert "checker, zfold" in page
+
+
+def test_the_default_criterion_stands_beside_the_rule_of_the_paper(folder: Path) -> None:
+    summary = json.loads((folder / "summary.json").read_text())
+    ours, papers = summary["pruned"], summary["pruned_by_paper"]
+    assert ours["macs_before"] == papers["macs_before"]
+    # Asked for as much as the threshold took; a step of whole filters is a few per cent.
+    assert ours["macs_after"] / ours["macs_before"] == pytest.approx(
+        papers["macs_after"] / papers["macs_before"], abs=0.05
+    )
+    text = " ".join(Page(folder / "report.html").text.split())
+    for said in (
+        "digits, default criterion", "digits, the rule of the paper", "elder-surgeon",
+        "linked pairs of rings", "99 % train accuracy", "of the MACs per sample", "to test on",
+    ):  # fmt: skip
+        assert said in text

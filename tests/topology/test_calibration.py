@@ -354,6 +354,9 @@ def test_agrees_with_a_search_without_short_cuts(seed: int) -> None:
     assert calibrate(points, labels) == by_k(clouds)
     scale, expected = calibrate(points, labels, rule="radius"), by_radius(clouds)
     assert (scale.note, scale.determined) == (expected.note, expected.determined)
+    if not scale.determined:
+        assert scale.radius is not None  # a convention, which the search does not know
+        return
     assert (scale.k, scale.hops) == (expected.k, expected.hops)
     # Of two rungs as near to the middle rounding decides; a rung is nine per cent.
     assert (scale.radius or 0.0) == pytest.approx(expected.radius or 0.0, rel=0.1)
@@ -424,3 +427,15 @@ def test_a_run_is_told_from_its_first_rung_to_its_last() -> None:
     assert str(Run(((1, 1),), (0.123456, 2.0, 1234567.0))) == "0.1235 to 1.235e+06"
     assert Run((), (3.0,)).width == 0.0
     assert Run((), (2.0, 8.0)).middle == 2.0  # as near as 8: the first
+
+
+def test_an_undetermined_radius_is_a_radius_all_the_same() -> None:
+    noise = np.random.default_rng(0).normal(size=(300, 2))
+    scale = calibrate(noise, rule="radius")
+    assert not scale.determined and scale.k is None and scale.radius is not None
+    # The median distance of a point to its 14 nearest: its graph is about as dense as theirs.
+    distances = np.sort(np.linalg.norm(noise[:, None] - noise, axis=2), axis=1)[:, 1:15]
+    assert scale.radius == pytest.approx(np.median(distances), rel=0.15)
+    assert calibrate(noise).k == 14
+    tripled = calibrate(3 * noise, rule="radius").radius
+    assert tripled == pytest.approx(3 * scale.radius, rel=1e-6)

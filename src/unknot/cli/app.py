@@ -40,8 +40,9 @@ def demo_command(
     Under 3 minutes on 2 cores, no network.
 
     Trains small nets with ReLU and a folding activation on shapes of known topology, measures Betti
-    numbers layer by layer before and after training, prunes a convolution net by Betti number, and
-    writes report.html, summary.json, study.sqlite and the pruned model into the folder.
+    numbers layer by layer before and after training, prunes a convolution net by the default criterion
+    and as much by the rule of the paper, and writes report.html, summary.json, study.sqlite and the
+    pruned model into the folder.
 
       unknot demo --out runs/demo
     """

@@ -50,12 +50,14 @@ def _print_kind(
          by_loss[_key(t)], t.difference, t.p)
         for t in texts
     ]  # fmt: skip
+    known = any(t.row.low is not None or t.row.high is not None for t in texts)
+    middle, ends = ("median [95 %]", " [95 %]") if known else ("median (range)", "")
     columns = [
-        "set", row.unit, "activation", "rate", "gain", f"{row.metric}: median [95 %]",
-        f"{loss}: median [95 %]", f"{row.metric} less {baseline}'s [95 %]", "p, one-sided",
+        "set", row.unit, "activation", "rate", "gain", f"{row.metric}: {middle}",
+        f"{loss}: {middle}", f"{row.metric} less {baseline}'s{ends}", "p, one-sided",
     ]  # fmt: skip
     title = f"Held-out {row.metric} after N {row.unit}, {row.net}, {row.schedule} learning rate"
-    print_table(f"{title}, {row.seeds} seeds", columns, cells)
+    print_table(f"{title}, {row.seeds} seed{'s' * (row.seeds != 1)}", columns, cells)
 
 
 def _print_seconds(rows: Sequence[SecondsRow]) -> None:

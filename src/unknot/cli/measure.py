@@ -114,7 +114,8 @@ def measure_command(
     left_out = _left_out(loaded, profile.settings["samples"], max_points)
     for note in left_out:
         print(note, file=sys.stderr)
-    shown, profile = profile, replace(profile, notes=(*profile.notes, *left_out))
+    kept = [note for note in profile.notes if not note.startswith("measured ")]  # said below, as a flag
+    shown, profile = profile, replace(profile, notes=(*kept, *left_out))
     if out is not None:
         write_profile(out, profile)
     if report is not None:

@@ -130,8 +130,8 @@ def study_command(
 
     Every activation gets the same grid of learning rates and gains; its cell is chosen on seeds that
     are not reported. A seed that does not arrive within the cap is reported as not reached, and counts in
-    medians as longer than the cap. Ratios of medians come with a 95 % interval (bootstrap over seeds) and
-    a log-rank test corrected for all comparisons.
+    medians as longer than the cap. Ratios of medians come with a 95 % interval (bootstrap over seeds,
+    from five on) and a log-rank test corrected for all comparisons.
 
       unknot study --data rings --activations relu,gelu,zfold --out study.sqlite
 

@@ -3,79 +3,104 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from multiprocessing import current_process
+from threading import current_thread, main_thread
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from unknot.core.errors import InputError
 
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], label: str, *, show: bool = True, total: int | None = None) -> Iterator[T]:
+ShowProgress: TypeAlias = bool | Literal["auto"]
+"""True: a bar where stderr is a terminal; "auto": once the work has taken two seconds; False: none."""
+
+PATIENCE = 2.0  # seconds
+_showing: list[object] = []  # a terminal has room for one bar: what runs within it shows none
+
+
+def track(
+    items: Iterable[T], label: str, *, show: ShowProgress = True, total: int | None = None
+) -> Iterator[T]:
     """Yield ``items``; where ``show`` and stderr is a terminal, with a bar that names the work.
 
     The bar goes when the work ends. ``total`` is for items without a length.
     """
-    console = _bar_console(show)
-    if console is None:
-        yield from items
-        return
-    from rich.progress import Progress
-
-    total = len(items) if isinstance(items, Sized) else total
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task(label, total=total)
+    with _bar(label, len(items) if isinstance(items, Sized) else total, show) as update:
         for item in items:
             yield item
-            progress.advance(task)
+            update(advance=1)
 
 
 @contextmanager
-def step_bar(label: str, total: int, *, show: bool = True) -> Iterator[Callable[[str], None]]:
+def step_bar(label: str, total: int, *, show: ShowProgress = True) -> Iterator[Callable[[str], None]]:
     """A bar as of `track` for work that is no loop: call what it gives with what is done next."""
-    console = _bar_console(show)
-    if console is None:
-        yield lambda _: None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task(label, total=total)
+    with _bar(label, total, show) as update:
         begun = False
 
         def step(what: str) -> None:
             nonlocal begun
-            progress.update(task, advance=int(begun), description=f"{label}: {what}")
+            update(advance=int(begun), description=f"{label}: {what}")
             begun = True
 
         yield step
 
 
-def announce(text: str, *, show: bool = True) -> None:
-    """A line on stderr where a bar would be shown there."""
+def announce(text: Callable[[], str], *, show: ShowProgress = True) -> None:
+    """A line on stderr where a bar would be shown there, and only then made."""
     console = _bar_console(show)
     if console is not None:
-        console.print(text, highlight=False)
+        console.print(text(), highlight=False)
 
 
 @contextmanager
-def share_bar(label: str, *, show: bool = True) -> Iterator[Callable[[float], None]]:
+def share_bar(label: str, *, show: ShowProgress = True) -> Iterator[Callable[[float], None]]:
     """A bar as of `track` for work that is no loop: call what it gives with the share just done."""
+    with _bar(label, 1.0, show) as update:
+        yield lambda share: update(advance=share)
+
+
+@contextmanager
+def _bar(label: str, total: float | None, show: ShowProgress) -> Iterator[Callable[..., None]]:
+    """What takes the keywords of rich's ``Progress.update``, and shows the bar in its time."""
     console = _bar_console(show)
     if console is None:
-        yield lambda _: None
+        yield lambda **_: None
         return
     from rich.progress import Progress
 
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task(label, total=1.0)
-        yield lambda share: progress.advance(task, share)
+    progress = Progress(console=console, transient=True)
+    task, begun = progress.add_task(label, total=total), time.monotonic()
+
+    def update(**change: Any) -> None:
+        progress.update(task, **change)
+        if not progress.live.is_started and (show is True or time.monotonic() - begun > PATIENCE):
+            progress.start()
+
+    _showing.append(progress)
+    try:
+        update()
+        yield update
+    finally:
+        _showing.remove(progress)
+        if progress.live.is_started:
+            progress.stop()
 
 
-def _bar_console(show: bool) -> Any:
-    """stderr as rich's Console where a bar is to be shown on it: it is a terminal; else None."""
-    if not show:
+def _bar_console(show: ShowProgress) -> Any:
+    """stderr as rich's Console where a bar is to be shown on it, and has room; else None."""
+    if not isinstance(show, bool) and show != "auto":
+        raise InputError(f"progress = {show!r}", "True, False or 'auto'", "pass 'auto', or leave it out")
+    alone = current_process().name == "MainProcess" and current_thread() is main_thread()
+    if not show or _showing or not alone:
         return None
-    from rich.console import Console  # here, so that the topology of points needs no rich
+    if show == "auto" and not (sys.stderr is not None and sys.stderr.isatty()):
+        return None  # without an import of rich, which takes longer than many a call
+    from rich.console import Console
 
     console = Console(stderr=True)
     return console if console.is_terminal else None

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +28,18 @@ def as_path(path: object, name: str) -> Path:
     if not isinstance(path, (str, os.PathLike)) or not str(path) or "\0" in str(path):
         raise InputError(f"{name} = {path!r}", "a string or a pathlib.Path", f"pass e.g. {name}='out'")
     return Path(path)
+
+
+def require_suffix(path: object, name: str, suffixes: Sequence[str]) -> Path:
+    """``path`` as a Path; an InputError where its name ends in none of the suffixes."""
+    place = as_path(path, name)
+    if place.suffix not in suffixes:
+        raise InputError(
+            f"{name} = {place}",
+            f"a name that ends in {', '.join(suffixes)}",
+            f"pass e.g. {place.stem or 'result'}{suffixes[0]}",
+        )
+    return place
 
 
 def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -234,7 +246,12 @@ class Saved:
     file_kind: ClassVar[str]  # its tag in the file
 
     def to_json(self, path: str | Path) -> None:
-        """Write everything to ``path``, whole or not at all."""
+        """Write everything to ``path``, a ``.json`` file, whole or not at all.
+
+        Raises:
+            InputError: another suffix, or a path that cannot be written to.
+        """
+        require_suffix(path, "path", (".json",))
         write_record(path, self.file_kind, self.to_record())
 
     def to_record(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import fields
+from difflib import get_close_matches
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -37,7 +38,9 @@ def spelled_out(options: type) -> Callable[[T], T]:
         def checked(*args: Any, **given: Any) -> Any:
             unknown = next((name for name in given if name not in names), None)
             if unknown is not None:  # else Python would name the dataclass
-                raise TypeError(f"{title}() got an unexpected keyword argument {unknown!r}")
+                near = get_close_matches(unknown, names, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"help({title}) lists them"
+                raise TypeError(f"{title}() got an unexpected keyword argument {unknown!r}: {hint}")
             return function(*args, **given)
 
         vars(checked)["__signature__"] = signature.replace(parameters=[*own, *new])

@@ -63,7 +63,7 @@ class Watch:
         self._left_out = None
         self._monitor = Monitor(model, probe, **vars(options))
         if epochs_done == int(epochs_done) and epochs_done not in self._monitor.profile.epochs():
-            self._monitor.record(int(epochs_done))
+            self._monitor.begin(int(epochs_done))
 
     def record(self, epoch: int, metrics: Mapping[str, Any], *, last: bool = False) -> None:
         """Record an epoch with the metric that was asked for; warn if there is none of that name.

@@ -35,12 +35,14 @@ class Probe:
         labels: int64 ``[n]``, or None.
         names: of the classes 0, 1, ... where the labels were names; else empty.
         notes: what the loader held besides, and why it was left aside.
+        seen: how many samples the loader gave; None where nobody counted.
     """
 
     inputs: Inputs
     labels: Tensor | None = None
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    seen: int | None = None
 
     def __len__(self) -> int:
         return len(tensors_of(self.inputs)[0])
@@ -154,7 +156,7 @@ class _Sieve:
         inputs = _stack([row for _, row, _ in chosen])
         notes += filter(None, self.notes)
         if not self.labelled:
-            return Probe(inputs, notes=tuple(notes))
+            return Probe(inputs, notes=tuple(notes), seen=self.position)
         names = sorted({label for label in self.kept if isinstance(label, str)})
         if names and len(names) < len(self.kept):
             other = next(label for label in self.kept if not isinstance(label, str))
@@ -166,7 +168,7 @@ class _Sieve:
         if names:
             shown = ", ".join(f"{i} is {name}" for i, name in enumerate(names[:NAMES_SHOWN]))
             notes.append(f"classes by name: {shown}{', ...' if len(names) > NAMES_SHOWN else ''}")
-        return Probe(inputs, labels, tuple(names), tuple(notes))
+        return Probe(inputs, labels, tuple(names), tuple(notes), self.position)
 
 
 def open_loader(loader: Any) -> tuple[Iterable[Any], str]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from unknot.core.console import track
+from unknot.core.console import ShowProgress, track
 from unknot.core.errors import InputError, require_count, require_number, require_positive, require_share
 from unknot.core.showing import drawing
 from unknot.core.showing.frames import Tabular
@@ -139,7 +139,7 @@ def train(
     stop_at: float | None = None,
     seed: int = 0,
     on_epoch: Callable[[int], object] = lambda epoch: None,
-    progress: str | None = None,
+    progress: str | None = "auto",
 ) -> TrainingCurve:
     """Train a classifier in place with Adam and cross entropy, binary where it has one logit.
 
@@ -156,7 +156,8 @@ def train(
         seed: of the order of the samples.
         on_epoch: called with 1, 2, ... after each epoch, the model in eval mode; where it returns True,
             training ends.
-        progress: label of a progress bar on stderr, none where None.
+        progress: label of a progress bar on stderr where that is a terminal; "auto" is "training", from
+            two seconds on; None is none.
 
     Returns:
         Accuracy and loss after each epoch that was trained.
@@ -189,7 +190,9 @@ def train(
     steps = descend(model, data, learning_rate=learning_rate, batch_size=batch_size, seed=seed)
     accuracies: list[float] = []
     losses: list[float] = []
-    for epoch in track(range(1, epochs + 1), progress or "", show=progress is not None):
+    show: ShowProgress = "auto" if progress == "auto" else progress is not None
+    label = "training" if progress in (None, "auto") else str(progress)
+    for epoch in track(range(1, epochs + 1), label, show=show):
         model.train()
         losses.append(sum(loss.item() for loss in islice(steps, batches)) / batches)
         if not losses[-1] < math.inf:
@@ -253,7 +256,7 @@ def fine_tune(
     learning_rate: float = 1e-3,
     patience: int | None = 3,
     seed: int = 0,
-    progress: str | None = None,
+    progress: str | None = "auto",
 ) -> Tuning:
     """Train in place with `train`, stop when it no longer helps, and take the best weights.
 

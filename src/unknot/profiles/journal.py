@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unknot.core.errors import InputError, import_package
-from unknot.core.files import DAMAGED, as_path, require_file, write_file, write_text
+from unknot.core.files import DAMAGED, as_path, require_file, require_suffix, write_file, write_text
 from unknot.core.memory import require_memory
 from unknot.profiles.profile import TopologyProfile
 
@@ -90,17 +90,18 @@ def write_profile(path: str | Path, profile: TopologyProfile) -> None:
 
     Args:
         path: ``.jsonl`` for JSON lines; ``.parquet`` for the rows as a flat table, with the rest as JSON
-            in the table's metadata under "unknot"; any other suffix for one JSON record.
+            in the table's metadata under "unknot"; ``.json`` for one JSON record.
         profile: of `measure` or a Monitor.
 
     Raises:
-        InputError: another result, or a path that cannot be written to.
+        InputError: another result, another suffix, or a path that cannot be written to.
     """
     path = as_path(path, "path")
     if not isinstance(profile, TopologyProfile):
         raise InputError(
             f"a profile of type {type(profile).__name__}", "a TopologyProfile", "pass what measure gave"
         )
+    require_suffix(path, "path", FORMATS)
     if path.suffix == ".parquet":
         _write_parquet(path, profile)
     elif path.suffix == ".jsonl":

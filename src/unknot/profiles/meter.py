@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from unknot.core.console import step_bar
+from unknot.core.console import ShowProgress, step_bar
 from unknot.core.errors import InputError
 from unknot.core.keywords import spelled_out
 from unknot.core.workforce import Workforce
@@ -63,7 +63,7 @@ def measure(
     loader: Any,
     *,
     cluster: str | None = None,
-    progress: bool = False,
+    progress: ShowProgress = "auto",
     **options: Unpack[MeasureKeywords],
 ) -> TopologyProfile:
     """Betti numbers, islands and tangle of what the layers of ``model`` return.
@@ -78,7 +78,7 @@ def measure(
             profile's notes say how).
         cluster: a Dask scheduler whose workers count the clouds; see `Workforce`. It pays where counting
             takes long: b2, intervals, thousands of samples.
-        progress: a bar on stderr.
+        progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
         options: the fields of `MeasureOptions`, each a keyword.
 
     Returns:
@@ -93,6 +93,12 @@ def measure(
     meter = Meter(model, probe, chosen)
     with Workforce(cluster=cluster) as workforce:
         return meter.measure_once(workforce, progress=progress)
+
+
+def _left_out(probe: Probe, options: MeasureOptions) -> list[str]:
+    if probe.seen is None or probe.seen == len(probe):
+        return []
+    return [f"measured {len(probe):,} of {probe.seen:,} samples: max_points = {options.max_points}"]
 
 
 # Layer outputs that are measured in one call: few calls leave Python's lock to the training.
@@ -113,7 +119,7 @@ class Reading:
     share: float | None = None
     untangling: list[UntanglingRow] = field(default_factory=list)
     views: list[CloudView] = field(default_factory=list)
-    progress: bool = False
+    progress: ShowProgress = False
 
 
 class Meter:
@@ -177,7 +183,10 @@ class Meter:
             settings["islands"] = f"k = {self._untangling.k}, z = {self._untangling.z:g}"
         self.empty = TopologyProfile(
             (), seed, library_versions(), scale=self.scale, settings=settings,
-            notes=(*probe.notes, *self._few(options.by), *self.recording.notes), sensitivity=sensitivity,
+            notes=(
+                *probe.notes, *_left_out(probe, options), *self._few(options.by), *self.recording.notes
+            ),
+            sensitivity=sensitivity,
             labels=None if self._labels is None else tuple(self._labels.tolist()), names=probe.names,
         )  # fmt: skip
         self._nulls = options.nulls
@@ -192,7 +201,7 @@ class Meter:
         self._pictures: dict[tuple[str, int], Any] = {}
         self._input_rows: Rows | None = None
 
-    def measure_once(self, workforce: Workforce, *, progress: bool = False) -> TopologyProfile:
+    def measure_once(self, workforce: Workforce, *, progress: ShowProgress = False) -> TopologyProfile:
         """The profile of the model as it is now, without an epoch."""
         return self.read(Reading(None, progress=progress), workforce)
 
@@ -300,7 +309,7 @@ class Meter:
         if held:
             yield portion_of(held, classes, self._by, random)
 
-    def _outputs(self, recording: Recording, label: str, progress: bool) -> Iterator[LayerOutput]:
+    def _outputs(self, recording: Recording, label: str, progress: ShowProgress) -> Iterator[LayerOutput]:
         """What the layers return; of those read as distances, points that lie as far apart."""
         with (
             step_bar(label, recording.steps, show=progress) as report,

@@ -72,6 +72,8 @@ class Monitor:
     `record` runs the model on the probe and returns; the homology is computed beside the training, by a
     process of its own, so that the two do not wait for Python's lock.
 
+    Without ``with``, call ``record(0)`` before the training and `close` after it.
+
     Args:
         model: watched; never changed.
         probe: samples, as the loader of `measure`.
@@ -102,6 +104,7 @@ class Monitor:
         self._nulls = chosen.nulls
         self._background = chosen.background and self._bytes <= PASS_BYTES
         self._waiting: deque[_Waiting] = deque()
+        self._begun = bool(self._parts)
 
     def __enter__(self) -> Monitor:
         if not self._parts:
@@ -124,14 +127,27 @@ class Monitor:
             always: record it whatever ``every`` is, e.g. the last epoch.
 
         Raises:
-            InputError: an epoch or accuracy that is none; NaN in a layer output, named with the epoch
+            InputError: an epoch or accuracy that is none; an epoch after training where epoch 0 was not
+                recorded; NaN in a layer output, named with the epoch
                 in which it arose; with ``background`` it may be raised by the next call.
         """
         self.take(Reading(epoch, None if accuracy is None else _share(accuracy)), always=always)
 
+    def begin(self, epoch: int) -> None:
+        """Record the first epoch of a training that goes on, which need not be epoch 0."""
+        self._begun = True
+        self.record(epoch)
+
     def take(self, reading: Reading, *, always: bool = False) -> None:
         """`record` for callbacks, whose metric may be any finite number, e.g. a loss."""
         reading.epoch = require_count("epoch", reading.epoch, minimum=0)
+        if reading.epoch and not self._begun:
+            raise InputError(
+                f"epoch {reading.epoch} of a Monitor outside a with block, without epoch 0",
+                "epoch 0 first, to tell what training did",
+                "write `with uk.Monitor(...) as monitor:` around it, or call record(0) before it",
+            )
+        self._begun = True
         if reading.epoch % self.every and not always:
             return
         copies = 0 if reading.epoch else self._nulls

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from unknot.core.console import announce
+from unknot.core.console import ShowProgress, announce
 from unknot.core.errors import InputError
 from unknot.core.memory import give_back
 from unknot.core.showing import drawing
@@ -121,7 +122,7 @@ def shrink(
     patience: int | None = Recipe.patience,
     repeats: int = REPEATS,
     seed: int = Recipe.seed,
-    progress: bool = False,
+    progress: ShowProgress = "auto",
 ) -> Shrunk:
     """A trained model made smaller under exactly one budget: what ``unknot prune`` does.
 
@@ -177,7 +178,8 @@ def shrink(
             samples, to the end.
         repeats: timed forward passes of each model.
         seed: of everything random.
-        progress: how long it will take, and bars, on stderr, where that is a terminal.
+        progress: how long it will take, and bars, on stderr where that is a terminal: True, or "auto",
+            bars from two seconds on.
 
     Returns:
         The smaller model with its scores, plan and outcome; it prints as a table.
@@ -201,7 +203,7 @@ def follow_recipe(
     recipe: Recipe,
     *,
     repeats: int = REPEATS,
-    progress: bool = False,
+    progress: ShowProgress = "auto",
 ) -> Shrunk:
     """`shrink` with its options in one object.
 
@@ -209,7 +211,7 @@ def follow_recipe(
         model, data: as of `shrink`.
         recipe: how, and how much.
         repeats: timed forward passes of each model.
-        progress: bars on stderr, where that is a terminal.
+        progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
     """
     model = unwrapped(model)
     data = _samples(model, data, recipe)
@@ -223,8 +225,8 @@ def follow_recipe(
             slim, example, recipe.ignored, linear_layers(slim, recipe.linear), recipe.seconds, choices
         )
         choices = structure.choices
-        if number == 1 and progress:
-            announce(f"shrinking: {_forecast(model, structure, fit, recipe)} here, judged by one pass")
+        if number == 1:
+            announce(partial(_forecast, model, structure, fit, recipe), show=progress)
         scores = score_filters(
             slim,
             fit.loader,
@@ -277,7 +279,7 @@ def follow_recipe(
 
 
 def _forecast(model: nn.Module, structure: Structure, fit: Calibration, recipe: Recipe) -> str:
-    """How long it will take from here on."""
+    """The line that says how long it will take from here on."""
     effort = EFFORTS[recipe.effort]
     ahead = Ahead(
         effort,
@@ -288,7 +290,8 @@ def _forecast(model: nn.Module, structure: Structure, fit: Calibration, recipe: 
         polish=recipe.polish,
         trained=recipe.rounds * recipe.finetune * fit.n,
     )
-    return duration_text(ahead.passes(structure) * pass_seconds(model, fit.first(TIMED)))
+    seconds = ahead.passes(structure) * pass_seconds(model, fit.first(TIMED))
+    return f"shrinking: {duration_text(seconds)} here, judged by one pass"
 
 
 def with_test_part(data: LabelledData, seed: int) -> LabelledData:
@@ -329,7 +332,7 @@ def _mend(
     data: Calibration,
     fit: Calibration,
     recipe: Recipe,
-    progress: bool,
+    progress: ShowProgress,
 ) -> Round:
     """Refit, polish and fine-tune ``slim`` in place as the recipe says, and tell the accuracy after each.
 

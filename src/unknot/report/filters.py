@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from unknot.pruning.removal import PruningPlan
-from unknot.pruning.scoring.scores import FilterScore, FilterScores
+from unknot.pruning.scoring.scores import FilterScore, FilterScores, edge_score
 from unknot.report.profile import View, span
 
 
@@ -36,8 +36,11 @@ def _filter_view(name: str, scores: FilterScores | None, plan: PruningPlan | Non
     by_layer = {} if scores is None else scores.by_layer()
     sizes = plan.filters if plan else {layer: len(rows) for layer, rows in by_layer.items()}
     reasons = _reasons(plan) if plan else {}
+    edge = edge_score(scores.rows, scores.remove_high) if scores else 0.0
     plot = scores and {
-        "layers": [_layer_marks(layer, r, reasons.get(layer, {})) for layer, r in by_layer.items()],
+        "layers": [
+            _layer_marks(layer, of, reasons.get(layer, {}), edge) for layer, of in by_layer.items()
+        ],
         "criterion": scores.criterion,
         "threshold": _threshold(reasons),
         "planned": plan is not None,
@@ -47,7 +50,8 @@ def _filter_view(name: str, scores: FilterScores | None, plan: PruningPlan | Non
             "layer": layer,
             "filters": size,
             "removed": len(reasons.get(layer, ())),
-            "scores": span(row.score for row in by_layer.get(layer, ())),
+            "scores": span(row.score for row in by_layer.get(layer, ()) if not row.redundant),
+            "redundant": sum(row.redundant for row in by_layer.get(layer, ())),
             "scales": [s for s in dict.fromkeys(row.scale for row in by_layer.get(layer, ())) if s],
             "points": span(row.n_points for row in by_layer.get(layer, ()) if row.n_points is not None),
         }
@@ -72,13 +76,15 @@ def _reasons(plan: PruningPlan) -> dict[str, dict[int, str]]:
     }
 
 
-def _layer_marks(layer: str, rows: tuple[FilterScore, ...], reasons: dict[int, str]) -> View:
-    ordered = sorted(rows, key=lambda row: (row.score, row.filter))
+def _layer_marks(layer: str, rows: tuple[FilterScore, ...], reasons: dict[int, str], edge: float) -> View:
+    """The filters by score; those whose score says no more than that they go first stand at the edge."""
+    marks = sorted((edge if row.redundant else row.score, row.filter, row) for row in rows)
     return {
         "name": layer,
-        "filters": [row.filter for row in ordered],
-        "scores": [row.score if math.isfinite(row.score) else None for row in ordered],
-        "reasons": [reasons.get(row.filter) for row in ordered],
+        "filters": [i for _, i, _ in marks],
+        "scores": [height if math.isfinite(height) else None for height, _, _ in marks],
+        "notes": [row.note if row.redundant else "" for *_, row in marks],
+        "reasons": [reasons.get(i) for _, i, _ in marks],
     }
 
 

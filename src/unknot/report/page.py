@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from unknot.core.errors import InputError
-from unknot.core.files import as_path, require_writable, write_text
+from unknot.core.files import as_path, require_suffix, require_writable, write_text
 from unknot.profiles.profile import TopologyProfile, library_versions
 from unknot.pruning.outcomes.outcome import PruningOutcome
 from unknot.pruning.pipeline import Shrunk
@@ -21,6 +22,7 @@ from unknot.report.filters import filter_views
 from unknot.report.outcome import outcome_view
 from unknot.report.profile import profile_view
 from unknot.report.study import study_view
+from unknot.report.summary import summary_view
 from unknot.study.budget.results import BudgetRow
 from unknot.study.overview import StudyOverview, study_overview
 from unknot.study.results import StudyRow
@@ -35,33 +37,49 @@ _SCRIPTS = (
 )  # fmt: skip
 
 
-def write_report(path: str | Path, *results: object, title: str = "unknot report") -> Path:
+def write_report(
+    path: str | Path,
+    *results: object,
+    title: str = "unknot report",
+    about: str = "",
+    glossary: Mapping[str, str] | None = None,
+) -> Path:
     """Write one self-contained HTML page, whole or not at all; nothing is loaded from elsewhere.
+
+    It begins with what was run, up to three findings in words, and what the names on it mean.
 
     >>> uk.write_report("report.html", profile, ("five seeds", study), scores, plan)  # doctest: +SKIP
 
     Args:
-        path: the page; its folder is made when missing.
+        path: the page, a ``.html`` file; its folder is made when missing.
         results: profiles, studies (or the rows of their summary or budgets), filter scores, pruning plans
             and outcomes, or all three in what `shrink` gave, in any order, each bare or as ``(name,
             result)``. Several of a kind need names to be told apart. A plan is drawn over the scores
             that it was made from.
         title: the page's heading.
+        about: what was run, and on what; it stands under the heading.
+        glossary: {name: what it means, in a line} for names of your own, e.g. of data sets.
 
     Raises:
-        InputError: no result, an empty one, one of another type, or a path that cannot be written to.
+        InputError: no result, an empty one, one of another type, texts that are none, another
+            suffix, or a path that cannot be written to.
         OSError: a full disk.
     """
     require_writable(as_path(path, "path"), "path")
+    require_suffix(path, "path", (".html",))
     if not results:
         raise InputError("no results", "at least one", "pass a profile, a study, scores or a plan")
+    _require_texts(about, {} if glossary is None else glossary)
     named = [_named(part) for result in results for part in _parts(result)]
+    profiles = [(name, result) for name, result in named if isinstance(result, TopologyProfile)]
     views = {
-        "profiles": [profile_view(name, r) for name, r in named if isinstance(r, TopologyProfile)],
+        "profiles": [profile_view(name, result) for name, result in profiles],
         "studies": [study_view(name, r) for name, r in named if isinstance(r, StudyOverview)],
         "filters_of": filter_views(named),
         "outcomes": [outcome_view(name, r) for name, r in named if isinstance(r, PruningOutcome)],
     }
+    if len(profiles) == 1:
+        views["profiles"][0]["headline"] = ""  # it stands at the top of the page
     page = _environment().get_template("report.html.j2")
     text = page.render(
         title=title,
@@ -74,10 +92,23 @@ def write_report(path: str | Path, *results: object, title: str = "unknot report
             **{kind: [view.get("plot") for view in of_kind] for kind, of_kind in views.items()},
             "budgets": [view["budget_plot"] for view in views["studies"]],
         },
+        summary=summary_view(named, about, glossary or {}),
         **views,
     )
     write_text(path, text.lstrip())
     return Path(path)
+
+
+def _require_texts(about: object, glossary: object) -> None:
+    if not isinstance(about, str):
+        raise InputError(f"about = {about!r}", "a text", "say what was run in a sentence or two")
+    known = isinstance(glossary, Mapping) and all(
+        isinstance(t, str) for of in glossary.items() for t in of
+    )
+    if not known:
+        raise InputError(
+            f"glossary = {glossary!r}", "{name: meaning}", "pass e.g. {'rings': 'linked rings in space'}"
+        )
 
 
 def _parts(given: object) -> list[object]:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from unknot.profiles.picture.layout import layer_name
-from unknot.profiles.picture.sentences import betti_first, headline
+from unknot.profiles.picture.sentences import betti_first, class_name, headline, listed
 from unknot.profiles.profile import EpochAccuracy, ProfileRow, TopologyProfile
 from unknot.profiles.projection import CloudView
 from unknot.report.islands import untangling_view
@@ -52,6 +52,7 @@ def profile_view(name: str, profile: TopologyProfile) -> View:
         "by_layer": _scales_by_layer(profile.rows),
         "settings": [(_SETTINGS.get(key, key), _words(value)) for key, value in profile.settings.items()],
         "row_notes": _row_notes(profile.rows),
+        "remains": _remains(profile, whole),
         "table": _table(lines, epochs) if lines else None,
         "plot": {
             "epochs": epochs,
@@ -188,6 +189,17 @@ def _row_notes(rows: Sequence[ProfileRow]) -> list[tuple[str, str]]:
     """(note, where it holds) for every note that rows carry."""
     notes = dict.fromkeys(row.note for row in rows if row.note)
     return [(note, _places(row for row in rows if row.note == note)) for note in notes]
+
+
+def _remains(profile: TopologyProfile, rows: Sequence[ProfileRow]) -> str:
+    """The pieces and loops that classes have in the last layer at the end; empty where none are left."""
+    place = [(row.epoch, row.layer, row.call) for row in rows[-1:]]
+    left = [
+        f"{class_name(profile, row.label)} has b0 = {row.b0}, b1 = {row.b1}"
+        for row in rows
+        if row.label is not None and (row.epoch, row.layer, row.call) in place and (row.b0 > 1 or row.b1)
+    ]
+    return f"In {layer_name(*place[0][1:])} {listed(left)}" if left else ""
 
 
 def _words(value: object) -> str:

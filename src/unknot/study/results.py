@@ -102,7 +102,9 @@ class StudyRows(Rows[StudyRow]):
         texts = _row_names(rows)
         if kind == "strip":
             tones = [names.index(row.activation) for row in rows]
-            draw_strips(axes, texts, [row.epochs for row in rows], tones)
+            caps = {row.cap for row in rows}
+            shared = caps.pop() if len(caps) == 1 else None
+            draw_strips(axes, texts, [row.epochs for row in rows], tones, shared)
         else:
             for row, text in zip(rows, texts, strict=True):
                 i, j = names.index(row.activation), sets.index(row.set)
@@ -161,7 +163,9 @@ class StudyComparisons(Rows["StudyComparison"]):
     """Activations against a baseline: a tuple of `StudyComparison` that can be drawn."""
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the ratios of medians with their 95 % intervals; beyond 1 fewer epochs than the baseline.
+        """Draw the ratios of medians; beyond 1 fewer epochs than the baseline.
+
+        Of five seeds or more with their 95 % intervals.
 
         Args:
             ax: matplotlib axes; None makes new ones.
@@ -177,9 +181,10 @@ class StudyComparisons(Rows["StudyComparison"]):
         many = len({(row.set, row.target, row.split) for row in self}) > 1
         where = [f"{row.set}, {100 * row.target:g} % {row.split}, " * many for row in self]
         for i, row in enumerate(self):
-            result, tone = row.result, drawing.KEPT if row.result.low > 1 else drawing.SOFT
+            result, tone = row.result, drawing.KEPT if (row.result.low or 0) > 1 else drawing.SOFT
             if result.ratio > 0:
-                axes.plot([result.low, result.high], [i, i], color=tone, linewidth=2)
+                if result.low is not None and result.high is not None:
+                    axes.plot([result.low, result.high], [i, i], color=tone, linewidth=2)
                 axes.scatter(
                     [result.ratio], [i], color=tone, marker=">" if result.bound else "o", zorder=3
                 )
@@ -309,7 +314,8 @@ def rows_in_words(
     for row in rows:
         result = results.get((row.set, row.activation, row.target, row.split))
         ratio, p = ("", "") if result is None else (ratio_text(result), p_text(result.p_holm))
-        texts.append(RowInWords(row, median_text(row.epochs), range_text(row.epochs), ratio, p))
+        middle = median_text(row.epochs, row.cap)
+        texts.append(RowInWords(row, middle, range_text(row.epochs), ratio, p))
     return texts
 
 

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from unknot.core.console import ShowProgress
 from unknot.core.errors import InputError, MissingFile
 from unknot.core.keywords import spelled_out
 from unknot.core.showing.frames import Rows, html_table
@@ -89,7 +90,7 @@ class Study:
         task: TaskKind = DEFAULTS.task,
         jobs: int = 1,
         cluster: str | None = None,
-        progress: bool = False,
+        progress: ShowProgress = "auto",
     ) -> None:
         """Train every missing trial: one net for each set, activation, learning rate, gain and seed.
 
@@ -123,7 +124,7 @@ class Study:
             jobs: processes; each trains one activation on one set at a time.
             cluster: address of a Dask scheduler whose workers train instead, while this process alone
                 writes the file; see `Workforce`. None: this machine.
-            progress: show a bar on stderr where that is a terminal.
+            progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
 
         Raises:
             InputError: an unknown activation, bad numbers, data that cannot be trained on, a cluster that
@@ -143,7 +144,7 @@ class Study:
         activations: Sequence[str] | Mapping[str, NewActivation],
         workforce: Workforce,
         *,
-        progress: bool = False,
+        progress: ShowProgress = "auto",
     ) -> None:
         """What `run` does, with its numbers in one object.
 
@@ -174,8 +175,7 @@ class Study:
             if options.chooses:
                 numbers = tuple(range(SELECTION_SEED, SELECTION_SEED + options.selection_seeds))
                 choosing = [replace(task, seeds=numbers, choosing=True) for task in tasks]
-                label = "choosing cells" if progress else ""
-                run_missing(self._file, run_task, choosing, data, workforce, label)
+                run_missing(self._file, run_task, choosing, data, workforce, "choosing cells", progress)
             scales = {name: _scale(samples) for name, samples in data.items() if options.topology}
             trials = self._file.read()
             reported = [
@@ -187,8 +187,7 @@ class Study:
                 )
                 for task in tasks
             ]
-            label = "trials" if progress else ""
-            run_missing(self._file, run_task, reported, data, workforce, label)
+            run_missing(self._file, run_task, reported, data, workforce, "trials", progress)
 
     def __repr__(self) -> str:
         by_budget = len(self._file.read_kind(BudgetTrial))
@@ -285,7 +284,7 @@ class Study:
         *,
         jobs: int = 1,
         cluster: str | None = None,
-        progress: bool = False,
+        progress: ShowProgress = "auto",
         **options: Unpack[BudgetKeywords],
     ) -> None:
         """Train every missing trial that tells how good nets are after so many epochs or seconds.
@@ -301,7 +300,7 @@ class Study:
             activations: built-in names, or {name: factory}.
             jobs: processes; each trains one activation on one set at a time. 1 where ``unit`` is seconds.
             cluster: as of `run`.
-            progress: show a bar on stderr where that is a terminal.
+            progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
             options: see `BudgetOptions`.
 
         Raises:

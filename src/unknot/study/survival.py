@@ -23,6 +23,7 @@ from unknot.nets.timing import median_rank
 
 Times = Sequence[float | None]
 RESAMPLES = 2000
+FEWEST = 5  # seeds whose resamples say anything of an interval
 SPREAD = 0.33  # of a strip's height, to either side
 
 
@@ -44,7 +45,9 @@ class SurvivalCurve(Tabular):
         return {"epochs": self.epochs, "share": self.share}
 
     def _title(self) -> str:
-        return f"SurvivalCurve: share of runs not there yet, up to {self.cap:g} epochs"
+        return (
+            f"SurvivalCurve: share of runs not there yet, up to {self.cap:g} epoch{'s' * (self.cap != 1)}"
+        )
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the share of runs that are not there yet over the epochs.
@@ -74,13 +77,20 @@ def draw_survival(axes: Any, curve: SurvivalCurve, **style: Any) -> None:
     drawing.plain(axes)
 
 
-def draw_strips(axes: Any, names: Sequence[str], times: Sequence[Times], tones: Sequence[int]) -> None:
+def draw_strips(
+    axes: Any,
+    names: Sequence[str],
+    times: Sequence[Times],
+    tones: Sequence[int],
+    cap: float | None = None,
+) -> None:
     """One strip a name, from the top.
 
     Args:
         names: of the strips.
         times: of each, one a seed; None where it was not reached.
         tones: the number of each strip's colour.
+        cap: epochs after which all were given up, where they share it.
     """
     reached = [t for of_strip in times for t in of_strip if t is not None]
     drawing.scale_counts(axes, "x", reached)
@@ -108,7 +118,7 @@ def draw_strips(axes: Any, names: Sequence[str], times: Sequence[Times], tones: 
     axes.set_xlabel("epochs")
     if censored:
         axes.axvspan(*band, color=drawing.LINE, zorder=0)
-        axes.text(sum(band) / 2, -0.55, "not reached", ha="center", va="bottom", fontsize=drawing.SMALL)
+        axes.text(band[1], -0.55, missed_text(cap), ha="right", va="bottom", fontsize=drawing.SMALL)
     drawing.plain(axes)
 
 
@@ -130,15 +140,16 @@ class Comparison:
         ratio: median of the baseline over the median of the other; above 1 the other is faster. Where
             the baseline's median is not reached, its cap stands for it and the ratio is a lower bound;
             0 where the other's median is not reached.
-        low, high: its 95 % interval by the percentiles of a bootstrap over seeds, paired.
+        low, high: its 95 % interval by the percentiles of a bootstrap over seeds, paired; None of fewer
+            than five seeds.
         bound: whether the ratio is a lower bound.
         p: of the log-rank test of equal curves (Mantel, 1966).
         p_holm: corrected for all comparisons of the family (Holm, 1979).
     """
 
     ratio: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     bound: bool
     p: float
     p_holm: float
@@ -150,13 +161,14 @@ class RankCorrelation:
 
     Attributes:
         rho: in [-1, 1].
-        low, high: its 95 % interval by the percentiles of a bootstrap over the pairs.
+        low, high: its 95 % interval by the percentiles of a bootstrap over the pairs; None of fewer than
+            five.
         n: pairs.
     """
 
     rho: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
 
 
@@ -181,10 +193,15 @@ def median_interval(times: Times) -> tuple[float | None, float | None] | None:
     return low, high
 
 
-def median_text(times: Times) -> str:
-    """The median; what was not reached has no number."""
+def missed_text(cap: float | None) -> str:
+    """ "not reached in 60 epochs"; without the number where the cap is not known."""
+    return "not reached" if not cap else f"not reached in {cap:g} epoch{'s' * (cap != 1)}"
+
+
+def median_text(times: Times, cap: float | None = None) -> str:
+    """The median; what was not reached within the cap has no number."""
     middle = censored_median(times)
-    return "not reached" if middle is None else f"{middle:.3g}"
+    return missed_text(cap) if middle is None else f"{middle:.3g}"
 
 
 def range_text(times: Times) -> str:
@@ -206,7 +223,12 @@ def ratio_text(comparison: Comparison) -> str:
     if not comparison.ratio:
         return "not reached"
     sign = ">= " if comparison.bound else ""
-    return f"{sign}{comparison.ratio:.2f} [{comparison.low:.2f}, {comparison.high:.2f}]"
+    return f"{sign}{comparison.ratio:.2f}{ends_text(comparison)}"
+
+
+def ends_text(found: Comparison | RankCorrelation) -> str:
+    """ " [low, high]"; empty where there is no interval."""
+    return "" if found.low is None or found.high is None else f" [{found.low:.2f}, {found.high:.2f}]"
 
 
 def p_text(p: float) -> str:
@@ -265,11 +287,13 @@ def compare(baseline: Times, other: Times, *, caps: tuple[float, float], seed: i
     def ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.median(a, axis=-1) / np.median(b, axis=-1))
 
-    chosen = np.random.default_rng(seed).integers(len(first), size=(RESAMPLES, len(first)))
-    low, high = np.percentile(ratio(first[chosen], second[chosen]), [2.5, 97.5])
+    low = high = None
+    if len(first) >= FEWEST:
+        chosen = np.random.default_rng(seed).integers(len(first), size=(RESAMPLES, len(first)))
+        low, high = np.percentile(ratio(first[chosen], second[chosen]), [2.5, 97.5]).tolist()
     p = _log_rank(baseline, other, caps)
     bound = censored_median(baseline) is None and censored_median(other) is not None
-    return Comparison(float(ratio(first, second)), float(low), float(high), bound, p, p)
+    return Comparison(float(ratio(first, second)), low, high, bound, p, p)
 
 
 def correct(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -306,6 +330,9 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -
             "at least three pairs, neither side constant",
             "run more cells",
         )
+    rho = float(stats.spearmanr(a, b).statistic)
+    if len(a) < FEWEST:
+        return RankCorrelation(rho, None, None, len(a))
     rng = np.random.default_rng(seed)
     rhos: list[float] = []
     while len(rhos) < RESAMPLES:
@@ -313,7 +340,7 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -
         if np.ptp(a[chosen]) and np.ptp(b[chosen]):
             rhos.append(float(stats.spearmanr(a[chosen], b[chosen]).statistic))
     low, high = np.quantile(rhos, [0.025, 0.975])
-    return RankCorrelation(float(stats.spearmanr(a, b).statistic), float(low), float(high), len(a))
+    return RankCorrelation(rho, float(low), float(high), len(a))
 
 
 def _log_rank(baseline: Times, other: Times, caps: tuple[float, float]) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unknot.core.console import track
+from unknot.core.console import ShowProgress, track
 from unknot.core.workforce import Workforce
 from unknot.nets.data import LabelledData
 from unknot.nets.training import batches_an_epoch, epochs_to, one_thread
@@ -107,6 +107,7 @@ def run_missing(
     data: Mapping[str, LabelledData],
     workforce: Workforce,
     label: str,
+    show: ShowProgress,
 ) -> None:
     """Run the tasks of which a trial is missing; each trial is committed when its task is done.
 
@@ -116,7 +117,8 @@ def run_missing(
     Args:
         work: (task, data of its set) -> its trials.
         tasks: of one kind, each with ``KIND``, ``set``, ``activation``, ``settings`` and ``nets()``.
-        label: of the progress bar; "" shows none.
+        label: of the progress bar.
+        show: it.
     """
     done = {
         (trial.data, trial.activation, trial.cell, trial.seed, trial.settings)
@@ -129,7 +131,7 @@ def run_missing(
         if not {(task.set, task.activation, *net, task.settings) for net in task.nets()} <= done
     ]
     results = workforce.run(work, [(task, data[task.set]) for task in missing])
-    for trials in track(results, label, show=bool(label), total=len(missing)):
+    for trials in track(results, label, show=show, total=len(missing)):
         file.add(trials)
 
 

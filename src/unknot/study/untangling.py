@@ -11,7 +11,7 @@ from typing import Any
 from unknot.core.errors import InputError, require_items
 from unknot.core.showing.frames import Rows
 from unknot.nets.recording import INPUT, INPUT_BESIDE
-from unknot.study.survival import RankCorrelation, censored_median, rank_correlation
+from unknot.study.survival import RankCorrelation, censored_median, ends_text, rank_correlation
 from unknot.study.task import CHOOSE_BY
 from unknot.study.trials import TopologyRow, Trial
 
@@ -127,7 +127,7 @@ def fall_text(row: UntanglingRow) -> str:
 
 def prediction_text(correlation: RankCorrelation, *, which: str = "b0 + b1") -> str:
     """What `prediction` found, in a sentence without its full stop."""
-    rho = f"{correlation.rho:.2f} [{correlation.low:.2f}, {correlation.high:.2f}]"
+    rho = f"{correlation.rho:.2f}{ends_text(correlation)}"
     return (
         f"Epochs to the fall of {which} against epochs to 99 % train accuracy: "
         f"Spearman's rho {rho} over {correlation.n} cells"

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from unknot import _native
+from unknot.core.console import ShowProgress, track
 from unknot.core.errors import InputError, require_choice, require_count
 from unknot.core.memory import require_memory
 from unknot.topology.cloud import FloatArray, make_cloud
@@ -72,6 +73,7 @@ def calibrate(
     max_points: int | None = None,
     max_dim: int = 1,
     seed: int = 0,
+    progress: ShowProgress = "auto",
 ) -> Scale:
     """Find the scale at which the Betti numbers of all class clouds together stay the same.
 
@@ -95,11 +97,13 @@ def calibrate(
             belongs to this density: calibrate with as many points as you measure with.
         max_dim: the highest Betti number that has to be stable.
         seed: of the subsample.
+        progress: a bar on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Returns:
         A Scale; ``note`` tells the stable range. ``determined`` is False, with the reason in ``note``,
-        where no answer is stable; it then holds k = 14, hops = 2 (fewer where every class is smaller),
-        a convention and not a finding. A class with k points or fewer is measured with all its other
+        where no answer is stable; it then holds a convention and not a finding: k = 14, hops = 2 (fewer
+        where every class is smaller), or with the rule "radius" the median distance of a point to its
+        14 nearest of the same class. A class with k points or fewer is measured with all its other
         points as neighbours.
 
     Raises:
@@ -115,10 +119,10 @@ def calibrate(
         )
     n = sum(map(len, clouds))
     search = _knn_scale if rule == "knn" else _radius_scale
-    outcome = search(clouds, max_dim, n)
+    outcome = search(clouds, max_dim, n, progress)
     if isinstance(outcome, Scale):
         return outcome
-    return replace(CONVENTION.lowered_to(largest), determined=False, note=f"{outcome}, n = {n}")
+    return replace(_usual(rule, clouds), determined=False, note=f"{outcome}, n = {n}")
 
 
 def class_clouds(
@@ -131,12 +135,12 @@ def class_clouds(
     return {c: cloud.of_class(c).points for c in classes} if classes else {None: cloud.points}
 
 
-def _knn_scale(clouds: list[FloatArray], max_dim: int, n: int) -> Scale | str:
+def _knn_scale(clouds: list[FloatArray], max_dim: int, n: int, progress: ShowProgress) -> Scale | str:
     """The scale, or the reason why there is none."""
     neighbours = [RankedNeighbours(cloud, max(K_LADDER)) for cloud in clouds]
     ladder = [k for k in K_LADDER if k < max(map(len, clouds))]
     longest: dict[Answer, dict[int, Run]] = {}
-    for hops in HOPS:
+    for hops in track(HOPS, "calibrating the scale", show=progress):
         # b2 of a nearly complete graph takes long. For b1 alone the ladder goes on: a thin sample of a
         # ring is one blob, an arc, until k bridges its widest gap.
         climb = _climb(ladder, partial(_graphs, neighbours, hops), max_dim, to_blobs=max_dim > 1)
@@ -161,12 +165,13 @@ def _graphs(neighbours: list[RankedNeighbours], hops: int, k: float) -> list[Nei
     return [ranked.graph(int(k), hops) for ranked in neighbours]
 
 
-def _radius_scale(clouds: list[FloatArray], max_dim: int, n: int) -> Scale | str:
+def _radius_scale(clouds: list[FloatArray], max_dim: int, n: int, progress: ShowProgress) -> Scale | str:
     start = min(RankedNeighbours(cloud, 3).spacing for cloud in clouds if len(cloud) > 1)
     if not 0 < start < math.inf:
         return "the distances are beyond what a float64 can hold"
-    rungs = (start * RADIUS_STEP**step for step in range(RADIUS_STEPS))
-    ladder = [rung for rung in rungs if rung < math.inf]
+    rungs = [start * RADIUS_STEP**step for step in range(RADIUS_STEPS)]
+    rungs = [rung for rung in rungs if rung < math.inf]
+    ladder = track(rungs, "calibrating the scale", show=progress)
     climb = _climb(ladder, lambda r: [rips_graph(c, radius=r) for c in clouds], max_dim, to_blobs=True)
     runs = list(_runs(climb))
     blobs = next((run for run in runs if _is_blobs(run.answer)), None)
@@ -175,6 +180,15 @@ def _radius_scale(clouds: list[FloatArray], max_dim: int, n: int) -> Scale | str
     if best is None or best.width < RADIUS_WIDTH + math.log(RADIUS_STEP) / 2:
         return _why_not(blobs, "radius")
     return Scale(radius=best.middle, note=f"stable for radius = {best}, n = {n}")
+
+
+def _usual(rule: str, clouds: list[FloatArray]) -> Scale:
+    """The convention; as a radius the median distance of what its k joins, where a float holds it."""
+    convention = CONVENTION.lowered_to(max(map(len, clouds)))
+    if rule == "knn" or convention.k is None:
+        return convention
+    reach = float(np.median([RankedNeighbours(c, convention.k).spacing for c in clouds if len(c) > 1]))
+    return Scale(radius=reach) if 0 < reach < math.inf else convention
 
 
 def _climb(

@@ -73,7 +73,7 @@ def eighths(step: int) -> float:
         (0.765, 6),  # a little more than all that may go
     ],
 )
-@pytest.mark.parametrize(("what", "unit"), [("macs", "MACs"), ("parameters", "parameters")])
+@pytest.mark.parametrize(("what", "unit"), [("macs", "MACs per sample"), ("parameters", "parameters")])
 def test_the_step_nearest_to_the_share(what: str, unit: str, share: float, step: int) -> None:
     told = f"{step / 8:.1%} of the {unit}, {share:.1%} asked"
     assert meet_share(what, share, eighths, 6) == Met(step, told)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from unknot.core.console import track
+from unknot.core.console import ShowProgress, track
 from unknot.nets.probe import Inputs, map_tensors, probe_samples
 from unknot.pruning.allocation.curves import curves_by
 from unknot.pruning.allocation.efforts import Effort
@@ -43,7 +43,7 @@ class Work:
     effort: Effort
     loss: Loss | None = None
     seed: int = 0
-    progress: bool = False
+    progress: ShowProgress = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from unknot.core.console import track
+from unknot.core.console import ShowProgress, track
 from unknot.core.errors import InputError, require_instance
 from unknot.nets.probe import Probe, map_tensors, probe_samples
 from unknot.nets.running import unwrapped
@@ -33,7 +33,7 @@ def measure_curves(
     ignored: Sequence[str] = (),
     seed: int = CurveOptions.seed,
     structure: Structure | None = None,
-    progress: bool = False,
+    progress: ShowProgress = "auto",
 ) -> PoolCurves:
     """Cut each pool of channels alone, to several widths, refit the rest and see what the output loses.
 
@@ -52,7 +52,7 @@ def measure_curves(
         seed: of the choice of samples, and of the places at which layer outputs are looked at.
         structure: what `find_structure` found in this model for these ``ignored`` and the scored linear
             layers; found anew where None.
-        progress: a bar with the time left on stderr, where that is a terminal.
+        progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Raises:
         InputError: scores or a structure of another model, fewer than 10 samples, samples or layers with
@@ -80,7 +80,7 @@ def curves_by(
     structure: Structure,
     *,
     held_out: HeldOut | None = None,
-    progress: bool = False,
+    progress: ShowProgress = "auto",
 ) -> PoolCurves:
     """`measure_curves` with its options in one object, on samples that were drawn before."""
     if len(probe) < FEWEST:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from unknot.core.console import track
+from unknot.core.console import ShowProgress, track
 from unknot.core.errors import InputError
 from unknot.core.showing import drawing
 from unknot.core.showing.frames import Rows
@@ -95,7 +95,7 @@ def compare_criteria(
     baselines: Sequence[str] = BASELINES,
     shares: Sequence[float] = SHARES,
     seconds: float = SECONDS,
-    progress: bool = False,
+    progress: ShowProgress = "auto",
 ) -> Baselines:
     """The recipe's criterion and the baselines at several shares of MACs.
 
@@ -108,7 +108,7 @@ def compare_criteria(
         baselines: further criteria of `score_filters`, by name.
         shares: of the MACs to remove, in the order in which they are tried.
         seconds: after the first share, no other one is begun that would not be done by then.
-        progress: a bar on stderr, where that is a terminal.
+        progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Returns:
         All criteria that the data allow at each share that all could meet and that was tried in time.
@@ -126,6 +126,7 @@ def compare_criteria(
                 scored = score_filters(
                     model, loader, criterion=criterion, linear=recipe.linear,
                     max_points=recipe.max_points, seed=recipe.seed, structure=structure,
+                    progress=progress,
                 )  # fmt: skip
                 scores_of[scored.criterion] = scored
     whole = count_macs(model, example[:1])

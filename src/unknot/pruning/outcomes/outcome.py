@@ -223,7 +223,7 @@ class PruningOutcome(Tabular, Saved):
         cost, n = self.cost_before, self.n_test
         test = "test samples" if n is None else f"{n:,} test samples"
         if self.split == "kept apart":
-            test = f"{n:,} samples kept apart from the {self.n_train:,} that filters were scored on"
+            test = f"{n:,} samples kept apart from the {self.n_train:,} that filters could be scored on"
         batch = " where no other batch is named" if cost.latencies else ""
         return (
             f"{self._told()} {test}; costs of one forward pass of {cost.batch_size} "

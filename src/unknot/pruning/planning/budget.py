@@ -22,7 +22,7 @@ REMEDY = (
     "the reason tells what stands in the way; ignore fewer layers, or name others, e.g. "
     "linear=['*pwconv1'] or --linear '*pwconv1'"
 )
-UNITS = {"macs": "MACs", "parameters": "parameters"}
+UNITS = {"macs": "MACs per sample", "parameters": "parameters"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Met:
     """Where the search ended: steps taken down the list, and the budget in words."""
 
     steps: int
-    summary: str  # e.g. "49.8% of 29,532,160 MACs, 50.0% asked"
+    summary: str  # e.g. "49.8% of 29,532,160 MACs per sample, 50.0% asked"
 
 
 def meet_share(

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from unknot.core.console import track
+from unknot.core.console import ShowProgress, track
 from unknot.core.errors import InputError, require_count, require_positive
 from unknot.core.memory import memory_limit
 from unknot.core.showing import drawing
@@ -131,7 +131,7 @@ class _Options:
     batch_size: int
     learning_rate: float
     seed: int
-    progress: bool
+    progress: ShowProgress
 
 
 def polish(
@@ -147,7 +147,7 @@ def polish(
     batch_size: int = 64,
     learning_rate: float = 5e-3,
     seed: int = 0,
-    progress: bool = False,
+    progress: ShowProgress = "auto",
 ) -> PolishReport:
     """Train ``slim`` in place to return what ``model`` returns, for a few steps and without labels.
 
@@ -178,7 +178,7 @@ def polish(
         learning_rate: at its highest; Adam's steps of this rate are as large.
         seed: of the choice of samples, the views and the order; the same on the same machine gives the
             same weights.
-        progress: a bar with the time left on stderr, where that is a terminal.
+        progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Raises:
         InputError: no samples, samples with NaN, bad numbers, models that do not belong together.

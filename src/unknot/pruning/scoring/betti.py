@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unknot.core.console import track
+from unknot.core.console import ShowProgress, track
 from unknot.core.errors import InputError
 from unknot.core.workforce import Workforce
 from unknot.nets.probe import Probe, map_tensors
@@ -121,7 +121,7 @@ class Betti(Criterion):
 
 
 def conv_outputs(
-    model: nn.Module, layers: list[str], probe: Probe, *, progress: bool = False
+    model: nn.Module, layers: list[str], probe: Probe, *, progress: ShowProgress = False
 ) -> Iterator[LayerOutput]:
     """What each of ``layers`` returned in its first call, finite, in bounded memory.
 

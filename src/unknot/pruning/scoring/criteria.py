@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, overload
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from unknot.core.console import ShowProgress
 from unknot.core.errors import InputError
 from unknot.nets.probe import Probe
 from unknot.pruning.scoring.observations import Observations
@@ -48,7 +49,7 @@ class Evidence:
     structure: Structure | None = None
     seed: int = 0
     cluster: str | None = None
-    progress: bool = False
+    progress: ShowProgress = False
 
     def weights(self, layer: str) -> Tensor:
         """float64 ``[filters, d]``: what each filter weighs its inputs by.

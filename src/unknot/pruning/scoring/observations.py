@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from unknot.core.console import track
+from unknot.core.console import ShowProgress, track
 from unknot.nets.probe import Probe
 from unknot.pruning.scoring.responses import Response, Responses
 from unknot.topology.cloud import FloatArray
@@ -53,7 +53,7 @@ def observe(
     *,
     labels: Tensor | None = None,
     seed: int = 0,
-    progress: bool = False,
+    progress: ShowProgress = False,
 ) -> dict[str, Observations]:
     """Watch every convolution that runs on the probe, in one pass and memory that the probe does not set.
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from unknot.core.console import ShowProgress
 from unknot.core.errors import InputError, require_count, require_instance
 from unknot.core.files import Saved
 from unknot.core.showing import drawing
@@ -127,7 +128,7 @@ class FilterScores(Tabular, Saved):
         """
         drawing.require_rows(self.rows, "scores")
         (axes,) = drawing.axes_for(ax, 7, 3.2)
-        first = _at_the_edge(self.rows, self.remove_high)
+        first = edge_score(self.rows, self.remove_high)
         start, ticks, layers = 0, [], self.by_layer()
         gap = max(1, len(self.rows) // 40)
         gone = {(layer, i) for layer, filters in (removed or {}).items() for i in filters}
@@ -166,7 +167,7 @@ class FilterScores(Tabular, Saved):
         return {layer: tuple(rows) for layer, rows in layers.items()}
 
 
-def _at_the_edge(rows: Sequence[FilterScore], remove_high: bool) -> float:
+def edge_score(rows: Sequence[FilterScore], remove_high: bool) -> float:
     """The score of the filter that goes first of those that are not redundant; 0 where all are."""
     scores = [row.score for row in rows if not row.redundant]
     return (max if remove_high else min)(scores, default=0.0)
@@ -186,7 +187,7 @@ def score_filters(
     seed: int = 0,
     structure: Structure | None = None,
     cluster: str | None = None,
-    progress: bool = False,
+    progress: ShowProgress = "auto",
 ) -> FilterScores:
     """Score every filter of every convolution, and every output of the linear layers.
 
@@ -228,7 +229,7 @@ def score_filters(
         structure: for the criteria with "surgeon": what `find_structure` found for this model and the
             same linear layers; without it they follow the channels themselves.
         cluster: for "betti": a Dask scheduler whose workers count; see `Workforce`.
-        progress: show bars where stderr is a terminal.
+        progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Raises:
         InputError: no layer to prune, a glob that matches no linear layer, no such criterion, no samples

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unknot.core.console import ShowProgress
 from unknot.core.errors import InputError, require_count
 from unknot.core.showing import drawing
 from unknot.core.showing.frames import Rows
@@ -91,7 +92,7 @@ def threshold_sensitivity(
     scales: Sequence[Scale] = (),
     number: Number = "sum",
     seed: int = 0,
-    progress: bool = False,
+    progress: ShowProgress = "auto",
 ) -> Thresholds:
     """Count the filters whose Betti number exceeds ``threshold``, for every sample size and scale.
 
@@ -108,7 +109,7 @@ def threshold_sensitivity(
         scales: further scales, e.g. ``(uk.Scale(k=14, hops=2),)``.
         number: "b0", "b1" or their "sum".
         seed: of the choice of samples and of the distances that quantiles are taken of.
-        progress: show a bar where stderr is a terminal.
+        progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Raises:
         InputError: no layer to prune, sizes below 2, quantiles outside [0, 1], NaN (the layer is named).

@@ -73,7 +73,7 @@ def prunable_layers(model: nn.Module, linear: Sequence[str] | None = None) -> di
         raise InputError(
             f"a {type(model).__name__} without {kinds}",
             "at least one layer whose outputs other layers take in",
-            "pass the whole model, or name linear layers, e.g. linear=['*']" if names else
+            "pass the whole model, or name linear layers, e.g. linear=['*'] or --linear '*'" if names else
             "pruning removes outputs of nn.Conv2d, nn.Linear and their kin; pass a net of these",
         )  # fmt: skip
     return found

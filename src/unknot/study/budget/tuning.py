@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import product
 from statistics import median
 
+from unknot.core.console import ShowProgress
 from unknot.core.errors import InputError
 from unknot.core.workforce import Workforce
 from unknot.nets.data import Data, LabelledData
@@ -26,7 +27,7 @@ def run_budgets_with(
     activations: Sequence[str] | Mapping[str, NewActivation],
     workforce: Workforce,
     *,
-    progress: bool = False,
+    progress: ShowProgress = False,
 ) -> None:
     """Train every missing trial of `Study.run_budgets`, with its numbers in one object."""
     data = named_sets(sets, options.task)
@@ -51,11 +52,10 @@ def run_budgets_with(
         if options.chooses:
             numbers = tuple(range(SELECTION_SEED, SELECTION_SEED + options.selection_seeds))
             choosing = [replace(task, seeds=numbers, choosing=True) for task in tasks]
-            label = "choosing cells" if progress else ""
-            run_missing(file, run_budget_task, choosing, data, workforce, label)
+            run_missing(file, run_budget_task, choosing, data, workforce, "choosing cells", progress)
         trials = file.read_kind(BudgetTrial)
         reported = [one for task in tasks for one in _reported(task, trials)]
-        run_missing(file, run_budget_task, reported, data, workforce, "trials" if progress else "")
+        run_missing(file, run_budget_task, reported, data, workforce, "trials", progress)
 
 
 def _reported(task: BudgetTask, trials: Sequence[BudgetTrial]) -> list[BudgetTask]:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unknot.core.console import step_bar
+from unknot.core.console import ShowProgress, step_bar
 from unknot.core.errors import InputError
 from unknot.core.showing.frames import Rows
 from unknot.nets.probe import Inputs, tensors_of
@@ -141,7 +141,7 @@ class LatencyModel:
         example: Inputs,
         *,
         seconds: float = SECONDS,
-        progress: bool = False,
+        progress: ShowProgress = "auto",
     ) -> LatencyModel:
         """Time the layers of ``model`` on this machine, with the threads that torch now uses.
 
@@ -150,7 +150,7 @@ class LatencyModel:
             structure: what `find_structure` found in it.
             example: the batch whose forward pass is meant, as of `plan_pruning`.
             seconds: to spend on timing layers, about: where a net has many, fewer widths of each.
-            progress: a bar on stderr, where that is a terminal.
+            progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
 
         Raises:
             InputError: bad ``seconds``; an example that the model does not take.
@@ -211,7 +211,7 @@ def _half(structure: Structure) -> Removed:
     return channels_of(unit for pool in structure.pools for unit in pool.units[len(pool.units) // 2 :])
 
 
-def _surfaces(calls: Calls, seconds: float, progress: bool) -> dict[Call, Surface]:
+def _surfaces(calls: Calls, seconds: float, progress: ShowProgress) -> dict[Call, Surface]:
     """The time of each different call at as many widths as fit into ``seconds``."""
     longest: dict[Call, float] = {}
     for name, of_layer in calls.by_layer.items():

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from unknot.core.console import step_bar
+from unknot.core.console import ShowProgress, step_bar
 from unknot.core.errors import InputError
 from unknot.core.showing.frames import Rows
 from unknot.nets.probe import Inputs
@@ -67,7 +67,7 @@ def fast_multiples(
     example: Inputs,
     *,
     seconds: float = SECONDS,
-    progress: bool = False,
+    progress: ShowProgress = "auto",
 ) -> FastMultiples:
     """Find the multiples at which widths are fast, for this example and the threads that torch now uses.
 
@@ -80,7 +80,7 @@ def fast_multiples(
         example: the batch whose forward pass is meant.
         seconds: to spend, about; calls that take longest come first. Enough for 64 images of a ResNet-18
             at 32 x 32; 16 of them tell the same in a quarter of the time.
-        progress: a bar on stderr, where that is a terminal.
+        progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Raises:
         InputError: bad ``seconds``; an example that the model does not take.
@@ -161,7 +161,7 @@ def _sides(
 
 
 def _times(
-    sides: Sequence[tuple[str, _Side]], calls: Calls, seconds: float, progress: bool
+    sides: Sequence[tuple[str, _Side]], calls: Calls, seconds: float, progress: ShowProgress
 ) -> dict[_Side, NDArray[np.float64]]:
     """The times of the different ``sides`` (by layer) within ``seconds``, the longest calls first."""
     longest: dict[_Side, float] = {}

@@ -10,7 +10,7 @@ function budget(index, kind) {
     const own = rows.filter((row) => row.activation === name).sort((a, b) => a.at - b.at);
     const line = own.filter((row) => row.median !== null);
     const seeds = own.flatMap((row) => row.scores.map((score, seed) => ({ ...row, score, seed })));
-    const head = (row) => `<b>${esc(name)}</b>, ${row.at} ${unit}<br>rate ${row.learning_rate}, gain ${row.gain}`;
+    const head = (row) => `<b>${esc(name)}</b>, ${row.at} ${row.at === 1 ? unit.slice(0, -1) : unit}<br>rate ${row.learning_rate}, gain ${row.gain}`;
     const there = seeds.filter((row) => row.score !== null);
     return [
       {

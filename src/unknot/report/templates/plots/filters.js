@@ -39,18 +39,21 @@ function filters(index, _, width) {
 function filterMark(layer, i, start, axis) {
   const score = layer.scores[i];
   const reason = layer.reasons[i];
+  const note = layer.notes[i];
   const text =
-    `<b>${esc(layer.name)}</b>, filter ${esc(layer.filters[i])}<br>score ${score}` +
+    `<b>${esc(layer.name)}</b>, filter ${esc(layer.filters[i])}<br>${note ? esc(note) : `score ${score}`}` +
     (reason === null ? "" : `<br>removed ${esc(reason)}`);
-  return { x: start + i, y: axis.map(score), text, goes: reason !== null };
+  return { x: start + i, y: axis.map(score), text, goes: reason !== null, redundant: Boolean(note) };
 }
 
 const filterTraces = (marks, size) =>
   [
-    [false, "stays", "circle", "--kept"],
-    [true, "is removed", "x", "--gone"],
-  ].map(([goes, name, symbol, tone]) => {
-    const of = marks.filter((mark) => mark.goes === goes);
+    ["stays", "circle", "--kept", (mark) => !mark.goes && !mark.redundant],
+    ["is removed", "x-thin", "--gone", (mark) => mark.goes && !mark.redundant],
+    ["dead or a duplicate, at the edge", "triangle-down-open", "--soft", (mark) => mark.redundant],
+  ].flatMap(([name, symbol, tone, belongs]) => {
+    const of = marks.filter(belongs);
+    if (!of.length && tone === "--soft") return [];
     return {
       type: "scatter",
       mode: "markers",
@@ -59,7 +62,7 @@ const filterTraces = (marks, size) =>
       y: of.map((mark) => mark.y),
       text: of.map((mark) => mark.text),
       hoverinfo: "text",
-      marker: { symbol, color: css(tone), size },
+      marker: { symbol, color: css(tone), size, line: { color: css(tone), width: symbol === "circle" ? 0 : 1.75 } },
       cliponaxis: false,
     };
   });

@@ -74,7 +74,7 @@ function refit(index, _, width) {
     line: { color: css("--line"), width: 3 },
   };
   const traces = [way, marks("before the refit", before, "circle-open", "--gone"), marks("after", after, "circle", "--kept")];
-  const x = { type: "log", dtick: 1, tickformat: "~g", title: captioned("mean square error over the variance of the outputs (log scale)") };
+  const x = { type: "log", dtick: 1, tickformat: "~g", title: captioned(width < 500 ? "error over variance (log scale)" : "mean square error over the variance of the outputs (log scale)") };
   const y = {
     tickvals: at,
     ticktext: brief(layers, width < 500 ? 12 : 24).labels,

@@ -14,7 +14,7 @@ function study(index, _, width) {
   const activations = unique(everything.map((row) => row.activation));
   const cell = (row) => `${row.set}\n${row.activation}`;
   const axis = countAxis(rows.flatMap((row) => row.epochs.filter((e) => e !== null)));
-  // The rows do not know the study's cap; what was not reached has a band of its own past every number.
+  // What was not reached has a band of its own past every number.
   const band = [axis.top * 1.07, axis.top * 1.25];
   const censored = rows.some((row) => row.epochs.includes(null));
   const most = width < 500 ? 16 : 40;
@@ -42,7 +42,7 @@ function study(index, _, width) {
     range: [-0.02 * axis.top, censored ? band[1] : 1.04 * axis.top],
     title: { text: axis.log ? "epochs (log scale)" : "epochs", font: { size: 12 } },
   };
-  const more = censored ? notReached(band) : {};
+  const more = censored ? notReached(band, missedText(rows.map((row) => row.cap))) : {};
   return [traces, frame(80 + 40 * labels.length, x, y, more)];
 }
 
@@ -64,8 +64,8 @@ function strip(row, y, settings, axis, band, i) {
   const missed = seeds.filter((s) => s.epoch === null);
   const across = (_, j) => band[0] + ((band[1] - band[0]) * (j + 0.7)) / (missed.length + 0.4);
   const traces = [
-    marks(reached, (s) => axis.map(s.epoch), shape(i)[0], (s) => `${s.epoch} epochs`),
-    marks(missed, across, "triangle-right-open", () => "not reached"),
+    marks(reached, (s) => axis.map(s.epoch), shape(i)[0], (s) => `${s.epoch} epoch${s.epoch === 1 ? "" : "s"}`),
+    marks(missed, across, "triangle-right-open", () => missedText([row.cap])),
   ];
   if (row.median !== null)
     traces.push({
@@ -73,14 +73,20 @@ function strip(row, y, settings, axis, band, i) {
       mode: "markers",
       x: [axis.map(row.median)],
       y: [y],
-      text: [`${head}<br>median ${row.median} epochs`],
+      text: [`${head}<br>median ${row.median} epoch${row.median === 1 ? "" : "s"}`],
       hoverinfo: "text",
       marker: { symbol: "line-ns-open", size: 28, color: css("--ink"), line: { width: 2.5 } },
     });
   return traces;
 }
 
-const notReached = (band) => ({
+/** "not reached in 60 epochs"; without the number where rows do not share one, or do not know it. */
+function missedText(caps) {
+  const [cap, ...others] = unique(caps);
+  return cap && !others.length ? `not reached in ${cap} epoch${cap === 1 ? "" : "s"}` : "not reached";
+}
+
+const notReached = (band, text) => ({
   shapes: [
     {
       type: "rect",
@@ -97,7 +103,7 @@ const notReached = (band) => ({
   ],
   annotations: [
     {
-      text: "not reached",
+      text,
       x: band[1],
       xanchor: "right",
       y: 1,

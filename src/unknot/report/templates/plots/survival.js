@@ -4,10 +4,11 @@ const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
 
 function survival(index, set) {
   const everything = data.studies[index];
-  const rows = atTarget(index, everything).filter((row) => row.set === set && row.survival);
+  const all = atTarget(index, everything).filter((row) => row.survival);
+  const rows = all.filter((row) => row.set === set);
   const activations = unique(everything.map((row) => row.activation));
-  const cap = largest(rows.map((row) => row.cap), 1);
-  const axis = countAxis([cap, ...rows.flatMap((row) => row.survival.epochs)]);
+  const ends = (some) => some.flatMap((row) => [row.cap, ...row.survival.epochs]);
+  const axis = countAxis(ends(rows), spansMuch(ends(all))); // all sets on one kind of axis, to be compared
   const traces = rows.flatMap((row) => {
     const i = activations.indexOf(row.activation);
     const { epochs, share } = row.survival;
@@ -21,7 +22,7 @@ function survival(index, set) {
       name: esc(row.activation),
       x: x.map(axis.map),
       y,
-      text: x.map((e, k) => `<b>${esc(row.activation)}</b><br>after ${e} epochs ${runs(y[k])} not there yet`),
+      text: x.map((e, k) => `<b>${esc(row.activation)}</b><br>after ${e} epoch${e === 1 ? "" : "s"} ${runs(y[k])} not there yet`),
       hoverinfo: "text",
       line: { shape: "hv", width: 2, color: colour(i), dash: DASHES[Math.floor(i / 8) % DASHES.length] },
       cliponaxis: false,

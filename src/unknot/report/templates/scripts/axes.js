@@ -1,13 +1,17 @@
 // Axes and the frame that all plots share.
 
 /** An axis for counts: linear, or log(1 + v) where they span more than 50 times, so that 0 has a place. */
-function countAxis(values) {
+function countAxis(values, log = spansMuch(values)) {
   const most = largest(values, 1);
-  const log = most > 50 * Math.max(1, smallest(values, most));
   const map = (v) => (v === null || v === undefined ? null : log ? Math.log10(1 + v) : v);
   const ticks = log ? [0] : times(Math.floor(most / step(most)) + 1, (i) => i * step(most));
   for (let t = 1; log && t <= most; t *= 10) ticks.push(...[t, 3 * t].filter((v) => v <= most));
   return { most, log, map, top: map(most), ticks };
+}
+
+function spansMuch(values) {
+  const most = largest(values, 1);
+  return most > 50 * Math.max(1, smallest(values, most));
 }
 
 function step(most) {
@@ -83,12 +87,14 @@ function layerTicks(list, width) {
   const { labels, prefix } = brief(list, 16);
   const longest = largest(labels.map((label) => label.length), 1);
   const level = list.length * (longest * 6.5 + 12) < width;
-  const every = level ? 1 : Math.ceil(list.length / Math.max(3, Math.floor((width - 50) / 17)));
-  const at = times(list.length, (i) => i).filter((i) => i % every === 0);
+  const apart = narrow.matches ? 13 : 17; // upright labels stand closer than slanted ones
+  const every = level ? 1 : Math.ceil(list.length / Math.max(3, Math.floor((width - 50) / apart)));
+  const last = list.length - 1;
+  const at = times(list.length, (i) => i).filter((i) => i === last || (i % every === 0 && last - i >= every));
   return {
     tickvals: at,
     ticktext: at.map((i) => labels[i]),
-    tickangle: level ? 0 : -50,
+    tickangle: level ? 0 : narrow.matches ? -90 : -50,
     ticklabeloverflow: "allow", // else Plotly hides the first one, see lines()
     range: [-0.4, list.length - 0.6],
     showgrid: false,

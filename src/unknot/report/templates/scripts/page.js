@@ -30,6 +30,17 @@ function showProfile(chosen) {
   }
 }
 
+/** On a phone a table that is wider than its box becomes one block a row, each cell with its column's name. */
+function fitTables() {
+  for (const table of document.querySelectorAll(".scroll > table")) {
+    table.classList.remove("stacked");
+    if (!narrow.matches || table.scrollWidth <= table.parentElement.clientWidth + 1) continue;
+    const names = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim());
+    for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, i) => (cell.dataset.name = names[i] ?? ""));
+    table.classList.add("stacked");
+  }
+}
+
 function nameTheme() {
   document.getElementById("theme-name").textContent = root.dataset.theme === "dark" ? "Light" : "Dark";
 }
@@ -40,6 +51,7 @@ document.addEventListener("keydown", pressed);
 document.addEventListener("change", ({ target }) => {
   const { target: study, cloud, sum } = target.dataset;
   if (target.name === "profile") showProfile(target.value);
+  if (target.name === "profile") fitTables();
   if (target.name === "profile" || study) draw();
   const view = target.closest("[data-view=profile]");
   if (cloud) shown[view.dataset.index].clouds[cloud] = Number(target.value);
@@ -51,8 +63,14 @@ document.getElementById("theme").addEventListener("click", () => {
   nameTheme();
   draw();
 });
-narrow.addEventListener("change", () => draw());
+narrow.addEventListener("change", () => {
+  fitTables();
+  draw();
+});
+// A table in a closed part has no width yet.
+document.querySelectorAll("details").forEach((part) => part.addEventListener("toggle", fitTables));
 nameTheme();
 sayFlat();
 showProfile(document.querySelector("[name=profile]:checked")?.value ?? "0");
+fitTables();
 draw();

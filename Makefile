@@ -88,6 +88,7 @@ notebooks: $(INSTALLED)
 figures: $(INSTALLED)
 	$(BIN)/python docs/figures/engine.py
 	$(BIN)/python docs/figures/islands.py
+	$(BIN)/python docs/figures/readme.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/topology/scale.py

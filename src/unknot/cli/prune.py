@@ -127,8 +127,8 @@ def prune_command(
 ) -> None:
     """Remove filters; get a smaller model.
 
-    Convolution filters go by a topological criterion, or by one of the usual ones. Give one budget:
-    --ratio, --macs, --parameters, --latency-ms or --max-betti.
+    --criterion decides which filters are removed. Give one budget: --ratio, --macs, --parameters,
+    --latency-ms or --max-betti.
 
     Writes the model to OUT/model: its weights without pickle, and program.pt2, which torch loads without
     unknot, checked against the model.

@@ -162,10 +162,12 @@ class Trial(StoredTrial):
     topology: tuple[TopologyRow, ...] = ()
 
     def written(self) -> tuple[Any, ...]:
+        """Its row in the table, the Betti numbers last."""
         return *super().written(), json.dumps([list(asdict(row).values()) for row in self.topology])
 
     @classmethod
     def read(cls, row: Mapping[str, Any]) -> Trial:
+        """From its row."""
         names = [field.name for field in fields(TopologyRow)]
         rows = json.loads(row["topology"])
         topology = [dict(zip(names, values, strict=True)) for values in rows]

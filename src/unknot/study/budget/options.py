@@ -21,7 +21,9 @@ Schedule = Literal["cosine", "constant"]
 class BudgetOptions(NetOptions):
     """How nets are tuned and trained to see how good they are after each budget.
 
-    Args:
+    Attributes:
+        seeds, learning_rates, gains, selection_seeds, net, width, depth, batch_size, task: as of
+            `StudyOptions`.
         at: the budgets, in the unit; fractions may be among them.
         unit: "epochs", or "seconds" of this machine's wall clock, each net alone on one thread.
         schedule: "cosine": each budget is a training of its own, whose learning rate falls to 0 over it;

@@ -97,7 +97,7 @@ class FoldRegressor(RegressorMixin, FoldEstimator):  # type: ignore[misc]  # skl
     def _targets(self, X: Any, y: Any) -> NDArray[np.float64]:
         """``[n, targets]``, and the shape of a row of ``y`` kept for `predict`."""
         self._require_target(y)
-        targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        targets: NDArray[np.float64] = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         check_consistent_length(X, targets)
         self._shape = targets.shape[1:]
         return targets.reshape(len(targets), -1)

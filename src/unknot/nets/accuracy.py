@@ -246,7 +246,7 @@ def count_right(
     return _tally(model, inputs, labels, batch_size)[0]
 
 
-def _tally(model: nn.Module, inputs: Inputs, labels: Tensor, batch_size: int) -> tuple[int, int]:
+def _tally(model: nn.Module, inputs: Inputs, labels: Tensor, batch_size: int | None) -> tuple[int, int]:
     """How many samples are classified rightly, and how many not at all, with NaN among their scores."""
     probe = Probe(inputs)
     if labels.shape[:1] != (len(probe),):

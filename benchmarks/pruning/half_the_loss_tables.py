@@ -27,6 +27,7 @@ RATIOS = {("resnet", "balanced"): 0.6, ("resnet", "balanced, polish 100"): 0.4,
           ("cnn", "balanced"): 0.8, ("cnn", "balanced, polish 100"): 0.6}  # fmt: skip
 MOST_LOST = {"cifar10": 1.0, "fashion_mnist": 0.3, "cats_vs_dogs": 0.5}  # ResNets, half of the MACs
 BETTER_ON = 9  # of twelve
+FEWEST = 5  # seeds, of which an interval is told
 
 
 def summary(records: Iterable[Record]) -> Record:
@@ -160,12 +161,10 @@ def _original(
 
 
 def interval(values: Sequence[float]) -> list[float]:
-    """Mean, low, high: the 95 % interval of Student's t; of one value no more than itself."""
+    """Mean, low, high: the 95 % interval of Student's t."""
     mean = statistics.mean(values)
-    half = 0.0
-    if len(values) > 1:
-        error = statistics.stdev(values) / len(values) ** 0.5
-        half = float(stats.t.ppf(0.975, len(values) - 1)) * error
+    error = statistics.stdev(values) / len(values) ** 0.5
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * error
     return [round(v, 3) for v in (mean, mean - half, mean + half)]
 
 
@@ -193,7 +192,7 @@ def _ratios(lost: Lost) -> list[Record]:
     for (cell, method, after), of_seed in sorted(lost.items(), key=_order):
         for before in BEFORE if method in OURS and not after else ():
             pairs = _paired(of_seed, lost.get((cell, before, False), {}))
-            if pairs[0]:
+            if len(pairs[0]) >= FEWEST:
                 ratio = {"seeds": len(pairs[0]), "before": before, "ratio": ratio_interval(*pairs)}
                 found.append({**_named(cell), "method": method, **ratio})
     return found
@@ -205,7 +204,7 @@ def _against(lost: Lost) -> list[Record]:
     for (cell, method, after), of_seed in sorted(lost.items(), key=_order):
         for ours in COMPARED if method in (*BEFORE, *BASELINES) else ():
             theirs, own = _paired(of_seed, lost.get((cell, ours, after), {}))
-            if own:
+            if len(own) >= FEWEST:
                 more = interval([t - o for t, o in zip(theirs, own, strict=True)])
                 names = {"ours": ours, "baseline": method, "trained": after}
                 found.append({**_named(cell), **names, "seeds": len(own), "more": more})
@@ -225,9 +224,9 @@ def targets(rows: Record) -> list[tuple[str, str, str, str]]:
         where = {"set": name, "net": "resnet", "share": 0.5, "method": "best, polish 300"}
         of = [r["lost"] for r in rows["cells"] if _is(r, **where, trained=False)]
         words = f"{SETS[name]}, ResNet, 50 %: points lost by best, polish 300, median"
-        median = statistics.median(of[0]) if of else 0.0
-        met = _met(median <= points) if of and len(of[0]) == len(rows["seeds"]) else ""
-        found.append((words, f"<= {points:g}", f"{median:.2f}" if of else "", met))
+        median = statistics.median(of[0]) if of and len(of[0]) >= FEWEST else None
+        text, met = ("", "") if median is None else (f"{median:.2f}", _met(median <= points))
+        found.append((words, f"<= {points:g}", text, met))
     for ours in COMPARED:
         for baseline in BASELINES:
             found.append(_verdict(rows, ours, baseline))
@@ -271,9 +270,10 @@ def lost_table(rows: Record, share: float, trained: bool) -> tuple[list[str], li
         of = [r["lost"] for r in rows["cells"] if _is(r, **where)]
         if not of:
             return ""
-        few = "" if len(of[0]) == len(rows["seeds"]) else f" (n = {len(of[0])})"
+        if len(of[0]) < FEWEST:
+            return f"{statistics.median(of[0]):.2f} (n = {len(of[0])})"
         mean, low, high = interval(of[0])
-        return f"{statistics.median(of[0]):.2f}; {mean:.2f} [{low:.2f}, {high:.2f}]{few}"
+        return f"{statistics.median(of[0]):.2f}; {mean:.2f} [{low:.2f}, {high:.2f}]"
 
     head, lines = _table(METHODS, cell)
     if trained:

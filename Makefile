@@ -88,7 +88,7 @@ notebooks: $(INSTALLED)
 figures: $(INSTALLED)
 	$(BIN)/python docs/figures/engine.py
 	$(BIN)/python docs/figures/islands.py
-	$(BIN)/python docs/figures/readme.py
+	$(BIN)/python docs/figures/front_page.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/topology/scale.py

@@ -1,6 +1,6 @@
 """The pictures of README.md: the digits of its first example before and after training, and its report.
 
-    python docs/figures/readme.py [FOLDER]
+    python docs/figures/front_page.py [FOLDER]
 
 Writes digits.png and, where Chromium is installed, report.png into FOLDER (docs/assets). A minute.
 """

@@ -100,7 +100,7 @@ def test_the_default_criterion_stands_beside_the_rule_of_the_paper(folder: Path)
     )
     text = " ".join(Page(folder / "report.html").text.split())
     for said in (
-        "digits, default criterion", "digits, the rule of the paper", "elder-surgeon", "linked pairs of rings",
-        "99 % train accuracy", "of the MACs per sample", "to test on",
+        "digits, default criterion", "digits, the rule of the paper", "elder-surgeon",
+        "linked pairs of rings", "99 % train accuracy", "of the MACs per sample", "to test on",
     ):  # fmt: skip
         assert said in text

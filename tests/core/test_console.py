@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import sys
+from contextlib import redirect_stderr
 from threading import Thread
 
 import pytest
@@ -19,11 +19,13 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    screen = Terminal()
-    monkeypatch.setattr(sys, "stderr", screen)
+def terminal() -> Terminal:
+    return Terminal()
+
+
+@pytest.fixture(autouse=True)
+def _able_to_move_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    return screen
 
 
 @pytest.mark.parametrize(("show", "patience", "seen"), [
@@ -33,21 +35,24 @@ def test_a_bar_waits_where_it_is_told_to(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch, show: ShowProgress, patience: float, seen: bool
 ) -> None:
     monkeypatch.setattr(console, "PATIENCE", patience)
-    assert list(track([1, 2, 3], "counting", show=show)) == [1, 2, 3]
-    with step_bar("stepping", 2, show=show) as step:
-        step("one")
-        step("two")
-    with share_bar("sharing", show=show) as done:
-        done(0.5)
+    with redirect_stderr(terminal):
+        assert list(track([1, 2, 3], "counting", show=show)) == [1, 2, 3]
+        with step_bar("stepping", 2, show=show) as step:
+            step("one")
+            step("two")
+        with share_bar("sharing", show=show) as done:
+            done(0.5)
     shown = terminal.getvalue()
     assert ["counting" in shown, "stepping: two" in shown, "sharing" in shown] == [seen] * 3
 
 
 def test_there_is_one_bar_at_a_time(terminal: Terminal) -> None:
-    for _ in track(range(2), "outer"):
-        assert list(track(range(2), "inner")) == [0, 1]
+    with redirect_stderr(terminal):
+        for _ in track(range(2), "outer"):
+            assert list(track(range(2), "inner")) == [0, 1]
     assert "outer" in terminal.getvalue() and "inner" not in terminal.getvalue()
-    list(track(range(2), "after"))
+    with redirect_stderr(terminal):
+        list(track(range(2), "after"))
     assert "after" in terminal.getvalue()
 
 
@@ -56,20 +61,22 @@ def test_an_error_takes_its_bar_away(terminal: Terminal) -> None:
         for i in track(range(2), "failing"):
             assert i
 
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError), redirect_stderr(terminal):
         fail()
-    list(track(range(2), "after"))
+    with redirect_stderr(terminal):
+        list(track(range(2), "after"))
     assert "after" in terminal.getvalue()
 
 
-def test_other_threads_and_files_show_none(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_threads_and_files_show_none(terminal: Terminal) -> None:
     other = Thread(target=lambda: list(track(range(2), "beside")))
-    other.start()
-    other.join()
+    with redirect_stderr(terminal):
+        other.start()
+        other.join()
     assert terminal.getvalue() == ""
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    list(track(range(2), "to a file"))
-    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+    with redirect_stderr(io.StringIO()) as file:
+        list(track(range(2), "to a file"))
+    assert file.getvalue() == ""
 
 
 @pytest.mark.parametrize("show", ["always", None, 1])

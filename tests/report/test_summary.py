@@ -134,6 +134,17 @@ def test_a_dead_filter_has_no_score(tmp_path: Path) -> None:
     assert "-2 to" not in text_of(shown)
 
 
+def test_small_scores_are_told_apart(tmp_path: Path, no_webgl: Browser) -> None:
+    rows = tuple(FilterScore("conv", i, 10.0 ** -(i + 1), "l1") for i in range(5))
+    tab = Tab(no_webgl, address(tmp_path, FilterScores(rows, "l1", remove_high=False)))
+    heights = tab.run("document.querySelector('[data-kind=filters]').data[0].y")
+    assert heights == pytest.approx([-5, -4, -3, -2, -1])
+    title = tab.run("document.querySelector('[data-kind=filters]').layout.yaxis.title.text")
+    assert title == "l1 (log scale)"
+    assert_quiet(tab)
+    tab.close()
+
+
 def test_marks_differ_without_colour_and_curves_share_their_axis(
     tmp_path: Path, no_webgl: Browser
 ) -> None:

@@ -31,8 +31,10 @@ def as_path(path: object, name: str) -> Path:
 
 
 def require_suffix(path: object, name: str, suffixes: Sequence[str]) -> Path:
-    """``path`` as a Path; an InputError where its name ends in none of the suffixes."""
+    """``path`` as a Path; an InputError where it is a folder or ends in none of the suffixes."""
     place = as_path(path, name)
+    if place.is_dir():
+        raise WrongPath(f"{place}, which is a folder", "a file to write", "name one in it")
     if place.suffix not in suffixes:
         raise InputError(
             f"{name} = {place}",

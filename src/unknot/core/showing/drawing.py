@@ -185,7 +185,8 @@ def stacked_bars(
     """
     start = np.zeros(len(names))
     for what, (counts, tone) in parts.items():
-        axes.barh(range(len(names)), counts, left=start, color=tone, height=0.6, label=what)
+        hatch = {"hatch": "////", "edgecolor": "white", "linewidth": 0} if tone == GONE else {}
+        axes.barh(range(len(names)), counts, left=start, color=tone, height=0.6, label=what, **hatch)
         start = start + np.asarray(counts)
     name_rows(axes, names)
     axes.legend(frameon=False, fontsize=SMALL, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)

@@ -67,6 +67,18 @@ const filterTraces = (marks, size) =>
     };
   });
 
+/** A logarithm of scores above 0, which need not be counts. */
+function powersAxis(least, high) {
+  const ends = [Math.log10(least), Math.log10(high)];
+  const pad = 0.06 * (ends[1] - ends[0]);
+  const powers = times(Math.floor(ends[1]) - Math.ceil(ends[0]) + 1, (i) => Math.ceil(ends[0]) + i);
+  const every = Math.ceil(powers.length / 8);
+  const tickvals = powers.filter((_, i) => i % every === 0);
+  const ticktext = tickvals.map((p) => (p < -3 ? `1e${p}` : (10 ** p).toLocaleString("en")));
+  const map = (v) => (v === null || v === undefined ? null : Math.log10(v));
+  return { log: true, map, ticks: { tickvals, ticktext }, range: [ends[0] - pad, ends[1] + pad] };
+}
+
 /** Scores may be negative or small fractions; only then Plotly chooses the ticks. */
 function scoreAxis(values) {
   const low = smallest(values, 0);
@@ -75,6 +87,8 @@ function scoreAxis(values) {
   if (counts || (axis.log && low === 0))
     return { ...axis, ticks: ticksOf(axis), range: [-0.03 * axis.top, 1.1 * axis.top] };
   const high = largest(values, -Infinity);
+  const least = smallest(values, Infinity);
+  if (least > 0 && high > 50 * least) return powersAxis(least, high);
   const pad = 0.08 * (high - low || 1);
   return { map: (v) => v, ticks: {}, range: [low - pad, high + pad] };
 }

@@ -359,4 +359,4 @@ def test_a_monitor_without_with_says_what_is_missing() -> None:
     assert not monitor.profile.rows
     monitor.record(0)
     monitor.record(1)
-    assert monitor.profile.epochs() == (0, 1)
+    assert monitor.profile.epochs() == [0, 1]

@@ -131,6 +131,12 @@ class Monitor:
                 recorded; NaN in a layer output, named with the epoch
                 in which it arose; with ``background`` it may be raised by the next call.
         """
+        if require_count("epoch", epoch, minimum=0) and not self._begun:
+            raise InputError(
+                f"epoch {epoch} of a Monitor outside a with block, without epoch 0",
+                "epoch 0 first, to tell what training did",
+                "write `with uk.Monitor(...) as monitor:` around it, or call record(0) before it",
+            )
         self.take(Reading(epoch, None if accuracy is None else _share(accuracy)), always=always)
 
     def begin(self, epoch: int) -> None:
@@ -141,12 +147,6 @@ class Monitor:
     def take(self, reading: Reading, *, always: bool = False) -> None:
         """`record` for callbacks, whose metric may be any finite number, e.g. a loss."""
         reading.epoch = require_count("epoch", reading.epoch, minimum=0)
-        if reading.epoch and not self._begun:
-            raise InputError(
-                f"epoch {reading.epoch} of a Monitor outside a with block, without epoch 0",
-                "epoch 0 first, to tell what training did",
-                "write `with uk.Monitor(...) as monitor:` around it, or call record(0) before it",
-            )
         self._begun = True
         if reading.epoch % self.every and not always:
             return

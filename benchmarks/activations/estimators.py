@@ -269,7 +269,8 @@ def main() -> None:
                     records += new
                     print(name, seed, {r["method"]: round(r["score"], 4) for r in new}, flush=True)
     rows = summary(records)
-    show(rows)
+    if rows:
+        show(rows)
     record |= {
         "command": "python benchmarks/activations/estimators.py",
         "date": date.today().isoformat(),

@@ -28,6 +28,7 @@ PAGES = {
         "engine.md",
         "make bench-engine",
     ),
+    "estimators": ("tables: the fold estimators beside trees and an MLP", "howto/tables.md", ""),
     "half_the_loss": (
         "one shot beside an earlier version and six published methods",
         "half_the_loss.md",

@@ -20,7 +20,7 @@ from unknot.core.errors import require_choice, require_count, require_items, req
 from unknot.estimators.descent import Samples
 from unknot.estimators.preparation import SCALINGS, Preparation, is_frame
 from unknot.estimators.problems import Problem
-from unknot.estimators.search import Grid, Search, first_nets, search
+from unknot.estimators.grid import Grid, Search, first_nets, search
 from unknot.estimators.stream import Stream
 from unknot.nets.running import copied
 

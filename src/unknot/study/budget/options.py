@@ -21,7 +21,7 @@ Schedule = Literal["cosine", "constant"]
 class BudgetOptions(NetOptions):
     """How nets are tuned and trained to see how good they are after each budget.
 
-    Attributes:
+    Args:
         seeds, learning_rates, gains, selection_seeds, net, width, depth, batch_size, task: as of
             `StudyOptions`.
         at: the budgets, in the unit; fractions may be among them.

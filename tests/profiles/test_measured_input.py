@@ -152,10 +152,9 @@ def test_folders_and_missing_files_are_input_errors(tmp_path: Path, name: str) -
             read(missing)  # type: ignore[operator]
         assert isinstance(caught.value, FileNotFoundError)
     (tmp_path / "file").touch()
-    below = tmp_path / "file" / (name or "page.html")
-    for write in (write_report, uk.profiles.write_profile):
+    for write, usual in ((write_report, "page.html"), (uk.profiles.write_profile, "p.json")):
         with pytest.raises(uk.InputError) as caught:
-            write(below, profile)  # type: ignore[operator]
+            write(tmp_path / "file" / (name or usual), profile)  # type: ignore[operator]
         assert isinstance(caught.value, OSError) and "\n" not in str(caught.value)
     with pytest.raises(uk.InputError, match="is no folder"):
         uk.Study(below)

@@ -1,7 +1,7 @@
 """Estimators of scikit-learn for tables: nets that fold, their activation chosen on held-out rows.
 
 `classifier` and `regressor` are `base` with classes or numbers to learn (`problems`). A table goes
-through `preparation`; the cells of a `grid` are tried and an ensemble trained with the best ones; `descent`
+through `preparation`; the cells of a `grid` are tried, and the best ones train an ensemble; `descent`
 trains many nets at once, and a `stream` goes on with them.
 """
 

@@ -18,9 +18,9 @@ from unknot.activations.folds import ACTIVATIONS
 from unknot.core.console import share_bar
 from unknot.core.errors import require_choice, require_count, require_items, require_positive
 from unknot.estimators.descent import Samples
+from unknot.estimators.grid import Grid, Search, first_nets, search
 from unknot.estimators.preparation import SCALINGS, Preparation, is_frame
 from unknot.estimators.problems import Problem
-from unknot.estimators.grid import Grid, Search, first_nets, search
 from unknot.estimators.stream import Stream
 from unknot.nets.running import copied
 

@@ -167,9 +167,10 @@ def test_targets_are_met_or_not_by_the_trials() -> None:
     tables = module("half_the_loss_tables")
     records = [
         {"kind": "original", "set": "cifar10", "net": "resnet", "seed": s, "accuracy": 0.6, "macs": 1.0}
-        for s in (100, 101, 102)
+        for s in range(100, 105)
     ]
-    for seed, noise in ((100, 0.0), (101, 0.002), (102, 0.004)):
+    for seed in range(100, 105):
+        noise = 0.001 * (seed - 100)
         records += [
             trial(seed, "before", 0.5 + noise), trial(seed, "balanced", 0.55 + noise),
             trial(seed, "OSSCAR", 0.52 + noise),
@@ -185,3 +186,11 @@ def test_targets_are_met_or_not_by_the_trials() -> None:
     )  # not all twelve are done
     assert next(r["more"] for r in rows["against"] if r["baseline"] == "OSSCAR") == [3, 3, 3]
     assert len(tables.lost_table(rows, 0.75, trained=False)[1]) == 3
+    few = tables.expanded(tables.summary([r for r in records if r["seed"] < 104]))
+    assert not few["ratios"] and not few["against"]
+    (cell,) = [line[4] for line in tables.lost_table(few, 0.75, trained=False)[1] if line[0] == "before"]
+    assert cell == "9.85 (n = 4)"
+    assert (
+        tables.fuller(tables.summary(records), records[:1])[:1]
+        == tables.trials_of(tables.summary(records))[:1]
+    )

@@ -120,10 +120,8 @@ class FoldEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no type
             weights: of the rows; those of weight 0 are left out as if they were not there.
         """
         grid, seed = self._grid(), self._seed()
-        counted = np.flatnonzero(weights)
-        table = X.iloc[counted] if is_frame(X) else X[counted]
-        self.preparation_ = Preparation(table, self.scaling, seed)
-        samples = self._samples(table, targets[torch.from_numpy(counted)], weights[counted])
+        self.preparation_ = Preparation(_rows(X, np.flatnonzero(weights)), self.scaling, seed)
+        samples = self._samples(X, targets, weights)
         jobs = torch.get_num_threads() if self.n_jobs is None else effective_n_jobs(self.n_jobs)
         bar = share_bar(type(self).__name__, show=bool(self.verbose))
         with torch.random.fork_rng(devices=[]), bar as tick:  # new layers draw before they are drawn anew
@@ -149,15 +147,18 @@ class FoldEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no type
 
     def _learn(self, X: Any, targets: Tensor, weights: NDArray[np.float64]) -> None:
         """One pass over rows of a stream."""
-        counted = np.flatnonzero(weights)
-        table = X.iloc[counted] if is_frame(X) else X[counted]
         if self._stream is None:
             self._stream = Stream(self.nets_, self._problem, self._drawn)
-        self._stream.learn(self._samples(table, targets[torch.from_numpy(counted)], weights[counted]))
+        self._stream.learn(self._samples(X, targets, weights))
 
-    def _samples(self, table: Any, targets: Tensor, weights: NDArray[np.float64]) -> Samples:
+    def _samples(self, X: Any, targets: Tensor, weights: NDArray[np.float64]) -> Samples:
+        """The rows that count, prepared."""
+        counted = np.flatnonzero(weights)
+        share = weights[counted] / weights[counted].mean()
         return Samples(
-            self.preparation_(table), targets, torch.from_numpy(weights / weights.mean()).float()
+            self.preparation_(_rows(X, counted)),
+            targets[torch.from_numpy(counted)],
+            torch.from_numpy(share).float(),
         )
 
     def _outputs(self, X: Any) -> list[Tensor]:
@@ -169,3 +170,7 @@ class FoldEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no type
         models = [copied(net.model).double() for net in self.nets_]
         with torch.no_grad():
             return [torch.cat([model(part) for part in parts]) for model in models]
+
+
+def _rows(X: Any, places: NDArray[np.intp]) -> Any:
+    return X.iloc[places] if is_frame(X) else X[places]

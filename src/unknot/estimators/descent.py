@@ -17,7 +17,8 @@ from unknot.activations.gains import init_by_gain
 from unknot.estimators.problems import Problem
 from unknot.nets.models import mlp
 from unknot.nets.training import one_thread
-from unknot.study.stack import Stack
+from unknot.study.budget.task import SCHEDULES
+from unknot.study.stack import Stack, fill_models
 
 # How often held-out samples are asked during a training, and how often in vain before it ends.
 READINGS, PATIENCE = 24, 8
@@ -169,7 +170,7 @@ class _Run:
         waited = done = 0
         for step in sorted({math.ceil(effort.steps * i / READINGS) for i in range(1, READINGS + 1)}):
             for at in range(done, step):
-                stack.rates = rates * (0.5 + 0.5 * math.cos(math.pi * at / effort.steps))
+                stack.rates = rates * SCHEDULES["cosine"](at / effort.steps)
                 batch = torch.stack([next(order) for order in orders])
                 samples = self._samples
                 stack.step(samples.inputs[batch], samples.targets[batch], samples.weights[batch])
@@ -184,10 +185,7 @@ class _Run:
             if waited >= PATIENCE:
                 tick((effort.steps - step) * len(models))
                 break
-        for one, row in zip(best, weights, strict=True):
-            with torch.no_grad():
-                nn.utils.vector_to_parameters(row.clone(), one.model.parameters())
-            one.model.eval()
+        fill_models([one.model for one in best], weights)
         return best
 
     def _judged(self, stack: Stack, net: int) -> tuple[float, float]:

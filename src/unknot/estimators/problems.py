@@ -16,11 +16,9 @@ class Problem(Protocol):
 
     Attributes:
         outputs: of a net, for each sample.
-        score_name: of what `judge` gives second.
     """
 
     outputs: int
-    score_name: str
 
     @property
     def loss(self) -> Loss: ...
@@ -38,8 +36,6 @@ class Problem(Protocol):
 class Classes:
     """One of ``outputs`` classes: cross entropy in nats, and the share classified rightly."""
 
-    score_name = "accuracy"
-
     def __init__(self, n_classes: int) -> None:
         self.outputs = n_classes
         self.loss: Loss = class_loss
@@ -52,8 +48,6 @@ class Classes:
 
 class Numbers:
     """``outputs`` numbers of mean 0 and standard deviation 1: squared error, and R^2."""
-
-    score_name = "R^2"
 
     def __init__(self, outputs: int) -> None:
         self.outputs = outputs

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from unknot.estimators.descent import Samples, Trained
 from unknot.estimators.problems import Problem
 from unknot.nets.training import one_thread
-from unknot.study.stack import Stack
+from unknot.study.stack import Stack, fill_models
 
 BATCH = 128
 # Of the learning rate that a cell was chosen with, which fell to 0 while it was trained.
@@ -42,7 +41,4 @@ class Stream:
                 orders = torch.stack([torch.randperm(len(samples), generator=draw) for _ in group])
                 for batch in torch.split(orders, BATCH, dim=1):
                     stack.step(samples.inputs[batch], samples.targets[batch], samples.weights[batch])
-                with torch.no_grad():
-                    for net, row in zip(group, stack.parameters, strict=True):
-                        nn.utils.vector_to_parameters(row.clone(), net.model.parameters())
-                        net.model.eval()
+                fill_models([net.model for net in group], stack.parameters)

@@ -7,7 +7,7 @@ is the work of Python and of the dispatcher, which in small nets is most of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -329,6 +329,14 @@ def _sample_orders(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
     while True:
         batches = torch.split(torch.randperm(n, generator=generator), batch_size)
         yield from batches[: batches_an_epoch(n, batch_size)]
+
+
+@torch.no_grad()
+def fill_models(models: Iterable[nn.Module], parameters: Tensor) -> None:
+    """Put rows of parameters ``[nets, p]`` into models like those of their stack, left in eval mode."""
+    for model, row in zip(models, parameters, strict=True):
+        nn.utils.vector_to_parameters(row.clone(), model.parameters())
+        model.eval()
 
 
 def _parts(nets: int) -> list[slice]:

@@ -16,7 +16,7 @@ from unknot.core.errors import InputError, require_count, require_items, require
 from unknot.nets.accuracy import model_scores, require_classifier
 from unknot.nets.data import LabelledData, labelled_data
 from unknot.nets.running import require_module
-from unknot.study.stack import CLASSES, NetAlone, NetsTogether, goal_of
+from unknot.study.stack import CLASSES, NetAlone, NetsTogether, fill_models, goal_of
 from unknot.study.trials import Curve
 
 
@@ -146,10 +146,7 @@ def train_stack(
             progress.running = [progress.running[place] for place in staying]
         if not staying:
             break
-    with torch.no_grad():
-        for model, row in zip(models, progress.parameters, strict=True):
-            nn.utils.vector_to_parameters(row.clone(), model.parameters())
-            model.eval()
+    fill_models(models, progress.parameters)
     rows = zip(progress.epochs, progress.train_accuracy, progress.test_accuracy, ended, strict=True)
     return tuple(Curve(tuple(e), tuple(a), tuple(t), end) for e, a, t, end in rows)
 

@@ -184,6 +184,9 @@ def test_streams() -> None:
     table, numbers = ring()
     regressor = uk.FoldRegressor(**SMALL, random_state=0).fit(table, numbers)
     before = regressor.score(table, numbers)
+    with pytest.raises(ValueError, match="as before"):
+        regressor.partial_fit(table, np.stack([numbers, numbers], 1))
+    assert regressor.predict(table[:3]).shape == (3,)  # what was refused has changed nothing
     for _ in range(10):
         regressor.partial_fit(table, numbers)
     assert regressor.score(table, numbers) > before

@@ -51,7 +51,8 @@ class FoldRegressor(RegressorMixin, FoldEstimator):  # type: ignore[misc]  # skl
                 parameters that cannot be.
         """
         X = self._table(X, reset=True)
-        table, weights = self._targets(X, y), self._weights(X, sample_weight)
+        table, self._shape = self._targets(X, y)
+        weights = self._weights(X, sample_weight)
         self._learn_scale(table, weights)
         self._fit_nets(X, self._scaled(table), weights, Numbers(table.shape[1]))
         return self
@@ -74,13 +75,14 @@ class FoldRegressor(RegressorMixin, FoldEstimator):  # type: ignore[misc]  # skl
         """
         first = not hasattr(self, "nets_")
         X = self._table(X, reset=first)
-        shape = None if first else self._shape
-        table, weights = self._targets(X, y), self._weights(X, sample_weight)
+        table, shape = self._targets(X, y)
+        weights = self._weights(X, sample_weight)
         if first:
+            self._shape = shape
             self._learn_scale(table, weights)
             self._start(X, Numbers(table.shape[1]))
         elif shape != self._shape:
-            raise ValueError(f"y of shape [n, {self._shape}]: expected [n, {shape}] as before")
+            raise ValueError(f"y of shape [n, {shape}]: expected [n, {self._shape}] as before")
         self._learn(X, self._scaled(table), weights)
         return self
 
@@ -94,13 +96,12 @@ class FoldRegressor(RegressorMixin, FoldEstimator):  # type: ignore[misc]  # skl
         predicted: NDArray[np.float64] = mean * self._spread + self._middle
         return predicted.reshape(len(mean), *self._shape)
 
-    def _targets(self, X: Any, y: Any) -> NDArray[np.float64]:
-        """``[n, targets]``, and the shape of a row of ``y`` kept for `predict`."""
+    def _targets(self, X: Any, y: Any) -> tuple[NDArray[np.float64], tuple[int, ...]]:
+        """``[n, targets]``, and the shape of a row of ``y``."""
         self._require_target(y)
         targets: NDArray[np.float64] = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         check_consistent_length(X, targets)
-        self._shape = targets.shape[1:]
-        return targets.reshape(len(targets), -1)
+        return targets.reshape(len(targets), -1), targets.shape[1:]
 
     def _learn_scale(self, table: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
         self._middle = np.average(table, axis=0, weights=weights)

@@ -181,7 +181,7 @@ def test_calls_take_turns_and_stop_when_time_is_up(monkeypatch: pytest.MonkeyPat
     assert called == ["a", "b"] * 23  # three rounds to warm up
     assert [len(times) for times in taken] == [20, 20]
     monkeypatch.setattr(timing, "LIMIT_S", 0.0)
-    assert [len(times) for times in time_in_turns(calls, repeats=20)] == [10, 10]
+    assert [len(times) for times in time_in_turns(calls, repeats=20)] == [6, 6]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -201,8 +201,8 @@ def compare_cost(
             CUDA events.
         example: a batch that both take: a tensor ``[n, ...]``, or a tuple or dict of such, the
             positional or keyword arguments.
-        repeats: timed forward passes after a tenth as many to warm up; at least ten of them, and no
-            more once they took ten seconds.
+        repeats: timed forward passes after a tenth as many to warm up; at least six of them, and no
+            more once they took five seconds.
         batch_sizes: further batches to time, made of the example's samples, over and over if need be.
     """
     costs, times = _measure((before, after), example, repeats, batch_sizes)

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-LIMIT_S = 10.0  # after at least ten rounds no new one is begun
+FEWEST = 6  # rounds, of which the sign test gives an interval
+LIMIT_S = 5.0  # after which no more than these are begun
 # Of blocks that glibc takes from its heap once one of nearly 32 MiB was freed; so many are kept ready.
 BLOCK_BYTES = 2**25 - 2**16
 BLOCKS = 16
@@ -25,7 +26,7 @@ class Latency:
     Attributes:
         batch_size: samples in the batch.
         median_ms, iqr_ms: over the repeats, in milliseconds.
-        repeats: timed passes; fewer than asked for where they took over ten seconds.
+        repeats: timed passes; fewer than asked for where they took over five seconds.
     """
 
     batch_size: int
@@ -79,7 +80,7 @@ def time_in_turns(
     with steady_memory():
         for turn in range(-(repeats // 10) - 1, repeats):
             late = time.perf_counter() - start > LIMIT_S
-            if turn >= 10 and late:
+            if turn >= FEWEST and late:
                 break
             if turn < -1 and late:  # warm enough
                 continue

@@ -25,6 +25,8 @@ from unknot.pruning.structure.map_calls import watching_maps
 ROWS = 24576  # at most, of one layer
 ENTRIES = 2**25  # at most, of the rows of what enters a layer
 GROUPED = 2**24  # likewise of a grouped one, which weighs few of them at a time
+MANY = 512  # samples: of half as many half of both, as more places of a sample tell little
+LEAST_SHARE = 0.25  # of both, however few the samples
 TARGETS = 2**29  # bytes at most of all rows of all layers
 HELD_OUT = 5  # every fifth sample is for measuring errors only
 FEW = 15  # samples, of fewer every third: two would tell little
@@ -37,7 +39,7 @@ class Original:
         model: run once in eval mode, left as it was.
         inputs: the samples, where the model is.
         seed: of the places at which outputs are looked at.
-        rows: of one layer, at most.
+        rows: of one layer, at most; None: as many as the samples are worth.
 
     Attributes:
         rows: {layer: which rows}.
@@ -55,9 +57,10 @@ class Original:
         InputError: a layer that returns NaN, a model that does not return a row a sample.
     """
 
-    def __init__(self, model: nn.Module, inputs: Inputs, *, seed: int, rows: int = ROWS) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs, *, seed: int, rows: int | None = None) -> None:
         self.model, self.n = model, n_samples(inputs)
         self.every = HELD_OUT if self.n >= FEW else min(3, self.n)
+        self._share = min(1.0, max(LEAST_SHARE, self.n / MANY))
         self.rows: dict[str, Rows] = {}
         self.targets: dict[str, Tensor] = {}
         self.sums: dict[str, Tensor] = {}
@@ -67,7 +70,10 @@ class Original:
         self._modules = all_layers(model)
         widths = sum(width_of(module) or 0 for module in self._modules.values())
         self._at_most = int(
-            min(rows, max(512, min(TARGETS, memory_limit() // 8) // (4 * max(widths, 1))))
+            min(
+                rows or ROWS * self._share,
+                max(512, min(TARGETS, memory_limit() // 8) // (4 * max(widths, 1))),
+            )
         )
         self._generator = torch.Generator().manual_seed(seed)
         self.consumers = find_consumers(model, map_tensors(inputs, lambda t: t[:2]))
@@ -132,7 +138,7 @@ class Original:
         return outputs
 
     def _sample(self, name: str, layer: LinearMap, output: Tensor) -> None:
-        most = GROUPED if layer.groups > 1 else ENTRIES
+        most = GROUPED if layer.groups > 1 else int(ENTRIES * self._share)
         most = min(self._at_most, max(512, most // (layer.groups * layer.filters[0].numel())))
         rows = self.rows[name] = Rows.draw(layer, output, most, self.n, self._generator)
         values = rows.of_output(layer, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ RIDGE = 1e-3  # of the mean square of a layer's input entries
 STRONGER = (1e-2, 1e-1, 1.0, 10.0)
 SURE = 4  # so many rows for each entry leave little open
 STEPS = 8  # towards what is met after the activation
+AT_ONCE = 4096  # rows in float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +61,10 @@ def best_fit(
     if before < 1e-10:  # nothing in front of it changed
         return Fit(None, None, before, before)
     best, last, after = None, float("inf"), before
-    for solver in system.solvers():
-        solution = system.solve(solver, rows.outputs())
+    solvers = system.solvers()
+    wanted = system.wanted(rows.outputs())
+    for solver in solvers:
+        solution = system.solve(solver, wanted)
         error = error_of(system.held_outputs(solution))
         if error < after:
             best, after = (solver, solution), error
@@ -81,6 +85,12 @@ def best_fit(
 class _Solver:
     factor: Tensor  # Cholesky's, [groups, r or d, r or d]
     ridge: Tensor  # [groups, 1, 1]
+
+
+@dataclass(frozen=True, eq=False)
+class _Wanted:
+    towards: Tensor  # [groups, r or d, out], the right-hand side
+    mean: Tensor  # [out], of the outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,54 +133,72 @@ class _System:
         """
         rows, entries = self.x.shape[1:]
         least = RIDGE * entries / rows if self.sure else RIDGE
-        self._multiply()
-        for ridge in (least, *(ridge for ridge in STRONGER if ridge > least)):
-            solver = self._factorised(ridge)
-            if solver is None and not self.exact:
-                self.exact = True
-                self._multiply()
-                solver = self._factorised(ridge)
-            if solver is not None:
-                yield solver
-
-    def _multiply(self) -> None:
-        if self.exact:
-            self.x, self.held = self.x.double(), self.held.double()
-        self.gram = self.x @ self.x.mT if self.few else self.x.mT @ self.x
+        gram = self._gram()
+        first = self._factorised(gram, least)
+        if first is None and not self.exact:
+            self.exact = True
+            gram = self._gram()
+            first = self._factorised(gram, least)
         # What a solution is multiplied by to get outputs.
-        self.products = self.held @ self.x.mT if self.few else self.held
+        self.products = self._with_rows(self.held) if self.few else self.held
+        others = (self._factorised(gram, ridge) for ridge in STRONGER if ridge > least)
+        return filter(None, itertools.chain((first,), others))
 
-    def _factorised(self, ridge: float) -> _Solver | None:
-        power = self.gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] / self.x.shape[2]
+    def _gram(self) -> Tensor:
+        return self._with_rows(self.x) if self.few else self._across(self.x)
+
+    def _with_rows(self, x: Tensor) -> Tensor:
+        """``[groups, k, r]``: ``x [groups, k, d]`` times the rows, in float64 where `exact`."""
+        return x.double() @ self.x.double().mT if self.exact else x @ self.x.mT
+
+    def _across(self, values: Tensor) -> Tensor:
+        """``[groups, d, k]``: the entries times ``values [groups, r, k]``, in float64 where `exact`."""
+        if not self.exact:
+            return self.x.mT @ values
+        found = values.new_zeros(len(values), self.x.shape[2], values.shape[2], dtype=torch.float64)
+        for x, part in zip(self.x.split(AT_ONCE, 1), values.split(AT_ONCE, 1), strict=True):
+            found += x.double().mT @ part.double()
+        return found
+
+    def _factorised(self, gram: Tensor, ridge: float) -> _Solver | None:
+        power = gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] / self.x.shape[2]
         added = ridge * power + 1e-30
-        regular = self.gram.clone()
+        regular = gram.clone()
         regular.diagonal(dim1=1, dim2=2).add_(added[:, 0])
         factor, failed = torch.linalg.cholesky_ex(regular)
         return None if bool(failed.any()) else _Solver(factor, added)
 
-    def solve(self, solver: _Solver, wanted: Tensor) -> _Solution:
-        """For ``wanted [r, out]``."""
-        missing, mean = self._missing(wanted)
-        return _Solution(self._change(solver, missing), mean)
+    def wanted(self, outputs: Tensor) -> _Wanted:
+        """For ``outputs [r, out]``, centred where there is a constant."""
+        missing, mean = self._missing(outputs)
+        return _Wanted(missing if self.few else self._across(missing), mean)
+
+    def solve(self, solver: _Solver, wanted: _Wanted) -> _Solution:
+        towards = wanted.towards.to(solver.factor)
+        return _Solution(torch.cholesky_solve(towards, solver.factor), wanted.mean)
 
     def approach(self, solver: _Solver, target: Target, steps: int) -> _Solution:
-        """After ``steps``, each of which lessens the error after the activation."""
-        wanted = target.outputs()
+        """After ``steps``, each of which lessens the error after the activation.
+
+        They say what to aim at, for which the entries' own precision will do.
+        """
+        factor, ridge = solver.factor.to(self.x), solver.ridge.to(self.x)
+        outputs = target.outputs()
         for _ in range(steps):
-            missing, mean = self._missing(wanted)
-            change = self._change(solver, missing)
-            found = missing - solver.ridge * change if self.few else self.x @ change
-            wanted = target.nearest(_side_by_side(self.before + found.to(self.before)) + mean)
-        return self.solve(solver, wanted)
+            missing, mean = self._missing(outputs)
+            change = torch.cholesky_solve(missing if self.few else self.x.mT @ missing, factor)
+            found = missing - ridge * change if self.few else self.x @ change
+            outputs = target.nearest(_side_by_side(self.before + found) + mean)
+        return self.solve(solver, self.wanted(outputs))
 
     def held_outputs(self, solution: _Solution) -> Tensor:
         """``[h, out]``, on the rows that are held out."""
-        found = self.held_before + (self.products @ solution.change).to(self.old)
+        found = self.held_before + (self.products @ solution.change.to(self.products)).to(self.old)
         return _side_by_side(found) + solution.mean
 
     def weights(self, solution: _Solution) -> tuple[Tensor, Tensor]:
         """Weights ``[out, d]`` and constant ``[out]``."""
-        change = self.x.mT @ solution.change if self.few else solution.change
+        change = self._across(solution.change) if self.few else solution.change
         weight = self.old + change.mT.to(self.old)
         return weight.flatten(0, 1), solution.mean - _side_by_side(self.x_mean @ weight.mT)[0]
 
@@ -178,10 +206,6 @@ class _System:
         """By how much ``wanted``, centred, exceeds the outputs so far, ``[groups, r, out]``; the mean."""
         mean = wanted.mean(0) if self.constant else torch.zeros_like(wanted[0])
         return (_by_group(wanted - mean, len(self.old)) - self.before).to(self.x), mean
-
-    def _change(self, solver: _Solver, missing: Tensor) -> Tensor:
-        towards = missing if self.few else self.x.mT @ missing
-        return torch.cholesky_solve(towards, solver.factor)
 
 
 def _by_group(x: Tensor, groups: int) -> Tensor:

@@ -156,7 +156,7 @@ class _System:
         if not self.exact:
             return self.x.mT @ values
         found = values.new_zeros(len(values), self.x.shape[2], values.shape[2], dtype=torch.float64)
-        for x, part in zip(self.x.split(AT_ONCE, 1), values.split(AT_ONCE, 1), strict=True):
+        for x, part in zip(*(torch.split(t, AT_ONCE, 1) for t in (self.x, values)), strict=True):
             found += x.double().mT @ part.double()
         return found
 

@@ -14,6 +14,7 @@ import torch
 
 FEWEST = 6  # rounds, of which the sign test gives an interval
 LIMIT_S = 5.0  # after which no more than these are begun
+WARM_S = 1.0  # after which the calls are warm, if each was made once
 # Of blocks that glibc takes from its heap once one of nearly 32 MiB was freed; so many are kept ready.
 BLOCK_BYTES = 2**25 - 2**16
 BLOCKS = 16
@@ -78,11 +79,12 @@ def time_in_turns(
     milliseconds: list[list[float]] = [[] for _ in calls]
     start = time.perf_counter()
     with steady_memory():
-        for turn in range(-(repeats // 10) - 1, repeats):
-            late = time.perf_counter() - start > LIMIT_S
-            if turn >= FEWEST and late:
+        first = -(repeats // 10) - 1
+        for turn in range(first, repeats):
+            taken = time.perf_counter() - start
+            if turn >= FEWEST and taken > LIMIT_S:
                 break
-            if turn < -1 and late:  # warm enough
+            if first < turn < 0 and taken > WARM_S:
                 continue
             for call, times in zip(calls, milliseconds, strict=True):
                 elapsed = timed(call)

@@ -108,7 +108,7 @@ def run(name: str, size: Size, path: Path, jobs: int) -> Record:
         "inputs": data.inputs.shape[1], "metric": first.metric, "target": first.median,
         **compared(scores, size.at),
         "scores": {
-            a: [[rows[a, at].median, rows[a, at].low, rows[a, at].high] for at in size.at]
+            a: [[rounded(v) for v in (r.median, r.low, r.high)] for r in (rows[a, at] for at in size.at)]
             for a in (*FOLDS, *RIVALS)
         },
         "cells": {
@@ -133,11 +133,11 @@ def compared(scores: NDArray[np.float64], at: Sequence[int]) -> Record:
     def ratios(value: NDArray[np.float64], many: NDArray[np.float64]) -> dict[str, list[float | None]]:
         lows, highs = np.quantile(many, [0.025, 0.975], axis=1, method="nearest")
         ends = zip(value.tolist(), lows.tolist(), highs.tolist(), strict=True)
-        return {a: [reached(v) for v in three] for a, three in zip(names, ends, strict=True)}
+        return {a: [rounded(v) for v in three] for a, three in zip(names, ends, strict=True)}
 
     best, bests = (of[len(FOLDS) :].min(0) for of in (found, resampled))
     return {
-        "epochs": {a: reached(v) for a, v in zip(names, found.tolist(), strict=True)},
+        "epochs": {a: rounded(v) for a, v in zip(names, found.tolist(), strict=True)},
         "of_relu": ratios(found / at[-1], resampled / at[-1]),
         "rival": RIVALS[int(found[len(FOLDS) :].argmin())],
         "of_rival": ratios(found / best, resampled / bests),
@@ -158,9 +158,9 @@ def epochs(scores: NDArray[np.float64], at: Sequence[int]) -> NDArray[np.float64
     return np.where(there.any(1), np.array(at, dtype=float)[there.argmax(1)], np.inf)
 
 
-def reached(value: float) -> float | None:
-    """Not infinite."""
-    return round(value, 4) if math.isfinite(value) else None
+def rounded(value: float | None) -> float | None:
+    """To four decimals; None where it is infinite, or was None."""
+    return None if value is None or math.isinf(value) else round(value, 4)
 
 
 def verdicts(rows: Sequence[Record]) -> list[Record]:

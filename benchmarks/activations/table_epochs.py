@@ -18,7 +18,7 @@ Intervals are of a bootstrap over the seeds, paired; they tell nothing of other 
     python benchmarks/activations/table_epochs.py --quick
         # two sets and few nets, without a result, to see that it works
 
-Trials go to benchmarks/raw/table_epochs.sqlite, the summary to benchmarks/results/table_epochs.json.
+Trials go to benchmarks/raw/table_epochs.sqlite, the summary to benchmarks/results/.
 """
 
 from __future__ import annotations

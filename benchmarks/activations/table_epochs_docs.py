@@ -1,4 +1,4 @@
-"""The section of docs/howto/tables.md on epochs, from benchmarks/results/table_epochs.json.
+"""The section of docs/howto/tables.md on epochs, from the results of table_epochs.py.
 
     python benchmarks/activations/table_epochs.py && python benchmarks/activations/table_epochs_docs.py
 
@@ -24,7 +24,7 @@ SHOWN = (4, 16)  # budgets whose scores the page has
 
 
 def main() -> None:
-    record = json.loads((ROOT / "benchmarks/results/table_epochs.json").read_text())
+    record = json.loads((ROOT / "benchmarks" / "results" / "table_epochs.json").read_text())
     page = PAGE.read_text()
     before, after = page[: page.index(BEGIN) + len(BEGIN)], page[page.index(END) :]
     write_text(PAGE, before + "\n" + "\n\n".join(parts(record)) + "\n" + after)

@@ -51,6 +51,7 @@ PAGES = {
     "see": ("a Monitor's share of a training; every filter of a ResNet-18", "index.md", ""),
     "shrink_time": ("how long a ResNet-18 takes to score, plan and refit", "criteria.md", ""),
     "stacked": ("many nets trained as one stack, against one after another", "howto/study.md", ""),
+    "table_epochs": ("tables: epochs to tuned ReLU's held-out score", "howto/tables.md", ""),
     "torch_pruning": (
         "beside torch-pruning: right, refused, accuracy, time",
         "torch_pruning.md",

@@ -15,12 +15,12 @@ numbers are measured along the training of two of the ten, for four of the activ
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
-import platform
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from unknot.cli.samples import load_data
 from unknot.core.console import print_table
 from unknot.core.errors import InputError
 from unknot.core.files import write_text
-from unknot.profiles.profile import library_versions
 from unknot.study.results import StudyRow
 from unknot.study.study import Study
 from unknot.study.survival import Comparison, compare, ratio_text, times_text
@@ -42,6 +41,9 @@ from unknot.study.untangling import (
     untangling_rows,
 )
 from unknot.topology.shapes import SHAPES, make_shape
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results"
 RAW = Path(__file__).parents[1] / "raw"
@@ -89,61 +91,107 @@ def main() -> None:
     given = parser.parse_args()
     names = given.sets or (["rings", "checker"] if given.quick else list(SHAPES))
     tuned, usual = studies(names, given.quick, given.jobs)
-    if given.sets and not given.quick:
-        return
     record: dict[str, Any] = {
-        "command": "python benchmarks/activations/activation.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": library_versions(),
-        "total_betti": {name: SHAPES_TOTAL[name] for name in SHAPES},
+        **provenance("python benchmarks/activations/activation.py"),
+        "total_betti": {name: SHAPES_TOTAL[name] for name in SHAPES if name in names},
         "settings": {
             "learning_rates": RATES, "gains": GAINS, "usual": USUAL, "rivals": RIVALS, "folds": FOLDS,
             "controls": CONTROLS,
         },
     }  # fmt: skip
     for split in ("train", "test"):
-        rows = tuned.summary([TARGET], split=split)
-        plain = usual.summary([TARGET], split=split)
+        rows, plain = ([r for r in s.summary([TARGET], split=split) if r.set in names]
+                       for s in (tuned, usual))  # fmt: skip
         verdicts = [verdict(name, tuned, rows, plain) for name in dict.fromkeys(r.set for r in rows)]
         print_rows(rows, plain, split)
         print_verdicts(verdicts, split)
         record[split] = {
-            "rows": [asdict(row) for row in (*rows, *tuned.summary([0.95, 0.999], split=split))],
+            "rows": [asdict(row) for row in rows],
             "relu_as_usual": [asdict(row) for row in plain],
             "verdicts": [asdict(one) for one in verdicts],
         }
-    falls = untangling_rows(tuned.trials())
-    print_falls([row for row in falls if row.layer == "all"])
+    falls = [row for row in untangling_rows(tuned.trials()) if row.set in names and row.layer == "all"]
+    print_falls(falls)
     record["untangling"] = [asdict(row) for row in falls]
-    record["prediction"] = {}
-    for which in ("b0", "b1", "b0 + b1"):
-        try:
-            correlation = prediction(tuned.trials(), which=which)
-        except InputError as error:  # in --quick nothing may fall
-            print(error)
-            continue
-        record["prediction"][which] = asdict(correlation)
-        print(prediction_text(correlation, which=which))
+    path = RESULTS / "activation.json"
+    earlier = json.loads(path.read_text()) if path.exists() else {}
+    record = joined(quoted(record), earlier if not given.quick else {})
+    record["prediction"] = predictions(tuned, record["total_betti"])
     if not given.quick:
-        write_text(RAW / "activation.json", json.dumps(record, indent=1))
-        write_text(RESULTS / "activation.json", json.dumps(quoted(record), separators=(",", ":")))
+        write_text(path, json.dumps(record, separators=(",", ":")))
+
+
+def predictions(study: Study, names: Collection[str]) -> dict[str, Any]:
+    """Whether a fast fall goes with fast training, over these sets; empty where trials are missing."""
+    trials = [trial for trial in study.trials() if trial.data in names]
+    found: dict[str, Any] = {}
+    if {trial.data for trial in trials if trial.topology} == set(names):
+        for which in ("b0", "b1", "b0 + b1"):
+            try:
+                correlation = prediction(trials, which=which)
+            except InputError as error:  # in --quick nothing may fall
+                print(error)
+                continue
+            found[which] = {k: short(v) for k, v in asdict(correlation).items()}
+            print(prediction_text(correlation, which=which))
+    return found
+
+
+def joined(record: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+    """With the sets that it lacks of an earlier result; those of other settings stay apart, "earlier"."""
+    record, earlier = copy.deepcopy((record, earlier))
+    others = []
+    for part in (earlier, *earlier.pop("earlier", ())) if earlier else ():
+        rest = without(part, record["total_betti"])
+        if not rest["total_betti"]:
+            continue
+        if json.loads(json.dumps(record["settings"])) != rest["settings"]:
+            others.append(rest)
+            continue
+        both = record["total_betti"] | rest["total_betti"]
+        record["total_betti"] = {name: both[name] for name in SHAPES if name in both}
+        for mine, theirs in zip(tables(record), tables(rest), strict=True):
+            mine["values"] = sorted(mine["values"] + theirs["values"], key=lambda row: row[0])
+        for split in ("train", "test"):
+            verdicts = record[split]["verdicts"] + rest[split]["verdicts"]
+            record[split]["verdicts"] = sorted(verdicts, key=lambda one: str(one["set"]))
+    return record | {"earlier": others} if others else record
+
+
+def without(record: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """A result without these sets, nor what was told over all of them."""
+    if not set(names) & set(record["total_betti"]):
+        return record
+    rest = copy.deepcopy(record) | {"prediction": {}}
+    rest["total_betti"] = {k: v for k, v in record["total_betti"].items() if k not in names}
+    for table in tables(rest):
+        table["values"] = [row for row in table["values"] if row[0] not in names]
+    for split in ("train", "test"):
+        rest[split]["verdicts"] = [v for v in rest[split]["verdicts"] if v["set"] not in names]
+    return rest
+
+
+def tables(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What is `packed`; the set is the first column of all."""
+    yield record["untangling"]
+    for split in ("train", "test"):
+        yield from (record[split]["rows"], record[split]["relu_as_usual"])
 
 
 def quoted(record: dict[str, Any]) -> dict[str, Any]:
-    """What the documentation quotes: rows of one target, Betti numbers over all layers."""
-    falls = [row for row in record["untangling"] if row["layer"] == "all"]
-    kept = record | {"cap": record["train"]["rows"][0]["cap"], "untangling": packed(falls)}
+    """What the documentation quotes."""
+    kept = record | {"cap": record["train"]["rows"][0]["cap"], "untangling": packed(record["untangling"])}
     for split in ("train", "test"):
-        rows = [row for row in record[split]["rows"] if row["target"] == TARGET]
-        usual = packed(record[split]["relu_as_usual"])
-        kept[split] = record[split] | {"rows": packed(rows), "relu_as_usual": usual}
+        rows = {name: packed(record[split][name]) for name in ("rows", "relu_as_usual")}
+        kept[split] = record[split] | rows
     return dict(json.loads(json.dumps(kept), parse_float=lambda text: short(float(text))))
 
 
 def packed(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Records without the names in each, which are half of the file, nor what is the same for all."""
-    columns = [name for name in rows[0] if name not in ("split", "target", "net", "cap", "layer")]
+    columns = [
+        name for name in rows[0] if name not in ("split", "target", "net", "cap", "layer", "metric")
+    ]
     return {"columns": columns, "values": [[row[name] for name in columns] for row in rows]}
 
 

@@ -14,10 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
+import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,9 @@ from unknot.activations.folds import ACTIVATIONS, QFold, ZFold
 from unknot.core.console import print_table, track
 from unknot.core.files import write_text
 from unknot.nets.models import cnn, mlp
-from unknot.profiles.profile import library_versions
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results" / "activation_cost.json"
 Step = Callable[[], None]
@@ -180,11 +181,8 @@ def main() -> None:
             columns = ["activation", "time / ReLU", "processor time / ReLU", "ms", "kept / ReLU"]
             print_table(title, columns, [cells(row) for row in rows])
     record = {
-        "command": "python benchmarks/activations/activation_cost.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
+        **provenance("python benchmarks/activations/activation_cost.py"),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "versions": library_versions(),
         "rounds": rounds,
         "load": {"before": load, "after": os.getloadavg()},
         "tables": tables,

@@ -33,7 +33,24 @@ Rows = dict[tuple[str, str], dict[str, Any]]
 
 def main() -> None:
     record = json.loads((ROOT / "benchmarks/results/activation.json").read_text())
-    parts = [
+    runs = [record, *record.get("earlier", ())]
+    text = []
+    for run in runs:
+        if len(runs) > 1:
+            sets = listed([f"`{name}`" for name in run["total_betti"]])
+            text.append(f"**{sets}: learning rates {{{numbers(run['settings']['learning_rates'])}}}.**")
+        text += [part for part in parts(run) if part]
+    if len(runs) == 1:  # it counts over all sets
+        text += ["## Reading", "\n".join(reading(record))]
+    page = ROOT / "docs/convergence.md"
+    whole = page.read_text()
+    before, after = whole[: whole.index(BEGIN) + len(BEGIN)], whole[whole.index(END) :]
+    write_text(page, before + "\n" + "\n\n".join(text) + "\n" + after)
+
+
+def parts(record: dict[str, Any]) -> list[str]:
+    """What the page says of the sets of one run."""
+    return [
         protocol(record),
         "## Figures",
         note(record),
@@ -46,13 +63,7 @@ def main() -> None:
         "### Do the Betti numbers fall sooner?",
         falls(record),
         predictions(record),
-        "## Reading",
-        "\n".join(reading(record)),
     ]
-    page = ROOT / "docs/convergence.md"
-    text = page.read_text()
-    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    write_text(page, before + "\n" + "\n\n".join(parts) + "\n" + after)
 
 
 def records(table: dict[str, Any]) -> list[dict[str, Any]]:
@@ -84,12 +95,13 @@ def protocol(record: dict[str, Any]) -> str:
     usual, rivals, folds, flat = (
         [plain(name) for name in given[kind]] for kind in ("usual", "rivals", "folds", "controls")
     )
-    sets = len(record["total_betti"])
+    count = len(record["total_betti"])
+    sets = f"{count} synthetic set{'s' * (count > 1)}"
     total = len({row["activation"] for row in records(record["train"]["rows"])})
     rates, gains = numbers(given["learning_rates"]), numbers(given["gains"])
     seeds, cap = record["train"]["verdicts"][0]["seeds"], record["cap"]
     return f"""\
-{sets} synthetic sets whose Betti numbers are known, and {total} activations, every one tuned alike:
+{sets} whose Betti numbers are known, and {total} activations, every one tuned alike:
 
 - usual ones: {listed(usual)};
 - published before, and many-to-one too: {listed(rivals)};
@@ -173,6 +185,8 @@ def fall_rows(record: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, An
 
 
 def predictions(record: dict[str, Any]) -> str:
+    if not record["prediction"]:
+        return ""
     lines = [
         f"{which}: rho = {found['rho']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
         for which, found in record["prediction"].items()

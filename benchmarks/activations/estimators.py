@@ -19,14 +19,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +45,9 @@ from table_sets import NAMES, Table, load
 import unknot as uk
 from unknot.core.console import print_table
 from unknot.core.files import write_text
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 BENCHMARKS = Path(__file__).parents[1]
 RAW, RESULTS = BENCHMARKS / "raw" / "estimators.jsonl", BENCHMARKS / "results" / "estimators.json"
@@ -272,9 +273,7 @@ def main() -> None:
     if rows:
         show(rows)
     record |= {
-        "command": "python benchmarks/activations/estimators.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
+        **provenance("python benchmarks/activations/estimators.py"),
         "rows": rows,
     }
     write_text(RESULTS, json.dumps(record, separators=(",", ":")))

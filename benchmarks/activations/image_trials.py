@@ -6,7 +6,7 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from unknot.core.files import write_text
 from unknot.nets.images import load_images
 from unknot.study.survival import Times, censored_median
 
@@ -27,6 +28,7 @@ VALIDATION = 2_000  # images of the training split that no seed trains on
 SELECTION_SEED, SEARCH_SEED = 1_000_000, 2_000_000  # reported seeds are below
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 Curves = dict[str, list[float]]
+Row = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,29 @@ def difference(first: Sequence[float], second: Sequence[float]) -> dict[str, flo
     rows = np.random.default_rng(0).integers(len(gaps), size=(4000, len(gaps)))
     low, high = np.quantile(gaps[rows].mean(1), [0.025, 0.975])
     return {"mean": float(gaps.mean()), "low": float(low), "high": float(high)}
+
+
+def write_result(
+    path: Path, head: Mapping[str, object], settings: Mapping[str, object], rows: Sequence[Row]
+) -> None:
+    """Write the rows of one or more sets and nets; of the others those that are there stay.
+
+    Rows that were made by other settings say by which: None where that was not recorded.
+    """
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
+    told = json.loads(json.dumps(settings))  # tuples are lists there
+    new = {_place(row) for row in rows}
+    kept = []
+    for row in earlier["rows"]:
+        made_by = row.pop("settings", earlier.get("settings"))
+        if _place(row) not in new:
+            kept.append(row if made_by == told else row | {"settings": made_by})
+    record = {**head, "settings": told, "rows": [*kept, *rows]}
+    write_text(path, json.dumps(record, separators=(",", ":")))
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    return row["set"], row["net"], row.get("batch_norm")
 
 
 def spread(times: Times) -> str:

@@ -11,6 +11,8 @@ every half epoch; a target counts as reached where the line between two readings
 arrived within the cap is reported as not reached.
 
     UNKNOT_DATA=... python benchmarks/activations/images.py  # about 40 minutes on a free core; resumable
+    UNKNOT_DATA=... python benchmarks/activations/images.py --sets cifar10 --nets resnet
+        # a part; of the others the result keeps what it has
     UNKNOT_DATA=... python benchmarks/activations/images.py --quick
         # one set, one seed, to see that it works
     UNKNOT_DATA=... python benchmarks/activations/images.py --search
@@ -22,13 +24,11 @@ arrived within the cap is reported as not reached.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import platform
 import statistics
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import date
+from dataclasses import asdict, replace
 
 import torch
 import torch.nn.functional as F
@@ -52,14 +52,16 @@ from image_trials import (
     ratio,
     reach,
     spread,
+    write_result,
 )
 from usages import USAGES
 
 from unknot.core.console import print_table
-from unknot.core.files import write_text
 from unknot.nets.training import one_thread
-from unknot.profiles.profile import library_versions
 from unknot.study.survival import censored_median
+
+sys.path.append(str(RESULTS.parent))
+from provenance import provenance
 
 BASELINES = ("relu", "gelu", "silu")
 BOTH = ("qfold early and head", "qfold early and head, held")
@@ -201,6 +203,8 @@ def main() -> None:
     )
     for flag in ("quick", "search", "full"):
         parser.add_argument(f"--{flag}", action="store_true")
+    parser.add_argument("--sets", type=lambda text: text.split(","), help="e.g. cifar10")
+    parser.add_argument("--nets", type=lambda text: text.split(","), help="cnn, resnet")
     parser.add_argument("--resnet", action="store_true", help="the ResNet on CIFAR-10 too")
     asked = parser.parse_args()
     if asked.search:
@@ -214,26 +218,20 @@ def main() -> None:
         size = Size(10**9, 10_000, 30, 128, (64, 128, 128), 256, selection_epochs=8)
     trials = Trials(RAW / f"{name}.jsonl", size, run)
     rows: list[dict[str, object]] = []
-    for data in SETS[:1] if asked.quick else SETS:
-        for batch_norm in (False, True):
+    nets = asked.nets or ("cnn", "resnet")[: 1 + asked.resnet]
+    for data in asked.sets or (SETS[:1] if asked.quick else SETS):
+        for batch_norm in (False, True) if "cnn" in nets else ():
             first = Trial(data, batch_norm, "relu", 0.0, 1.0, 0, size.epochs, False)
             rows += block(trials, first, COMPARED[batch_norm], GRID)
             show(rows[-len(COMPARED[batch_norm]) :])
-    if asked.resnet:
-        first = Trial("cifar10", True, "relu", 0.0, 1.0, 0, size.epochs, False, "resnet")
-        rows += block(trials, first, RESNET, [cell for cell in GRID if cell[1] == 1])
-        show(rows[-len(RESNET) :])
-    if asked.quick:
-        return
-    record = {
-        "command": "python benchmarks/activations/images.py"
-        + "".join(f" --{flag}" for flag in ("full", "resnet") if vars(asked)[flag]),
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": library_versions(),
-        "rows": rows,
-    }
-    write_text(RESULTS / f"{name}.json", json.dumps(record, separators=(",", ":")))
+        if "resnet" in nets and data == "cifar10":
+            first = Trial(data, True, "relu", 0.0, 1.0, 0, size.epochs, False, "resnet")
+            rows += block(trials, first, RESNET, [cell for cell in GRID if cell[1] == 1])
+            show(rows[-len(RESNET) :])
+    if not asked.quick:
+        command = "python benchmarks/activations/images.py" + " --full" * asked.full + " --resnet"
+        settings = {"grid": GRID, **asdict(size)}
+        write_result(RESULTS / f"{name}.json", provenance(command), settings, rows)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from __future__ import annotations
 import heapq
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +32,10 @@ from unknot.activations.folds import ACTIVATIONS
 from unknot.cli.samples import load_data
 from unknot.core.files import write_text
 from unknot.core.workforce import Workforce
-from unknot.profiles.profile import library_versions
 from unknot.topology.batch import CountSettings, count_clouds
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results/scaling.json"
@@ -242,10 +242,7 @@ def main() -> None:
         with cluster(1, folder / "o") as address:
             each = statistics.median(overhead(address) for _ in range(3))
     record = {
-        "command": "python benchmarks/activations/scaling.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": library_versions(),
+        **provenance("python benchmarks/activations/scaling.py"),
         "rounds": ROUNDS,
         "seconds": seconds,
         "study_tasks": tasks,

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
+import sys
 import time
-from datetime import date
 from itertools import product
 from pathlib import Path
 
@@ -32,12 +31,14 @@ from unknot.core.console import print_table
 from unknot.core.files import write_text
 from unknot.nets.models import mlp
 from unknot.nets.training import one_thread
-from unknot.profiles.profile import library_versions
 from unknot.study.options import DEFAULTS
 from unknot.study.stack import Stack
 from unknot.study.stacked_training import train_alone, train_stack
 from unknot.study.task import CHOOSE_BY
 from unknot.study.trials import Curve
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results"
 DATA = load_data("rings").without_test()
@@ -164,10 +165,7 @@ def main() -> None:
         ],
     )
     record = {
-        "command": "python benchmarks/activations/stacked.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": library_versions(),
+        **provenance("python benchmarks/activations/stacked.py"),
         "rows": rows,
         "step_ms": step_rows,
     }

@@ -14,7 +14,7 @@ is reported as not reached.
 
     UNKNOT_DATA=... python benchmarks/activations/unnormalised.py  # resumable, seed by seed
     UNKNOT_DATA=... python benchmarks/activations/unnormalised.py --nets fixup --sets cifar10
-        # a part, without a file of results: what was run is not run again
+        # a part; of the others the result keeps what it has
     UNKNOT_DATA=... python benchmarks/activations/unnormalised.py --quick
         # one set, one seed, to see that it works
 """
@@ -22,13 +22,11 @@ is reported as not reached.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import platform
 import statistics
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import date
+from dataclasses import asdict, replace
 
 import torch
 import torch.nn.functional as F
@@ -51,14 +49,16 @@ from image_trials import (
     ratio,
     reach,
     spread,
+    write_result,
 )
 from torch import Tensor
 
 from unknot.core.console import print_table
-from unknot.core.files import write_text
 from unknot.nets.training import one_thread
-from unknot.profiles.profile import library_versions
 from unknot.study.survival import censored_median
+
+sys.path.append(str(RESULTS.parent))
+from provenance import provenance
 
 ACTIVATIONS = ("relu", "gelu", "silu", "qfold", "qfold centred", "qfold held")
 RIVALS = ("gelu", "silu")
@@ -175,16 +175,10 @@ def main() -> None:
             first = Trial(data, False, "relu", 0.0, 1.0, 0, size.epochs, False, net)
             rows += block(trials, first)
             show(rows[-len(ACTIVATIONS) :])
-    if asked.quick or asked.sets or asked.nets:
-        return
-    record = {
-        "command": "python benchmarks/activations/unnormalised.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": library_versions(),
-        "rows": rows,
-    }
-    write_text(RESULTS / f"{name}.json", json.dumps(record, separators=(",", ":")))
+    if not asked.quick:
+        head = provenance("python benchmarks/activations/unnormalised.py")
+        settings = {"grid": GRID, "activations": ACTIVATIONS, **asdict(size)}
+        write_result(RESULTS / f"{name}.json", head, settings, rows)
 
 
 if __name__ == "__main__":

@@ -20,14 +20,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -47,6 +44,9 @@ from unknot.nets.training import one_thread
 from unknot.topology.graph import knn_graph
 from unknot.topology.homology import betti_numbers
 from unknot.topology.shapes import make_shape
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 ROOT = Path(__file__).parents[2]
 SETS = {"discs": {}, "rings": {}, "spheres": {}}
@@ -141,10 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = findings(rows)
     print_findings(found)
     record = {
-        "command": "python benchmarks/profiles/jmlr.py" + (f" --{kind}" if kind != "run" else ""),
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": {name: version(name) for name in ("unknot", "torch", "numpy", "scipy")},
+        **provenance(
+            "python benchmarks/profiles/jmlr.py" + (f" --{kind}" if kind != "run" else ""), "scipy"
+        ),
         "settings": asdict(settings),
         "scale": {"k": K, "half": HALF, "double": DOUBLE, "hops": HOPS},
         "seconds": round(sum(row["seconds"] for row in rows)),

@@ -24,8 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
-from datetime import date
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,8 +43,10 @@ from unknot.core.console import print_table, track
 from unknot.core.errors import InputError
 from unknot.core.files import write_text
 from unknot.nets.training import one_thread
-from unknot.profiles.profile import library_versions
 from unknot.topology import Islands
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results" / "real_data.json"
 STATISTICS = ("islands", "total", "tangle", "purity")
@@ -228,10 +229,7 @@ def main() -> None:
         print_table(names[0], ["condition", *list(nets[0]["rows"][0])[:7]], shown)
         return
     record = {
-        "command": "python benchmarks/profiles/real_data.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": library_versions(),
+        **provenance("python benchmarks/profiles/real_data.py"),
         "seen": SEEN,
         "columns": [*COLUMNS, *INTERVALS],
         "classes": {name: uk.nets.load_images(name, split="test").classes for name in SETS},

@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +28,9 @@ from unknot.activations.folds import ZFold
 from unknot.core.console import print_table, track
 from unknot.core.files import write_text
 from unknot.nets.training import train
-from unknot.profiles.profile import library_versions
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results" / "see.json"
 EPOCHS = 60
@@ -135,10 +134,7 @@ def main() -> None:
         [(f["filters"], f["seconds"], f["peak_gb"]) for f in filters],
     )
     record = {
-        "command": "python benchmarks/profiles/see.py",
-        "date": date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "versions": library_versions(),
+        **provenance("python benchmarks/profiles/see.py"),
         "monitor": monitor,
         "filters": filters,
     }

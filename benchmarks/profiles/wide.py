@@ -14,11 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import sys
 import time
-from datetime import date
 from pathlib import Path
 
 import torch
@@ -29,10 +27,12 @@ from torch.utils.data import DataLoader, Dataset
 import unknot as uk
 from unknot.core.console import print_table
 from unknot.core.files import write_text
-from unknot.profiles.profile import library_versions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "pruning"))
 from zoo_nets import torchvision_models
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results" / "wide.json"
 CLASSES, BATCH = 10, 64
@@ -100,11 +100,10 @@ def main() -> None:
     )  # fmt: skip
     seconds = time.perf_counter() - start
     record = {
-        "command": f"python benchmarks/profiles/wide.py --images {given.images} --size {given.size} "
-        f"--memory {given.memory:g}",
-        "date": date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "versions": library_versions(),
+        **provenance(
+            f"python benchmarks/profiles/wide.py --images {given.images} --size {given.size} "
+            f"--memory {given.memory:g}"
+        ),
         "threads": torch.get_num_threads(),
         "images": given.images,
         "layer_outputs": len(profile.rows),

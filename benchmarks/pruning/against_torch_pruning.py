@@ -33,13 +33,15 @@ from typing import Any
 
 import torch
 import torch_pruning as tp
-from provenance import provenance
 from torch import Tensor, nn
 from torch_pruning_cases import run_cases
 
 import unknot as uk
 from unknot.core.console import print_table
 from unknot.core.files import write_text
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results"
 PARTS = Path(__file__).parents[1] / "raw/against_torch_pruning.jsonl"

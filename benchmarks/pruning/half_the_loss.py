@@ -27,14 +27,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
 from functools import cached_property, partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +45,9 @@ from torch import nn
 import unknot as uk
 from unknot.core.files import write_text
 from unknot.nets.training import one_thread
-from unknot.profiles.profile import library_versions
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 SEEDS = range(100, 105)
 SHARES = (0.5, 0.75)
@@ -229,10 +228,7 @@ def main() -> None:
     rows = summary(fuller(earlier, list(log.found.values())))
     show(expanded(rows))
     record = {
-        "command": "python benchmarks/pruning/half_the_loss.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": library_versions() | {"torch-pruning": version("torch-pruning")},
+        **provenance("python benchmarks/pruning/half_the_loss.py", "torch-pruning"),
         **rows,
     }
     write_text(path, json.dumps(record, separators=(",", ":")))

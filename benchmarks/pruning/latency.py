@@ -25,12 +25,14 @@ from typing import Any
 
 import torch
 from nets import Size, Split, split, trained
-from provenance import provenance
 from torch import Tensor, nn
 
 import unknot as uk
 from unknot.core.console import print_table
 from unknot.core.files import write_text
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 BENCHMARKS = Path(__file__).parents[1]
 FULL = Size(images=5_000, epochs=5, tests=4_000, resnet=(64, 128, 256, 512), blocks=2)

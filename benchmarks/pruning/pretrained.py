@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -23,12 +24,14 @@ from typing import Any
 
 import torch
 from pretrained_nets import NETS, Pretrained, tensor_of
-from provenance import provenance
 from torch import Tensor, nn
 
 import unknot as uk
 from unknot.core.console import print_table
 from unknot.core.files import write_text
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results" / "pretrained.json"
 CALIBRATION_SEED, TEST_SEED = 1, 100

@@ -29,6 +29,7 @@ import argparse
 import copy
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,12 +38,14 @@ from typing import Any
 import torch
 from nets import NETS, SETS, Size, Split, fit, split, test_accuracy, trained, untrained
 from norms import recalibrated
-from provenance import provenance
 from tables import quoted, show, summary
 from torch import nn
 
 import unknot as uk
 from unknot.core.files import write_text
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results"
 RAW = Path(__file__).parents[1] / "raw"

@@ -11,9 +11,8 @@ as pruned and after two epochs of fine-tuning.
 from __future__ import annotations
 
 import json
-import platform
 import statistics
-from datetime import date
+import sys
 from pathlib import Path
 
 import torch
@@ -25,9 +24,11 @@ from unknot.core.files import write_text
 from unknot.nets.accuracy import measure_accuracy
 from unknot.nets.models import cnn
 from unknot.nets.training import one_thread, train
-from unknot.profiles.profile import library_versions
 from unknot.pruning.removal import PruningPlan, plan_pruning, prune
 from unknot.pruning.scoring.scores import score_filters
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results"
 SEEDS = range(5)
@@ -49,10 +50,7 @@ def main() -> None:
         [("yes" if r["batch_norm"] else "no", r["what"], spread(r["values"])) for r in rows],
     )
     record = {
-        "command": "python benchmarks/pruning/pruning_digits.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": library_versions(),
+        **provenance("python benchmarks/pruning/pruning_digits.py"),
         "rows": rows,
     }
     write_text(RESULTS / "pruning_digits.json", json.dumps(record, indent=1))

@@ -14,15 +14,18 @@ from __future__ import annotations
 import copy
 import json
 import statistics
+import sys
 from pathlib import Path
 
 import torch
-from provenance import provenance
 from torch import Tensor, nn
 
 import unknot as uk
 from unknot.core.console import print_table
 from unknot.core.files import write_text
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results"
 SEEDS = range(3)

@@ -29,12 +29,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from provenance import provenance
 from torch import nn
 
 import unknot as uk
 from unknot.core.console import print_table
 from unknot.core.files import write_text
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results" / "shrink_time.json"
 CRITERIA = ("l1", "elder", "surgeon", "elder-surgeon")

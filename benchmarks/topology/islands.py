@@ -8,11 +8,9 @@ Without arguments all parts, written to benchmarks/results/islands.json; a minut
 from __future__ import annotations
 
 import json
-import platform
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,12 @@ from threadpoolctl import threadpool_limits
 
 from unknot.core.console import print_table, track
 from unknot.core.files import write_text
-from unknot.profiles.profile import library_versions
 from unknot.topology.multiscale.density import islands, islands_batch
 from unknot.topology.multiscale.spanning_tree import tangle
 from unknot.topology.shapes import SHAPES, make_shape
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results"
 REPEAT = 5
@@ -38,10 +38,7 @@ Row = dict[str, Any]
 def main() -> None:
     parts: dict[str, Callable[[], list[Row]]] = {"speed": speed, "noise": noise, "shapes": shapes}
     record: Row = {
-        "command": "python benchmarks/topology/islands.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": library_versions(),
+        **provenance("python benchmarks/topology/islands.py"),
         "repeat": REPEAT,
     }
     for name in track(sys.argv[1:] or list(parts), "islands"):

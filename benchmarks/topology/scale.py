@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 import time
 from collections import Counter
 from dataclasses import replace
-from datetime import date
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,13 +23,15 @@ from numpy.typing import NDArray
 from unknot.core.console import print_table, track
 from unknot.core.files import write_text
 from unknot.nets.images import FOLDER_VARIABLE, load_images
-from unknot.profiles.profile import library_versions
 from unknot.topology import betti_interval
 from unknot.topology.calibration import calibrate, class_clouds
 from unknot.topology.graph import scale_graph
 from unknot.topology.homology import betti_numbers, betti_numbers_batch
 from unknot.topology.scale import Scale
 from unknot.topology.shapes import SHAPES, Shape, make_shape
+
+sys.path.append(str(Path(__file__).parents[1]))
+from provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results"
 SEEDS = range(200, 205)  # not those on which the thresholds were set
@@ -53,10 +53,7 @@ def main() -> None:
     }
     chosen = sys.argv[1:] or list(parts)
     record: Row = {
-        "command": "python benchmarks/topology/scale.py",
-        "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": library_versions(),
+        **provenance("python benchmarks/topology/scale.py"),
     }
     for name in track(chosen, "scale"):
         start = time.perf_counter()

@@ -76,7 +76,7 @@ def test_the_interval_is_that_of_the_sign_test(n: int) -> None:
     found = median_interval([float(t) for t in range(1, n + 1)])
     inside = [k for k in range(n + 1) if stats.binomtest(k, n, 0.5).pvalue > 0.05]
     if inside[0] == 0:
-        assert found is None
+        assert found == (None, None)
     else:
         # So many of n on one side of the median are not rejected: it lies between these.
         assert found == (inside[0], n + 1 - inside[0])

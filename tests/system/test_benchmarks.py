@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -84,6 +85,12 @@ def real_data_docs(real_data: ModuleType) -> ModuleType:
     import real_data_docs
 
     return real_data_docs
+
+
+@pytest.fixture(scope="module")
+def activations() -> Path:
+    sys.path.insert(0, str(BENCHMARKS / "activations"))
+    return BENCHMARKS / "activations"
 
 
 def trials(seed: int) -> list[dict[str, Any]]:
@@ -173,3 +180,54 @@ def test_a_difference_is_told_in_sd_and_by_its_intervals(real_data_docs: ModuleT
     assert real_data_docs.side("islands", one, other) == "above"
     assert real_data_docs.side("islands", other, one) == "below"
     assert real_data_docs.side("islands", other, row(2, 0, (1, 2))) == ""
+
+
+def test_a_run_of_some_sets_keeps_the_others_with_their_settings(activations: Path) -> None:
+    import activation
+
+    whole = json.loads((BENCHMARKS / "results/activation.json").read_text())
+    whole = {k: v for k, v in whole.items() if k != "earlier"} | {"prediction": {}}
+    name, *others = whole["total_betti"]
+    one, rest = activation.without(whole, others), activation.without(whole, [name])
+    assert list(one["total_betti"]) == [name] and list(rest["total_betti"]) == others
+    assert activation.joined(one, rest) == whole == activation.joined(rest, one)
+    again = activation.without(whole, others) | {"settings": {"learning_rates": (0.03,)}}
+    mixed = activation.joined(again, whole)
+    assert mixed.pop("earlier") == [activation.without(whole, [name])] and mixed == again
+    assert activation.joined(again, mixed | {"earlier": [rest]})["earlier"] == [rest]
+
+
+def test_rows_of_other_settings_say_by_which_they_were_made(activations: Path, tmp_path: Path) -> None:
+    from image_trials import write_result
+
+    def run(settings: int, **sets: float) -> list[dict[str, Any]]:
+        rows = [{"set": name, "net": "cnn", "ratio": ratio} for name, ratio in sets.items()]
+        write_result(tmp_path / "images.json", {"command": "x"}, {"rates": (settings,)}, rows)
+        return list(json.loads((tmp_path / "images.json").read_text())["rows"])
+
+    rows = run(1, a=1.0, b=2.0)
+    assert run(1, b=3.0) == [rows[0], rows[1] | {"ratio": 3.0}]
+    old = {"settings": {"rates": [1]}}
+    assert run(2, b=4.0) == [rows[0] | old, rows[1] | {"ratio": 4.0}]
+    assert run(2, c=5.0)[:2] == [rows[0] | old, rows[1] | {"ratio": 4.0}]
+    assert [row["ratio"] for row in run(2, a=6.0) if "settings" not in row] == [4.0, 5.0, 6.0]
+
+
+def test_epochs_to_a_target_are_the_first_budget_whose_median_has_it(activations: Path) -> None:
+    import table_epochs
+
+    scores = np.zeros((7, 3, 6))
+    scores[3] = [[0.5], [0.7], [0.8]]  # ReLU
+    scores[0] = [[0.6], [0.9], [0.7]]
+    scores[1, 0], scores[2] = [0.9, 0.9, 0.9, 0.9, 0.1, -np.inf], -np.inf
+    found = table_epochs.compared(scores, (4, 8, 16))
+    assert [found["epochs"][name] for name in ("qfold", "qfold_centred", "zfold", "relu")] == [
+        8,
+        4,
+        None,
+        16,
+    ]
+    assert found["rival"] == "relu" and found["of_relu"]["qfold"] == [0.5, 0.5, 0.5]
+    assert found["of_rival"]["zfold"] == [None, None, None]
+    value, low, high = found["of_rival"]["qfold_centred"]
+    assert value == low == 0.25 and high is None  # where three or more of the two bad seeds are drawn

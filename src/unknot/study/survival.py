@@ -124,12 +124,11 @@ def draw_strips(
 
 def _draw_median(axes: Any, row: int, times: Times, past: float) -> None:
     """An upright line, and along the strip the interval; an end that was not reached is at ``past``."""
-    middle, interval = censored_median(times), median_interval(times)
+    middle, (low, high) = censored_median(times), median_interval(times)
     if middle is not None:
         axes.vlines(middle, row - 0.4, row + 0.4, color=drawing.INK, linewidth=2, zorder=4)
-    if interval is not None and interval[0] is not None:
-        ends = [past if end is None else end for end in interval]
-        axes.hlines(row, *ends, color=drawing.INK, linewidth=1, zorder=2)
+    if low is not None:
+        axes.hlines(row, low, past if high is None else high, color=drawing.INK, linewidth=1, zorder=2)
 
 
 @dataclass(frozen=True)
@@ -178,18 +177,18 @@ def censored_median(times: Times) -> float | None:
     return None if math.isinf(middle) else middle
 
 
-def median_interval(times: Times) -> tuple[float | None, float | None] | None:
-    """The 95 % interval of the median by the sign test; fewer than six times give none.
+def median_interval(values: Times) -> tuple[float | None, float | None]:
+    """The 95 % interval of the median by the sign test; None is longer than every number.
 
     Returns:
-        (low, high), None for an end that is censored; or None.
+        (low, high), None for an end that is infinite, e.g. censored, and for both ends of fewer than six
+        values, which have none.
     """
-    ordered = sorted(math.inf if t is None else float(t) for t in times)
-    n = len(ordered)
-    k = median_rank(n)
+    ordered = sorted(math.inf if v is None else float(v) for v in values)
+    k = median_rank(len(ordered))
     if k < 0:
-        return None
-    low, high = (None if math.isinf(end) else end for end in (ordered[k], ordered[n - 1 - k]))
+        return None, None
+    low, high = (end if math.isfinite(end) else None for end in (ordered[k], ordered[-1 - k]))
     return low, high
 
 

@@ -1,4 +1,4 @@
-"""What pairs of seeds say: a one-sided test, and the interval of a median difference."""
+"""What pairs of seeds say: differences, their median and a one-sided test."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from unknot.nets.timing import median_rank
-
 Values = Sequence[float | None]
 
 
@@ -17,18 +15,6 @@ def median_of(values: Values, *, worst: float) -> float | None:
     """The median with None as ``worst`` (infinite); None where that is what it comes to."""
     middle = float(np.median([worst if v is None else v for v in values]))
     return middle if math.isfinite(middle) else None
-
-
-def interval_of(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """The 95 % interval of the median by the sign test.
-
-    (None, None) of fewer than six values, which have none; an end that is infinite is None.
-    """
-    ordered, k = sorted(values), median_rank(len(values))
-    if k < 0:
-        return None, None
-    low, high = (end if math.isfinite(end) else None for end in (ordered[k], ordered[-1 - k]))
-    return low, high
 
 
 def differences(baseline: Values, other: Values, *, worst: float) -> list[float]:

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from unknot.core.errors import InputError, require_choice, require_number
 from unknot.core.showing.frames import Rows
 from unknot.study.budget.charts import draw_budgets, draw_differences, draw_seconds
-from unknot.study.budget.pairs import Values, differences, greater_p, interval_of, median_of
+from unknot.study.budget.pairs import Values, differences, greater_p, median_of
 from unknot.study.budget.trials import BudgetTrial
 from unknot.study.budget.tuning import chosen_by
-from unknot.study.survival import censored_median, correct, p_text
+from unknot.study.survival import censored_median, correct, median_interval, p_text
 
 Metric = Literal["score", "loss"]
 
@@ -238,7 +238,7 @@ def budget_rows(trials: Iterable[BudgetTrial], metric: Metric = "score") -> Budg
             first.data, first.activation, *first.cell, at, settings.unit, settings.schedule, name,
             len(values), values, None, None, None, net=settings.net,
         )  # fmt: skip
-        low, high = interval_of([row.worst if v is None else v for v in values])
+        low, high = median_interval([row.worst if v is None else v for v in values])
         rows.append(replace(row, median=median_of(values, worst=row.worst), low=low, high=high))
     return BudgetRows(sorted(rows, key=lambda row: (row.unit, row.schedule, row.set, row.at)))
 
@@ -271,7 +271,7 @@ def _compared(base: BudgetRow, row: BudgetRow) -> BudgetComparison:
     p = greater_p([d if row.higher_is_better else -d for d in apart])
     return BudgetComparison(
         row.set, row.activation, base.activation, row.at, row.unit, row.schedule, row.metric,
-        median_of(apart, worst=row.worst), *interval_of(apart), p, p,
+        median_of(apart, worst=row.worst), *median_interval(apart), p, p,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""Where a figure comes from: the head of every file of results."""
+"""Where a figure comes from: the head of the files of results."""
 
 from __future__ import annotations
 
+import os
 import platform
 from datetime import date
 from importlib.metadata import version
@@ -13,6 +14,6 @@ def provenance(command: str, *packages: str) -> dict[str, Any]:
     return {
         "command": command,
         "date": date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
+        "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}",
         "versions": {name: version(name) for name in ("unknot", "torch", "numpy", *packages)},
     }

@@ -1,0 +1,89 @@
+"""The section of docs/howto/tables.md on epochs, from the results of table_epochs.py.
+
+    python benchmarks/activations/table_epochs.py && python benchmarks/activations/table_epochs_docs.py
+
+Replaces what stands between the two markers in docs/howto/tables.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from activation_docs import BEGIN, END, numbers, table
+
+from unknot.core.files import write_text
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/howto/tables.md"
+FOLDS = {"qfold": "**QFold(1)**", "qfold_centred": "**QFold(1), centred**", "zfold": "**ZFold**"}
+NAMES = FOLDS | {"relu": "ReLU", "gelu": "GELU", "silu": "SiLU", "sine": "sine"}
+SHOWN = (4, 16)  # budgets whose scores the page has
+
+
+def main() -> None:
+    record = json.loads((ROOT / "benchmarks" / "results" / "table_epochs.json").read_text())
+    page = PAGE.read_text()
+    before, after = page[: page.index(BEGIN) + len(BEGIN)], page[page.index(END) :]
+    write_text(PAGE, before + "\n" + "\n\n".join(parts(record)) + "\n" + after)
+
+
+def parts(record: dict[str, Any]) -> Iterator[str]:
+    given, rows = record["settings"], record["rows"]
+    last, seeds = given["at"][-1], given["seeds"]
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    yield "## Fewer epochs, with which activation?"
+    rates, gains = numbers(given["learning_rates"]), numbers(given["gains"])
+    budgets = ", ".join(map(str, given["at"]))
+    yield f"""\
+An MLP 3 x 64 on {len(rows)} tables that come with packages, at most {given["rows"]:,} rows to train and
+tune on. Every activation gets the same grid, learning rate {{{rates}}} x gain
+{{{gains}}}, and a cosine schedule for each budget of {budgets}
+epochs. The target of a table is the score on held-out rows of tuned ReLU after {last} epochs: accuracy,
+or R^2 where numbers are predicted. An activation is there at the first budget whose median over
+{seeds} fresh seeds has it. In brackets the 95 % interval: over the tables by the sign test, of a table
+by a bootstrap over the seeds."""
+    yield f"`{record['command']}`, {record['date']}, {versions}."
+    yield table(
+        ["", f"median of ReLU's {last} epochs", "at most half of them", "over 1.1 x the best rival's"],
+        [
+            (NAMES[v["activation"]], ratio([v["median"], *v["interval"]]),
+             f"{v['half']} of {len(rows)} tables", ", ".join(v["slower"]) or "none")
+            for v in record["verdicts"]
+        ],
+    )  # fmt: skip
+    yield f"Epochs to the target; —: not in {last}."
+    yield table(
+        ["table", "target", *NAMES.values(), "best rival", *(f"{name} / it" for name in FOLDS.values())],
+        [
+            (row["table"], f"{row['metric']} {row['target']:.3f}",
+             *(f"{row['epochs'][a]:g}" if row["epochs"][a] else "—" for a in NAMES),
+             NAMES[row["rival"]], *(ratio(row["of_rival"][a]) for a in FOLDS))
+            for row in rows
+        ],
+    )  # fmt: skip
+    yield f"Median score on held-out rows after {' and '.join(map(str, SHOWN))} epochs."
+    places = [given["at"].index(budget) for budget in SHOWN]
+    yield table(
+        ["table", *NAMES.values()],
+        [
+            (row["table"], *("; ".join(score(row["scores"][a][i][0]) for i in places) for a in NAMES))
+            for row in rows
+        ],
+    )
+
+
+def ratio(found: Sequence[float | None]) -> str:
+    """ "0.25 [0.19, —]"."""
+    value, low, high = ("—" if v is None else f"{v:.2f}" for v in found)
+    return f"{value} [{low}, {high}]"
+
+
+def score(median: float | None) -> str:
+    return "diverged" if median is None else f"{median:.3f}"
+
+
+if __name__ == "__main__":
+    main()

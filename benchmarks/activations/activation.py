@@ -34,7 +34,7 @@ from unknot.study.survival import Comparison, compare, ratio_text, times_text
 from unknot.study.task import rank_cell
 from unknot.study.trials import Curve
 from unknot.study.untangling import (
-    UntanglingRow,
+    BettiFall,
     fall_text,
     prediction,
     prediction_text,
@@ -282,7 +282,7 @@ def print_verdicts(verdicts: list[Verdict], split: str) -> None:
     )  # fmt: skip
 
 
-def print_falls(falls: list[UntanglingRow]) -> None:
+def print_falls(falls: list[BettiFall]) -> None:
     cells = [
         (row.set, row.activation, row.which, f"{row.before:g}", f"{row.after:g}", fall_text(row))
         for row in falls

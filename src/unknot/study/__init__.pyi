@@ -26,5 +26,5 @@ from .trials import Curve as Curve
 from .trials import Trial as Trial
 from .trials import Trials as Trials
 from .trials import TrialSettings as TrialSettings
-from .untangling import UntanglingRow as UntanglingRow
+from .untangling import BettiFall as BettiFall
 from .untangling import untangling_rows as untangling_rows

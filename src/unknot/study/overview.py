@@ -10,7 +10,7 @@ from unknot.study.budget.results import BudgetComparison, BudgetRow, compare_bud
 from unknot.study.results import StudyComparison, StudyRow, compare_rows, rows_of
 from unknot.study.study import Study
 from unknot.study.survival import RankCorrelation
-from unknot.study.untangling import ALL_LAYERS, UntanglingRow, prediction, untangling_rows
+from unknot.study.untangling import ALL_LAYERS, BettiFall, prediction, untangling_rows
 
 USUAL_BASELINE = "relu"
 
@@ -30,13 +30,13 @@ class StudyOverview:
 
     rows: tuple[StudyRow, ...]
     comparisons: tuple[StudyComparison, ...] = ()
-    untangling: tuple[UntanglingRow, ...] = ()
+    untangling: tuple[BettiFall, ...] = ()
     predicts: RankCorrelation | None = None
     budgets: tuple[BudgetRow, ...] = ()
     budget_comparisons: tuple[BudgetComparison, ...] = ()
 
     @property
-    def falls(self) -> tuple[UntanglingRow, ...]:
+    def falls(self) -> tuple[BettiFall, ...]:
         """The fall of the Betti numbers summed over the layers."""
         return tuple(row for row in self.untangling if row.layer == ALL_LAYERS)
 

@@ -24,7 +24,7 @@ DIMENSIONS = ("b0", "b1", "b0 + b1")
 
 
 @dataclass(frozen=True)
-class UntanglingRow:
+class BettiFall:
     """The fall of the Betti numbers of the class clouds for one activation on one set.
 
     Attributes:
@@ -47,7 +47,7 @@ class UntanglingRow:
     median: float | None
 
 
-def untangling_rows(trials: Iterable[Trial]) -> Rows[UntanglingRow]:
+def untangling_rows(trials: Iterable[Trial]) -> Rows[BettiFall]:
     """One row for each set, activation, layer and kind of Betti number that was measured.
 
     The numbers before any training stand beside those after it, because a wide random net can merge
@@ -68,7 +68,7 @@ def untangling_rows(trials: Iterable[Trial]) -> Rows[UntanglingRow]:
                 curves = [_totals(trial.topology, layer, which) for trial in seeds]
                 epochs = tuple(_fallen(curve) for curve in curves)
                 rows.append(
-                    UntanglingRow(
+                    BettiFall(
                         data, activation, layer, which,
                         statistics.median(curve[0][1] for curve in curves),
                         statistics.median(curve[-1][1] for curve in curves),
@@ -120,7 +120,7 @@ def prediction(trials: Sequence[Trial], *, which: str = "b0 + b1") -> RankCorrel
     )
 
 
-def fall_text(row: UntanglingRow) -> str:
+def fall_text(row: BettiFall) -> str:
     """The median epochs to the fall."""
     return "did not fall" if row.median is None else f"{row.median:.3g}"
 

@@ -112,7 +112,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
         for layer, why in row["kept"].items():
             print(f"{row['net']}: layer {layer} keeps all: {why}")
         for note in row["notes"]:
-            print(f"{row['net']}: not refitted: {note}")
+            print(f"{row['net']}: {note}")
 
 
 def record(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

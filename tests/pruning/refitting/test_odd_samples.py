@@ -80,6 +80,20 @@ def test_samples_unlike_those_of_training_are_told(net: tuple[nn.Module, Pruning
     )
 
 
+def test_channels_that_never_varied_tell_nothing() -> None:
+    torch.manual_seed(0)
+    model = cnn(2, 3, widths=(4, 6), batch_norm=True)
+    first = model.get_submodule("conv1")
+    first.weight.data[:3] = 0.0
+    for norm in [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]:
+        norm.momentum = None
+    model.train()(images(200, 5))
+    model.eval()
+    plan = plan_pruning(model, score_filters(model, images(100, 5)), images(2), ratio=0.3)
+    report = refit(model, prune(model, plan), plan, images(40))
+    assert not any("batch normalisation" in note for note in report.notes), report.notes
+
+
 def test_samples_of_one_class_are_told(net: tuple[nn.Module, PruningPlan]) -> None:
     model, plan = net
     with torch.no_grad():

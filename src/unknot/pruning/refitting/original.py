@@ -146,8 +146,9 @@ class Original:
             raise InputError(f"layer {name} with NaN or infinity", "finite outputs", "check the model")
         self.targets[name] = values
         if (norm := self.consumers.norms.get(name)) is not None and len(values) > 1:
-            trained = self.model.get_buffer(f"{norm}.running_var")
-            self.spreads[name] = float((values.var(0) / trained).median())
+            ratios = values.var(0) / self.model.get_buffer(f"{norm}.running_var")
+            if len(ratios := ratios[ratios.isfinite()]):  # channels that never varied tell nothing
+                self.spreads[name] = float(ratios.median())
 
     def _leave(self, name: str, why: str) -> None:
         self.targets.pop(name, None), self.rows.pop(name, None)

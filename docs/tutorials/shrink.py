@@ -49,6 +49,9 @@ shrunk.plot()
 plt.show()
 
 # %% [markdown]
+# *Timed on a machine that was busy with other work: the last line above says what the latencies are worth. Time on an idle
+# one.* Fewer MACs are not always less time in any case, as a small net spends its time in calling operations.
+#
 # `shrunk.model` is an ordinary, smaller module; the original stays as it was. The rest of this page shows the steps of that
 # call one by one.
 #
@@ -89,17 +92,6 @@ stages = {"before": model, "as pruned": pruned, "refitted": slim, "two epochs mo
 hits = {name: measure_accuracy(stage, test.images, test.labels) for name, stage in stages.items()}
 for name, share in hits.items():
     print(f"{name:16} {share:.2%}")
-
-# %% [markdown]
-# ## What was saved
-#
-# Parameters, MACs and bytes are counted on the models; the latency is measured, the two taking turns. The verdict says
-# whether the smaller model is faster *on this machine*, and says so where it is not: fewer MACs are not always less time,
-# as a small net spends its time in calling operations.
-
-# %%
-cost = uk.compare_cost(model, slim, test.images[:64])
-print(cost)
 
 # %% [markdown]
 # ## Against other criteria

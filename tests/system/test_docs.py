@@ -97,12 +97,24 @@ def test_output_that_differs_from_the_readme_is_told() -> None:
     assert len(differences(shown, shown + "more\n")) == len(differences(shown + "more\n", shown)) == 1
 
 
+# The examples are on pages too.
 @pytest.mark.parametrize(
-    "path", [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")], ids=lambda p: p.name
+    "path",
+    [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.py")],
+    ids=lambda p: p.name,
 )
 def test_code_of_a_page_fits_without_scrolling(path: Path) -> None:
-    code = [line for _, block in FENCE.findall(path.read_text()) for line in block.splitlines()]
-    assert [line for line in code if len(line) > (88 if path.name == "README.md" else 100)] == []
+    blocks = [block for _, block in FENCE.findall(path.read_text())]
+    code = "\n".join(blocks if path.suffix == ".md" else [path.read_text()]).splitlines()
+    assert [line for line in code if len(line) > (88 if path.name == "README.md" else 97)] == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_every_picture_of_a_page_exists(path: Path) -> None:
+    named = re.findall(r"!\[[^]]*\]\(([^)]+)\)", path.read_text())
+    assert [picture for picture in named if not (path.parent / picture).exists()] == []
 
 
 # That of half_the_loss.md has cells for trials that still run.

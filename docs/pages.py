@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import re
 import shutil
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,9 @@ def write(folder: Path) -> None:
 def write_tutorial(path: Path) -> None:
     """The page of a notebook, beside it."""
     notebook: Any = nbformat.read(path, as_version=4)
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if "text" in output:
+            output.text = "\n".join(map(folded, output.text.split("\n")))
     names = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
     text, made = MarkdownExporter().from_notebook_node(notebook, names)
     for cell in notebook.cells:
@@ -55,6 +59,11 @@ def write_tutorial(path: Path) -> None:
     for name, picture in made["outputs"].items():
         (path.parent / name).parent.mkdir(exist_ok=True)
         (path.parent / name).write_bytes(picture)
+
+
+def folded(line: str) -> str:
+    """A line of output as long as code may be."""
+    return textwrap.fill(line, 97, subsequent_indent="  ") if len(line) > 97 else line
 
 
 def with_names(markdown: str) -> str:

@@ -20,7 +20,8 @@ from unknot.pruning import Budget, Recipe, compare_criteria
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
-plt.rcParams |= {"figure.dpi": 120, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+plt.rcParams |= {"figure.dpi": 120, "font.size": 9}
+plt.rcParams |= {"axes.spines.top": False, "axes.spines.right": False}
 
 # %%
 digits, test = uk.nets.load_images("digits"), uk.nets.load_images("digits", split="test")
@@ -89,9 +90,8 @@ slim = uk.prune(model, shrunk.plan, refit=loader)
 tuned = copy.deepcopy(slim)
 uk.nets.train(tuned, digits.images, digits.labels, epochs=2)
 stages = {"before": model, "as pruned": pruned, "refitted": slim, "two epochs more": tuned}
-hits = {name: measure_accuracy(stage, test.images, test.labels) for name, stage in stages.items()}
-for name, share in hits.items():
-    print(f"{name:16} {share:.2%}")
+for name, stage in stages.items():
+    print(f"{name:16} {measure_accuracy(stage, test.images, test.labels):.2%}")
 
 # %% [markdown]
 # ## Against other criteria
@@ -101,9 +101,8 @@ for name, share in hits.items():
 
 # %% alt="Test accuracy against the share of MACs left for elder-surgeon, taylor, l1 and random, each refitted."
 data = LabelledData("digits", digits.images, digits.labels, test.images, test.labels)
-baselines = compare_criteria(
-    model, data, Recipe(Budget(macs=0.75), criterion="elder-surgeon"), shares=(0.5, 0.75, 0.9, 0.95), seconds=600,
-)  # fmt: skip
+recipe = Recipe(Budget(macs=0.75), criterion="elder-surgeon")
+baselines = compare_criteria(model, data, recipe, shares=(0.5, 0.75, 0.9, 0.95), seconds=600)
 axes = baselines.plot()
 axes.axhline(before, color="0.5", linestyle=":", linewidth=1)
 plt.show()
@@ -121,8 +120,9 @@ uk.save_pruned(slim, shrunk.plan, "model/")
 loaded = uk.load_pruned(net, "model/")
 same = torch.equal(loaded(test.images), slim(test.images))
 print("the loaded model computes the same:", same)
-first = next(iter(shrunk.plan.removed))
-print(f"why filter {shrunk.plan.removed[first][0]} of {first} went: {shrunk.plan.reasons[first][0]}")
+plan = shrunk.plan
+first = next(iter(plan.removed))
+print(f"why filter {plan.removed[first][0]} of {first} went: {plan.reasons[first][0]}")
 
 # %% [markdown]
 # ## In ONNX Runtime
@@ -133,12 +133,12 @@ print(f"why filter {shrunk.plan.removed[first][0]} of {first} went: {shrunk.plan
 # %%
 report = uk.export_onnx(slim, test.images[:2], "model.onnx")
 for parity in report.parity:
-    print(f"batch {parity.batch_size:2}: outputs differ by at most {parity.relative:.1e} of the largest")
+    found = f"outputs differ by at most {parity.relative:.1e} of the largest"
+    print(f"batch {parity.batch_size:2}: {found}")
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 (outputs,) = session.run(None, {session.get_inputs()[0].name: test.images.numpy()})
-print(
-    f"{(outputs.argmax(1) == test.labels.numpy()).mean():.2%} of the test images read rightly by {report.file}"
-)
+right = (outputs.argmax(1) == test.labels.numpy()).mean()
+print(f"{right:.2%} of the test images read rightly by {report.file}")
 
 # %% [markdown]
 # The command does all of this, with fine-tuning and a report around it: `unknot prune --model mine:net --data mine:data

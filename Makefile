@@ -7,7 +7,7 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_D
 NATIVE := $(wildcard src/native/*) CMakeLists.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-numeric lint docs notebooks figures wheel wheel-test bench bench-engine fuzz fuzz-readers \
+.PHONY: help demo test test-numeric lint docs axe notebooks figures wheel wheel-test bench bench-engine fuzz fuzz-readers \
   mutants sanitize coverage coverage-python clean
 CASES ?= 20000
 RUNS ?= 20000
@@ -28,6 +28,7 @@ help:
 	@echo "make test-numeric  those that hang on rounding, with the instructions of an older processor"
 	@echo "make lint    ruff, mypy, the contracts of imports and the spelling"
 	@echo "make docs    build the documentation into site/"
+	@echo "make axe     then look at each page, and at the demo's report, in Chromium; needs node and npm"
 	@echo "make wheel   build the sdist, and from it the wheel, into dist/, and check both"
 	@echo "make wheel-test  the wheel in a new environment without a compiler: doctor, demo --quick, the README"
 	@echo "make notebooks, make figures  run the tutorials, draw the pictures of the pages"
@@ -69,7 +70,12 @@ lint: $(INSTALLED)
 	$(BIN)/typos
 
 docs: $(INSTALLED)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python docs/pages.py
+	$(BIN)/zensical build --clean --strict
+
+axe: docs
+	npm install --silent --prefix build/axe axe-core@4 puppeteer-core@24
+	node docs/accessibility.mjs $(wildcard runs/demo/report.html)
 
 wheel: $(INSTALLED)
 	$(PIP) install --quiet --group wheel

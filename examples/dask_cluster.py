@@ -1,4 +1,4 @@
-"""A study on a Dask cluster: two workers of this machine; elsewhere, the address of your scheduler."""
+"""A study on a Dask cluster: two workers here; elsewhere, your scheduler's address."""
 
 import torch
 from distributed import LocalCluster
@@ -22,7 +22,8 @@ def main() -> None:
             cluster=cluster.scheduler_address,
         )
     for row in study.summary([0.95]):
-        print(row.activation, row.reached, "of", row.seeds, "seeds, median", row.median, "epochs")
+        reached = f"{row.reached} of {row.seeds} seeds"
+        print(f"{row.activation}: {reached}, median {row.median} epochs")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,15 @@ from torch.utils.data import DataLoader, TensorDataset
 import unknot as uk
 from unknot.integrations.lightning import TopologyCallback
 
-# Lightning's advice on workers, which so little data does not need, and on what it calls in torch.
+# Lightning's advice on workers, needless for so little data, and on what it calls in torch.
 warnings.filterwarnings("ignore", ".*(does not have many workers|LeafSpec)")
 
 
 class Classifier(pl.LightningModule):
     def __init__(self):
         super().__init__()
-        self.net = uk.activations.init_by_gain(uk.nets.mlp(3, 2, activation=uk.ZFold), uk.ZFold(), seed=0)
+        net = uk.nets.mlp(3, 2, activation=uk.ZFold)
+        self.net = uk.activations.init_by_gain(net, uk.ZFold(), seed=0)
 
     def forward(self, points):
         return self.net(points)

@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-# mlflow-skinny keeps runs in a folder; with mlflow itself, or a tracking server, this line is not needed.
+# mlflow-skinny keeps runs in a folder; with mlflow itself, or a server, this line can go.
 os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
 
 import mlflow

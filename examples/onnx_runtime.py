@@ -20,7 +20,8 @@ slim = uk.prune(model, uk.plan_pruning(model, scores, digits.images[:2], macs=0.
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "model.onnx"
     report = uk.export_onnx(slim, test.images[:2], path)
-    print(f"{report.bytes:,} bytes, opset {report.opset}; outputs differ by at most {report.worst:.1e}")
+    print(f"{report.bytes:,} bytes, opset {report.opset}")
+    print(f"outputs differ by at most {report.worst:.1e}")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     (outputs,) = session.run(None, {name: test.images.numpy()})  # any batch size

@@ -15,4 +15,5 @@ after = uk.measure(model, [(points, labels)], scale=before.scale, **settings)
 
 print(f"true: {dict(shape.betti)}; scale: {before.scale} ({before.scale.note})")
 for old, new in zip(before.rows, after.rows, strict=True):
-    print(f"{new.layer:6} class {new.label}: b0 = {old.b0} -> {new.b0}, b1 = {old.b1} -> {new.b1}")
+    change = f"b0 = {old.b0} -> {new.b0}, b1 = {old.b1} -> {new.b1}"
+    print(f"{new.layer:6} class {new.label}: {change}")

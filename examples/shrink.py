@@ -1,4 +1,4 @@
-"""Half of a convolution net's multiply-accumulates removed and the rest refitted, without training."""
+"""Half of a convolution net's multiply-accumulates removed, the rest refitted, no training."""
 
 import torch
 

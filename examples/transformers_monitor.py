@@ -41,7 +41,8 @@ with tempfile.TemporaryDirectory() as folder:
         disable_tqdm=True,
         use_cpu=True,
     )
-    Trainer(model, args, train_dataset=train, eval_dataset=held_out, callbacks=[callback]).train()
+    data = {"train_dataset": train, "eval_dataset": held_out}
+    Trainer(model, args, **data, callbacks=[callback]).train()
 
 for row in callback.profile.rows:
     print(f"epoch {row.epoch}  {row.layer:24} class {row.label}: b0 = {row.b0}, b1 = {row.b1}")

@@ -150,11 +150,11 @@ def matrix(record: dict[str, Any], split: str) -> str:
     sets, rows = list(record["total_betti"]), by_cell(record, split)
     names = NAMES | {"usual": "ReLU, as usual"}
     lines = [
-        [text, *(spread(rows[name, s]) if (name, s) in rows else "" for s in sets)]
+        [text, *(spread(rows[name, s]) if (name, s) in rows else "not run" for s in sets)]
         for name, text in names.items()
         if any((name, s) in rows for s in sets)
     ]
-    return table(["", *sets], lines)
+    return table(["activation", *sets], lines)
 
 
 def falls(record: dict[str, Any]) -> str:
@@ -173,7 +173,7 @@ def falls(record: dict[str, Any]) -> str:
                 ]
             )
     return table(
-        ["set", "", "ReLU: before → after", "epochs to the fall", "ZFold: before → after",
+        ["set", "number", "ReLU: before → after", "epochs to the fall", "ZFold: before → after",
          "epochs to the fall", "QFold(2): before → after", "epochs to the fall"],
         rows,
     )  # fmt: skip

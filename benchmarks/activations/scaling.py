@@ -188,13 +188,13 @@ def measure(folder: Path) -> dict[str, dict[str, list[float]]]:
 
 def table(record: dict) -> str:
     ways = ["one process", "2 processes", *(f"Dask, {n} worker{'s' * (n > 1)}" for n in WORKERS)]
-    lines = ["| | " + " | ".join(ways) + " |", "|---|" + "---|" * len(ways)]
+    lines = ["| work | " + " | ".join(ways) + " |", "|---|" + "---|" * len(ways)]
     for name, seconds in record["seconds"].items():
         base = seconds["one process"]
         cells = []
         for way in ways:
             if way not in seconds:
-                cells.append("")
+                cells.append("not timed")
                 continue
             ratios = [b / s for b, s in zip(base, seconds[way], strict=True)]
             cells.append(

@@ -93,11 +93,11 @@ def layers(shown: list[dict[str, Any]]) -> str:
     body = []
     for row in shown:
         for q, over_layers in enumerate(row["betti"]):
-            head = [SETS[row["set"]], NAMES[row["activation"]]] if q == 0 else ["", ""]
-            body.append([*head, f"b{q}", *(mean_sd(cell) for cell in over_layers)])
+            head = [SETS[row["set"]], NAMES[row["activation"]], f"b{q}"]
+            body.append([*head, *(mean_sd(cell) for cell in over_layers)])
     width, depth = SHOWN
     title = f"Betti numbers of both classes together, width {width}, depth {depth}, k = 14: mean ± sd"
-    return title + "\n\n" + table(["set", "activation", "", *steps], body)
+    return title + "\n\n" + table(["set", "activation", "number", *steps], body)
 
 
 def mean_sd(cell: dict[str, Any]) -> str:

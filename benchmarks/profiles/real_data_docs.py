@@ -134,7 +134,7 @@ def apart(found: Measured, n: int) -> str:
                 ends = f"{signed(gaps[0])} to {signed(gaps[-1])}"
                 cells.append(f"{signed(gaps[1])} ({ends})<br>{', '.join(parted) or 'none apart'}")
             rows.append([title, f"trained - {other}", *cells])
-    return table(["", "", *(net.title for net in NETS.values())], rows)
+    return table(["number", "difference", *(net.title for net in NETS.values())], rows)
 
 
 def in_sd(statistic: str, first: Row, second: Row) -> float:
@@ -163,7 +163,7 @@ def numbers(found: Measured, n: int) -> str:
                 for statistic in STATISTICS
             ]
             rows.append([net.title, condition, *cells])
-    return table(["net", "", *STATISTICS.values()], rows)
+    return table(["net", "weights", *STATISTICS.values()], rows)
 
 
 def with_interval(row: Row, statistic: str) -> str:
@@ -202,7 +202,7 @@ def correlations(found: Measured) -> str:
         for name, title in STATISTICS.items()
     ]
     columns = [
-        "", f"with the linear probe, n = 1,000, {3 * len(every)} nets", "the same, n = 4,000",
+        "number", f"with the linear probe, n = 1,000, {3 * len(every)} nets", "the same, n = 4,000",
         f"the same, n = 1,000, {3 * len(ten)} nets of ten classes", "n = 300 with n = 1,000",
         "n = 1,000 with n = 4,000",
     ]  # fmt: skip
@@ -235,7 +235,7 @@ def layers(found: Measured) -> str:
                     for layer in ("input", *net.layers, "out")
                 ]
                 rows.append([net.title, STATISTICS[statistic], condition, listed(middles, form)])
-    return table(["net", "", "", "input to output"], rows)
+    return table(["net", "number", "weights", "input to output"], rows)
 
 
 def sharing(found: Measured) -> str:
@@ -251,7 +251,7 @@ def sharing(found: Measured) -> str:
             title = "output" if layer == "out" else "penultimate"
             rows.append([net.title, f"{title}, n = {n:,}", *cells])
     seeds = found.of(next(iter(NETS)), "trained", "seed")
-    return table(["net", "", *(f"seed {seed:g}" for seed in seeds)], rows)
+    return table(["net", "layer", *(f"seed {seed:g}" for seed in seeds)], rows)
 
 
 def shortened(name: str) -> str:
@@ -273,7 +273,7 @@ def noise(found: Measured) -> str:
             a, b = (math.sqrt(np.mean(np.square(values))) for values in (halves, thousands))
             cells.append(f"{a:.2g} / {b:.2g} = {a / b:.1f}" if b else f"{a:.2g} / 0")
         rows.append([title, *cells])
-    return table(["", "all nets", *(net.title for net in NETS.values())], rows)
+    return table(["number", "all nets", *(net.title for net in NETS.values())], rows)
 
 
 if __name__ == "__main__":

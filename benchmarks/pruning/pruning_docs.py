@@ -40,7 +40,7 @@ def main() -> None:
     parts = [
         f"`{record['command']}`, {record['date']}, {versions}.",
         "### The originals",
-        table(["", *titles(rows)], originals(rows)),
+        table(["of the original", *titles(rows)], originals(rows)),
     ]
     for share in (0.5, 0.75, 0.3):
         parts += [f"### {share:.0%} of the MACs removed, refitted", criteria(rows, share, "refit")]
@@ -55,7 +55,7 @@ def main() -> None:
                   table(["criterion", *titles(rows)], over)]  # fmt: skip
     parts += [
         "### Betti number above 300",
-        table(["", *titles(rows)], threshold_table(rows)),
+        table(["above 300", *titles(rows)], threshold_table(rows)),
         exceeding(rows),
         "### Which Betti number: half of the filters of every layer, refitted",
         table(["criterion", *titles(rows)], variant_table(rows, "all")),
@@ -64,7 +64,7 @@ def main() -> None:
     ]
     if of_cell(rows, "latency"):
         parts += ["### Half of the filters of every layer: time and memory, of the original's",
-                  table(["", *titles(rows)], latency_table(rows))]  # fmt: skip
+                  table(["share", *titles(rows)], latency_table(rows))]  # fmt: skip
     page = ROOT / "docs/pruning.md"
     text = page.read_text()
     before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
@@ -111,7 +111,7 @@ def mending(rows: Sequence[dict[str, Any]], share: float, criterion: str) -> str
     (scratch,) = [
         line for line in stage_table(rows, share, "tuned_3") if line[0] == "the small net from scratch"
     ]
-    return table(["", *titles(rows)], [*lines, scratch])
+    return table(["stage", *titles(rows)], [*lines, scratch])
 
 
 def exceeding(rows: Sequence[dict[str, Any]]) -> str:

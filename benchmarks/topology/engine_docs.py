@@ -102,7 +102,7 @@ def rest(groups: dict[str, Any]) -> str:
     ]
     gain = groups["W5"][0]["two_threads_gain"]
     rows.append(["W5 on two threads", "300", f"{gain:.2f} x the speed of one"])
-    return table(["", "n", ""], rows)
+    return table(["what", "n", "found"], rows)
 
 
 def plot(rows: list[dict[str, Any]]) -> None:

@@ -13,7 +13,8 @@ import torch
 import unknot as uk
 
 torch.set_num_threads(1)
-plt.rcParams |= {"figure.dpi": 120, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+plt.rcParams |= {"figure.dpi": 120, "font.size": 9}
+plt.rcParams |= {"axes.spines.top": False, "axes.spines.right": False}
 
 # %% [markdown]
 # ## Data whose answer is known
@@ -24,7 +25,8 @@ plt.rcParams |= {"figure.dpi": 120, "font.size": 9, "axes.spines.top": False, "a
 # %%
 shape = uk.make_shape("rings", pairs=3, n=1500, noise=0.04, seed=0)
 kept = np.random.default_rng(0).choice(1500, 900, replace=False)
-points, labels = torch.from_numpy(shape.points[kept]).float(), torch.from_numpy(shape.labels[kept])
+points = torch.from_numpy(shape.points[kept]).float()
+labels = torch.from_numpy(shape.labels[kept])
 print("true (b0, b1) by class:", dict(shape.betti))
 
 # %% alt="Three pairs of linked rings in space, one ring of each pair in blue, the other in orange."
@@ -63,7 +65,8 @@ plt.show()
 # untrained net: a wide net with random weights can merge components too, and only what differs from it was learnt.
 
 # %%
-model = uk.activations.init_by_gain(uk.nets.mlp(3, 2), torch.nn.ReLU(), seed=0)  # six hidden layers of 50
+model = uk.nets.mlp(3, 2)  # six hidden layers of 50
+model = uk.activations.init_by_gain(model, torch.nn.ReLU(), seed=0)
 with uk.Monitor(
     model, [(points, labels)], layers=["act*", "out"], max_points=900, scale=scale
 ) as monitor:
@@ -88,9 +91,8 @@ plt.show()
 # `repeats` measures random subsamples of 80 % as well; a row's interval is their range.
 
 # %%
-measured = uk.measure(
-    model, [(points, labels)], layers=["act3", "act5", "out"], max_points=900, scale=scale, repeats=20
-)
+settings = {"layers": ["act3", "act5", "out"], "max_points": 900, "scale": scale}
+measured = uk.measure(model, [(points, labels)], repeats=20, **settings)
 for row in measured.rows:
     if row.label == 0:
         (low0, high0), (low1, high1) = row.intervals
@@ -109,7 +111,7 @@ doubtful = uk.calibrate(digits.images.flatten(1), digits.labels)
 print(doubtful, "|", doubtful.note)
 
 # %% alt="A bar a layer of the digits' samples: a block an island, coloured by class; from the input to the output the blocks become purer and tangle falls."
-images, digit = digits.images[:700], digits.labels[:700]  # to train on; the rest is what is measured
+images, digit = digits.images[:700], digits.labels[:700]  # to train on; the rest is measured
 model = uk.activations.init_by_gain(uk.nets.cnn(1, 10), torch.nn.ReLU(), seed=0)
 unseen = [(digits.images[700:], digits.labels[700:])]
 with uk.Monitor(model, unseen, layers=["act*", "out"], by="layer") as monitor:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import redirect_stderr
+from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import unknot as uk
 from unknot.core import console
 from unknot.core.console import ShowProgress, share_bar, step_bar, track
 from unknot.core.errors import InputError
@@ -83,3 +89,38 @@ def test_other_threads_and_files_show_none(terminal: Terminal) -> None:
 def test_what_is_no_choice_is_refused(show: object) -> None:
     with pytest.raises(InputError, match=r"^progress = [^\n]+: expected True, False or 'auto'"):
         list(track([1], "", show=show))  # type: ignore[arg-type]
+
+
+POINTS = np.random.default_rng(0).normal(size=(40, 2))
+
+
+def pruned_with_a_refit(show: ShowProgress, _: Path) -> None:
+    model, images = uk.nets.cnn(1, 2, widths=(4, 4)), torch.randn(12, 1, 8, 8)
+    scores = uk.score_filters(model, images, criterion="l1", progress=False)
+    plan = uk.plan_pruning(model, scores, images[:2], ratio=0.5)
+    uk.prune(model, plan, refit=images, progress=show)
+
+
+@pytest.mark.parametrize(("label", "work"), [
+    ("counting subsamples",
+     lambda show, _: uk.topology.betti_interval(POINTS, uk.Scale(k=4, hops=1), progress=show)),
+    ("trying scales",
+     lambda show, _: uk.topology.sensitivity(POINTS, scale=uk.Scale(radius=1), progress=show)),
+    ("counting at each radius", lambda show, _: uk.topology.betti_curve(POINTS, 3, progress=show)),
+    ("measuring cost: timing batch",
+     lambda show, _: uk.nets.measure_cost(nn.Linear(3, 2), torch.zeros(2, 3), repeats=1, progress=show)),
+    ("measuring accuracy",
+     lambda show, _: uk.nets.measure_accuracy(nn.Linear(2, 2), POINTS, [0, 1] * 20, progress=show)),
+    ("refitting: ", pruned_with_a_refit),
+    ("exporting the program",
+     lambda show, folder: uk.pruning.export_program(
+         nn.Linear(3, 2), torch.zeros(2, 3), folder / "p.pt2", progress=show)),
+])  # fmt: skip
+def test_what_takes_long_shows_a_bar(
+    tmp_path: Path, label: str, work: Callable[[ShowProgress, Path], object]
+) -> None:
+    for show in (True, False):
+        terminal = Terminal()
+        with redirect_stderr(terminal):
+            work(show, tmp_path)
+        assert (label in terminal.getvalue()) is show

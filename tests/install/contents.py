@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "unknot"
 TOP = {
     "src", "tests", "fuzz", "examples", "CMakeLists.txt", "Makefile", "pyproject.toml", "constraints.txt",
     "PKG-INFO", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff",
+    "CODE_OF_CONDUCT.md", "SECURITY.md",
 }  # fmt: skip
 TEXT = {".py", ".pyi", ".cpp", ".hpp", ".md", ".txt", ".toml", ".cff", ".typed", ".js", ".css", ".j2", ""}
 MOST_BYTES = 1_000_000

@@ -157,7 +157,7 @@ def test_folders_and_missing_files_are_input_errors(tmp_path: Path, name: str) -
             write(tmp_path / "file" / (name or usual), profile)  # type: ignore[operator]
         assert isinstance(caught.value, OSError) and "\n" not in str(caught.value)
     with pytest.raises(uk.InputError, match="is no folder"):
-        uk.Study(tmp_path / "file" / (name or "page.html"))
+        uk.Study(tmp_path / "file" / "study.sqlite")
     assert {path.name for path in tmp_path.iterdir()} == {"folder", "file"}
     assert not any(path.is_file() for path in folder.rglob("*"))
 

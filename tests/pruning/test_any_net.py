@@ -272,7 +272,7 @@ def test_what_is_no_model_plan_or_path_is_refused_in_one_line(tmp_path: Path) ->
         (lambda: uk.plan_pruning(model, plan, x, ratio=0.5), "scores of type PruningPlan"),  # type: ignore[arg-type]
         (lambda: uk.plan_pruning(None, scores, x, ratio=0.5), "a model of type NoneType"),  # type: ignore[arg-type]
         (lambda: PruningPlan.from_json(tmp_path / "net"), "which is a folder"),
-        (lambda: uk.export_onnx(model, x, tmp_path / "folder.onnx"), "a file that ends in .onnx"),
+        (lambda: uk.export_onnx(model, x, tmp_path / "folder.onnx"), "which is a folder"),
         (lambda: uk.export_onnx(model, x, None), "path = None"),  # type: ignore[arg-type]
         (lambda: uk.export_onnx("net", x, tmp_path / "net.onnx"), "a model of type str"),  # type: ignore[arg-type]
         (lambda: uk.export_onnx(model, None, tmp_path / "net.onnx"), "a batch of type NoneType"),  # type: ignore[arg-type]

@@ -114,6 +114,11 @@ def test_models_take_several_inputs(classifier: Net, named: bool, labelled: bool
         (([IMAGES], [(IMAGES, LABELS)]), {}, "without labels and test samples .* with labels"),
         (([IMAGES], [IMAGES[..., 1:]]), {}, r"samples \[1, 8, 8\] without labels and test samples"),
         (IMAGES[:4], {}, "4 samples without a test part"),
+        (
+            (IMAGES[:200], IMAGES[200:]),
+            {},
+            r"arrays \[200, 1, 8, 8\] and .* pass \(\[train\], \[test\]\)",
+        ),
         ("images", {}, "data of type str"),
     ],
 )

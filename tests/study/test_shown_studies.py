@@ -139,6 +139,14 @@ def test_frames(study: uk.Study) -> None:
     assert curve.values.tolist()[0][:2] == [9, 0.995]
 
 
+def test_a_new_study_ends_like_a_database_and_one_that_is_there_as_it_does(study: uk.Study) -> None:
+    with pytest.raises(
+        uk.InputError, match=r"ends in \.sqlite, \.sqlite3, \.db; pass e\.g\. new\.sqlite"
+    ):
+        uk.Study(study.path.with_name("new.json"))
+    assert len(uk.Study(study.path.rename(study.path.with_name("old.study"))).trials()) == 7
+
+
 def test_what_a_study_says(study: uk.Study) -> None:
     assert repr(study) == f"Study({str(study.path)!r}: 7 trials)"
     assert study._repr_html_().count("<tr>") == 1 + 2 * 2  # two targets: 95 and 99 %

@@ -349,7 +349,7 @@ CASES: dict[str, list[Case]] = {
         Case(run_budgets, "schedule"),
         Case(run_budgets, "seeds", COUNT),
         Case(run_budgets, "jobs", COUNT),
-        Case(called(uk.Study), "path", PATHS),
+        Case(called(uk.Study), "path"),
         Case(lambda metric: uk.Study("x.sqlite").budgets(metric=metric), "metric"),
         Case(lambda baseline: uk.Study("x.sqlite").compare_budgets(baseline), "baseline"),
         Case(lambda target: uk.Study("x.sqlite").seconds_to(target), "target"),

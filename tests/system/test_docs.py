@@ -254,7 +254,7 @@ def resolve(path: str) -> object:
 def texts() -> list[Path]:
     """The pages, the tutorials and the examples."""
     sources = [path for folder in ("docs/tutorials", "examples") for path in (ROOT / folder).glob("*.py")]
-    return sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES, *sources])
+    return sorted([*ROOT.glob("*.md"), *PAGES, *sources])
 
 
 @pytest.mark.parametrize("path", texts(), ids=lambda path: str(path.relative_to(ROOT)))

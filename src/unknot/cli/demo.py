@@ -146,7 +146,7 @@ def run_demo(folder: Path, size: DemoSize, *, seed: int, progress: ShowProgress)
     by_paper = alike(max_betti=MAX_BETTI)
     # The threshold decides how much goes; the default criterion is asked for as much, to be compared.
     shrunk = alike(macs=_share_removed(by_paper))
-    save_pruned(shrunk.model, shrunk.plan, folder / "model", outcome=shrunk.outcome)
+    save_pruned(shrunk.model, shrunk.plan, folder / "model", outcome=shrunk.outcome, progress=progress)
     summary = {
         "epochs_to_99": _epochs_table(study),
         "betti": [row for pair, net in watched.items() for row in _betti_rows(*pair, net.profile)],

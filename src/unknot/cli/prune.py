@@ -191,7 +191,7 @@ def _written(
     """Everything in the folder: the outcome with what else was looked at, and the model's own files."""
     outcome, seed = shrunk.outcome, recipe.seed
     # First, whatever happens below.
-    saved = save_pruned(shrunk.model, shrunk.plan, out / "model", outcome=outcome)
+    saved = save_pruned(shrunk.model, shrunk.plan, out / "model", outcome=outcome, progress=True)
     shrunk.scores.to_json(out / "scores.json")
     if compare:
         baselines = compare_criteria(net, data, recipe, scores=shrunk.scores, progress=True)
@@ -204,7 +204,8 @@ def _written(
         outcome = replace(outcome, thresholds=rows)
     _report(out, shrunk, outcome, title)
     if onnx:  # last: where it is refused, the rest is there
-        exported = export_onnx(shrunk.model, data.test_inputs[:64], out / "model.onnx", seed=seed)
+        example, file = data.test_inputs[:64], out / "model.onnx"
+        exported = export_onnx(shrunk.model, example, file, seed=seed, progress=True)
         outcome = replace(outcome, export=exported)
         _report(out, shrunk, outcome, title)
     return outcome, saved

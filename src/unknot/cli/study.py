@@ -22,10 +22,9 @@ from unknot.study.options import DEFAULTS, TEST_TARGET, StudyOptions
 from unknot.study.overview import StudyOverview, study_overview
 from unknot.study.results import TARGETS, StudyComparison, StudyRow, rows_in_words
 from unknot.study.study import Study
-from unknot.study.trials import TrialFile
+from unknot.study.trials import SUFFIXES, TrialFile
 from unknot.study.untangling import fall_text, prediction_text
 
-SUFFIXES = (".sqlite", ".sqlite3", ".db")
 ALIKE = ("seeds", "selection_seeds", "net", "batch_size", "task")  # whose defaults are those of both
 
 

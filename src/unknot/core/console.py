@@ -37,9 +37,14 @@ def track(
 
 
 @contextmanager
-def step_bar(label: str, total: int, *, show: ShowProgress = True) -> Iterator[Callable[[str], None]]:
-    """A bar as of `track` for work that is no loop: call what it gives with what is done next."""
-    with _bar(label, total, show) as update:
+def step_bar(
+    label: str, total: int, *, show: ShowProgress = True, timed: bool = False
+) -> Iterator[Callable[[str], None]]:
+    """A bar as of `track` for work that is no loop: call what it gives with what is done next.
+
+    Of work that is ``timed`` it is drawn between the steps alone, and not by a thread meanwhile.
+    """
+    with _bar(label, total, show, timed) as update:
         begun = False
 
         def step(what: str) -> None:
@@ -65,7 +70,9 @@ def share_bar(label: str, *, show: ShowProgress = True) -> Iterator[Callable[[fl
 
 
 @contextmanager
-def _bar(label: str, total: float | None, show: ShowProgress) -> Iterator[Callable[..., None]]:
+def _bar(
+    label: str, total: float | None, show: ShowProgress, timed: bool = False
+) -> Iterator[Callable[..., None]]:
     """What takes the keywords of rich's ``Progress.update``, and shows the bar in its time."""
     console = _bar_console(show)
     if console is None:
@@ -73,11 +80,11 @@ def _bar(label: str, total: float | None, show: ShowProgress) -> Iterator[Callab
         return
     from rich.progress import Progress
 
-    progress = Progress(console=console, transient=True)
+    progress = Progress(console=console, transient=True, auto_refresh=not timed)
     task, begun = progress.add_task(label, total=total), time.monotonic()
 
     def update(**change: Any) -> None:
-        progress.update(task, **change)
+        progress.update(task, **change, refresh=timed)
         if not progress.live.is_started and (show is True or time.monotonic() - begun > PATIENCE):
             progress.start()
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unknot.core.console import ShowProgress, track
 from unknot.core.errors import InputError, require_count
 from unknot.nets.probe import Inputs, Probe, as_inputs, as_labels, map_tensors, tensors_of
 from unknot.nets.running import (
@@ -208,7 +209,12 @@ def squared_loss(outputs: Tensor, targets: Tensor, *, reduction: Reduction = "me
 
 
 def measure_accuracy(
-    model: nn.Module, inputs: Any, labels: Any, *, batch_size: int | None = None
+    model: nn.Module,
+    inputs: Any,
+    labels: Any,
+    *,
+    batch_size: int | None = None,
+    progress: ShowProgress = "auto",
 ) -> float:
     """Share of samples classified rightly, in eval mode, where the model is left.
 
@@ -220,6 +226,7 @@ def measure_accuracy(
             batch is moved to the model's device and precision.
         labels: whole numbers or booleans, ``[n]`` or ``[n, 1]``.
         batch_size: samples run at once; None: 16 to 256, fewer of larger ones.
+        progress: a bar on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Raises:
         InputError: no model, no sample, an output without scores, a probability instead of a logit,
@@ -232,7 +239,7 @@ def measure_accuracy(
     n = len(Probe(samples))
     if n == 0:
         raise InputError("the accuracy on 0 samples", "at least one", "pass samples with labels")
-    right, unknown = _tally(model, samples, classes, batch_size)
+    right, unknown = _tally(model, samples, classes, batch_size, progress)
     _require_logits(model, samples)
     if unknown:
         warnings.warn(f"{unknown} of {n} samples have NaN among their scores: wrong", stacklevel=2)
@@ -246,7 +253,13 @@ def count_right(
     return _tally(model, inputs, labels, batch_size)[0]
 
 
-def _tally(model: nn.Module, inputs: Inputs, labels: Tensor, batch_size: int | None) -> tuple[int, int]:
+def _tally(
+    model: nn.Module,
+    inputs: Inputs,
+    labels: Tensor,
+    batch_size: int | None,
+    progress: ShowProgress = False,
+) -> tuple[int, int]:
     """How many samples are classified rightly, and how many not at all, with NaN among their scores."""
     probe = Probe(inputs)
     if labels.shape[:1] != (len(probe),):
@@ -257,8 +270,10 @@ def _tally(model: nn.Module, inputs: Inputs, labels: Tensor, batch_size: int | N
     batch_size = batch_size or min(256, max(16, 2**18 // max(1, numbers)))
     model.eval()
     right = unknown = 0
+    batches = zip(probe.batches(batch_size), torch.split(labels, batch_size), strict=True)
+    total = -(-len(probe) // batch_size)
     with torch.no_grad():
-        for x, y in zip(probe.batches(batch_size), torch.split(labels, batch_size), strict=True):
+        for x, y in track(batches, "measuring accuracy", show=progress, total=total):
             scores = model_scores(model, x)
             found = predicted(scores)
             right += int((found == fit_labels(y, scores)).sum())

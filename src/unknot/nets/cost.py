@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
+from unknot.core.console import ShowProgress, step_bar
 from unknot.core.errors import require_count
 from unknot.core.showing import drawing
 from unknot.core.showing.frames import Tabular
@@ -178,9 +179,10 @@ def measure_cost(
     *,
     repeats: int = 50,
     batch_sizes: Sequence[int] = BATCH_SIZES,
+    progress: ShowProgress = "auto",
 ) -> Cost:
     """Measure one model; `compare_cost`, which explains the arguments, is fairer for two."""
-    return _measure((model,), example, repeats, batch_sizes)[0][0]
+    return _measure((model,), example, repeats, batch_sizes, progress)[0][0]
 
 
 def compare_cost(
@@ -190,6 +192,7 @@ def compare_cost(
     *,
     repeats: int = 50,
     batch_sizes: Sequence[int] = BATCH_SIZES,
+    progress: ShowProgress = "auto",
 ) -> CostComparison:
     """The cost of two models on one example, their timed passes taking turns.
 
@@ -204,8 +207,9 @@ def compare_cost(
         repeats: timed forward passes after a tenth as many to warm up; at least six of them, and no
             more once they took five seconds.
         batch_sizes: further batches to time, made of the example's samples, over and over if need be.
+        progress: a bar on stderr where that is a terminal: True, or "auto" from two seconds on.
     """
-    costs, times = _measure((before, after), example, repeats, batch_sizes)
+    costs, times = _measure((before, after), example, repeats, batch_sizes, progress)
     sizes = sorted(set(batch_sizes)) or sorted(times)
     speeds = tuple(speed_of(size, *times[size]) for size in sizes)
     return CostComparison(costs[0], costs[1], speeds)
@@ -237,7 +241,11 @@ def count_macs(model: nn.Module, example: Inputs) -> int:
 
 
 def _measure(
-    models: tuple[nn.Module, ...], example: Inputs, repeats: int, batch_sizes: Sequence[int]
+    models: tuple[nn.Module, ...],
+    example: Inputs,
+    repeats: int,
+    batch_sizes: Sequence[int],
+    progress: ShowProgress,
 ) -> tuple[list[Cost], dict[int, list[list[float]]]]:
     """The costs, and {batch size: the times of each model}, that of the example among them."""
     require_count("repeats", repeats)
@@ -246,10 +254,13 @@ def _measure(
     example = placed(as_example(example), copies[0])
     n, device = n_samples(example), tensors_of(example)[0].device
     times = {}
-    with torch.no_grad():
+    bar = step_bar("measuring cost", 1 + len(sizes | {n}), show=progress, timed=True)
+    with torch.no_grad(), bar as step:
+        step("counting")
         macs = [count_macs(model, example) for model in copies]
         memory = [peak_activation_bytes(model, example) for model in copies]
         for size in sorted(sizes | {n}):
+            step(f"timing batch {size}")
             batch = batch_of(example, size)
             calls = [partial(caller(model, batch), batch) for model in copies]
             times[size] = time_in_turns(calls, repeats=repeats, cuda=device.type == "cuda")

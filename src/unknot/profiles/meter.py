@@ -90,7 +90,7 @@ def measure(
     """
     chosen = MeasureOptions(**options)
     probe = probe_samples(loader, max_points=chosen.max_points, seed=chosen.seed, named=True)
-    meter = Meter(model, probe, chosen)
+    meter = Meter(model, probe, chosen, progress=progress)
     with Workforce(cluster=cluster) as workforce:
         return meter.measure_once(workforce, progress=progress)
 
@@ -130,6 +130,7 @@ class Meter:
         threads: of the engine; 0 takes one a core.
         halves: half-samples for the intervals of islands and tangle, at least; more with ``repeats``.
             Before any training (epoch 0 or None) there are 10 at least.
+        progress: of the bar while the scale is looked for.
 
     Attributes:
         scale: of every row.
@@ -144,6 +145,7 @@ class Meter:
         *,
         threads: int = 0,
         halves: int = HALVES,
+        progress: ShowProgress = "auto",
     ) -> None:
         if options.by == "class" and probe.labels is None:
             why = f" ({'; '.join(probe.notes)})" if probe.notes else ""
@@ -163,10 +165,12 @@ class Meter:
         self._require_weights(None)
         self._labels = None if probe.labels is None else probe.labels.numpy()
         self._members = [] if probe.labels is None else class_members(probe.labels)
-        self.scale = self._calibrated(seed) if isinstance(options.scale, str) else options.scale
+        scale = options.scale
+        self.scale = self._calibrated(seed, progress) if isinstance(scale, str) else scale
         sensitivity = None
         if options.sensitivity:
-            sensitivity = scan_scales(self._reference(), self._labels, scale=self.scale, seed=seed)
+            how: Any = {"scale": self.scale, "seed": seed, "progress": progress}
+            sensitivity = scan_scales(self._reference(), self._labels, **how)
         settings: dict[str, Any] = {
             "by": options.by,
             "layers": [layers] if isinstance(layers, str) else list(layers),
@@ -374,11 +378,12 @@ class Meter:
         )
         return next(iter(first.outputs())).numpy()
 
-    def _calibrated(self, seed: int) -> Scale:
+    def _calibrated(self, seed: int, progress: ShowProgress) -> Scale:
         reference = self._reference()
         if not np.isfinite(reference).all():
             raise InputError("an input with NaN or infinity", "finite samples", "clean the data")
-        return calibrate(reference, self._labels, max_points=max(2, len(reference)), seed=seed)
+        most = max(2, len(reference))
+        return calibrate(reference, self._labels, max_points=most, seed=seed, progress=progress)
 
     def _view(self, output: LayerOutput, epoch: int | None) -> CloudView:
         key = (output.layer, output.call)

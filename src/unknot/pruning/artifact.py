@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
+from unknot.core.console import ShowProgress
 from unknot.core.errors import InputError, WrongPath, require_instance
 from unknot.core.files import as_path, refused_places, replace_folder
 from unknot.core.showing.frames import Tabular
@@ -68,6 +69,7 @@ def save_pruned(
     *,
     outcome: PruningOutcome | None = None,
     program: bool = True,
+    progress: ShowProgress = "auto",
 ) -> SavedModel:
     """Write ``weights.safetensors``, ``plan.json``, ``model.json`` (class, versions, tensor shapes),
     ``program.pt2``, which torch runs without unknot, and ``README.md``, a card for people: what was
@@ -84,6 +86,7 @@ def save_pruned(
         outcome: accuracy and cost before and after, for the card.
         program: whether to write ``program.pt2``, which takes seconds: the model is traced, and what
             was written is checked against it at several batch sizes.
+        progress: of writing the program, as of `export_program`.
 
     Returns:
         The files with their sizes, and how the program compares with the model.
@@ -110,7 +113,7 @@ def save_pruned(
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     temporary.chmod(0o755)
     try:
-        report, note = _write(model, plan, temporary, outcome, program)
+        report, note = _write(model, plan, temporary, outcome, program, progress)
         sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
         replace_folder(temporary, folder)
     except BaseException:
@@ -182,7 +185,12 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
 
 
 def _write(
-    model: nn.Module, plan: PruningPlan, folder: Path, outcome: PruningOutcome | None, program: bool
+    model: nn.Module,
+    plan: PruningPlan,
+    folder: Path,
+    outcome: PruningOutcome | None,
+    program: bool,
+    progress: ShowProgress,
 ) -> tuple[ProgramReport | None, str]:
     """All files; how the program compares with the model, or why there is none."""
     _save_weights(model, folder / WEIGHTS)
@@ -196,7 +204,9 @@ def _write(
         "shapes": {name: list(t.shape) for name, t in model.state_dict().items()},
     }
     (folder / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
-    report, reason = _save_program(model, plan, folder) if program else (None, "it was not asked for")
+    report, reason = None, "it was not asked for"
+    if program:
+        report, reason = _save_program(model, plan, folder, progress)
     note = f"There is no {PROGRAM}: {reason}." if report is None else ""
     (folder / README).write_text(_readme(model, plan, outcome, report, note), encoding="utf-8")
     return report, note
@@ -211,12 +221,15 @@ def _save_weights(model: nn.Module, path: Path) -> None:
         raise OSError(f"file {path} ({error})") from None  # a full disk
 
 
-def _save_program(model: nn.Module, plan: PruningPlan, folder: Path) -> tuple[ProgramReport | None, str]:
+def _save_program(
+    model: nn.Module, plan: PruningPlan, folder: Path, progress: ShowProgress
+) -> tuple[ProgramReport | None, str]:
     """How the program compares with the model; or None, and why there is none."""
     first = {"name": None, "shape": list(plan.input_shape), "dtype": "float32"}  # of earlier plans
     try:
         # Of one sample: the size that a program has where it cannot be left free.
-        return export_program(model, make(plan.inputs or [first], 1), folder / PROGRAM), ""
+        example = make(plan.inputs or [first], 1)
+        return export_program(model, example, folder / PROGRAM, progress=progress), ""
     except WrongPath:  # of the folder, not of the model
         raise
     except InputError as refusal:
@@ -302,6 +315,7 @@ def _use_of(program: ProgramReport | None, note: str) -> list[str]:
         "```python",
         "import torch",
         "",
+        "# by pickle, which can run code: only a file from those you trust",
         f'model = torch.export.load("path/to/this/folder/{PROGRAM}").module()',
         "with torch.no_grad():",
         "    outputs = model(inputs)  # on the CPU, in eval mode; as the model itself is called",

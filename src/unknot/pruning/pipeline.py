@@ -137,10 +137,11 @@ def shrink(
         data: samples that fit into memory: an iterable of batches ``(inputs, labels)`` such as a
             DataLoader, arrays or tensors ``(inputs, labels)``, an ImageData, or a tuple ``(train,
             test)`` of two of these; or a LabelledData. Or samples without labels, for any model:
-            batches of inputs or one tensor ``[n, ...]``; the outcome then says how close the outputs
-            are to the original's, ``agreement`` and ``output_error``, instead of the accuracy. Where
-            there is no test part, a tenth of the samples, stratified by class where known, is kept
-            apart to tell that alone; ``outcome.split``, ``.n_train`` and ``.n_test`` say so.
+            batches of inputs or one tensor ``[n, ...]``, of two parts ``([train], [test])``; the outcome
+            then says how close the outputs are to the original's, ``agreement`` and ``output_error``,
+            instead of the accuracy. Where there is no test part, a tenth of the samples, stratified by
+            class where known, is kept apart to tell that alone; ``outcome.split``, ``.n_train`` and
+            ``.n_test`` say so.
             Names as labels are numbered in alphabetical order: the model must have been trained on these
             numbers.
         macs: the share of multiply-accumulates to remove, in [0, 1).
@@ -254,13 +255,14 @@ def follow_recipe(
         give_back()
     assert plan is not None and first_scores is not None
     plan = replace(plan, budget=budgets.describe(slim, plan))
-    costs = compare_cost(model, slim, map_tensors(data.test_inputs, lambda t: t[:64]), repeats=repeats)
+    batch = map_tensors(data.test_inputs, lambda t: t[:64])
+    costs = compare_cost(model, slim, batch, repeats=repeats, progress=progress)
     close = compare_outputs(model, slim, data.test_inputs) if data.labels is None else None
     with as_it_was(model):
-        accuracy_before = _accuracy(model, data)
+        accuracy_before = _accuracy(model, data, progress)
     outcome = PruningOutcome(
         accuracy_before=accuracy_before,
-        accuracy_after=_accuracy(slim, data),
+        accuracy_after=_accuracy(slim, data, progress),
         cost_before=costs.before,
         cost_after=costs.after,
         filters_before=plan.n_filters,
@@ -318,11 +320,11 @@ def _to_fit(data: Calibration, recipe: Recipe) -> Calibration:
     return calibration_samples(keep_apart(data.labelled(), seed=recipe.seed)) if watched else data
 
 
-def _accuracy(model: nn.Module, data: Calibration) -> float | None:
+def _accuracy(model: nn.Module, data: Calibration, progress: ShowProgress) -> float | None:
     """On the test samples; None without labels."""
     if data.test_labels is None:
         return None
-    return measure_accuracy(model, data.test_inputs, data.test_labels)
+    return measure_accuracy(model, data.test_inputs, data.test_labels, progress=progress)
 
 
 def _mend(
@@ -340,22 +342,22 @@ def _mend(
     where there is one.
     """
     model, original = models
-    done = Round(plan.n_filters - plan.n_removed, _accuracy(slim, data))
+    done = Round(plan.n_filters - plan.n_removed, _accuracy(slim, data, progress))
     if recipe.refit and plan.n_removed:
         report = refit_model(
             model, slim, plan, fit.loader,
-            max_points=EFFORTS[recipe.effort].refit_samples, seed=recipe.seed,
+            max_points=EFFORTS[recipe.effort].refit_samples, seed=recipe.seed, progress=progress,
         )  # fmt: skip
-        done = replace(done, refit=report, accuracy_refit=_accuracy(slim, data))
+        done = replace(done, refit=report, accuracy_refit=_accuracy(slim, data, progress))
     if recipe.polish and original is not None:
         polished = polish_model(
             original, slim, fit.loader, steps=recipe.polish, seed=recipe.seed, progress=progress
         )
-        done = replace(done, polish=polished, accuracy_polished=_accuracy(slim, data))
+        done = replace(done, polish=polished, accuracy_polished=_accuracy(slim, data, progress))
     if recipe.finetune:
         tuning = fine_tune(
             slim, fit.labelled(), epochs=recipe.finetune, learning_rate=recipe.learning_rate,
             patience=recipe.patience, seed=recipe.seed, progress="fine-tuning" if progress else None,
         )  # fmt: skip
-        done = replace(done, tuning=tuning, accuracy_tuned=_accuracy(slim, data))
+        done = replace(done, tuning=tuning, accuracy_tuned=_accuracy(slim, data, progress))
     return done

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from unknot.core.console import ShowProgress
 from unknot.core.errors import InputError, require_instance
 from unknot.nets.running import unwrapped
 from unknot.pruning.planning.example import make
@@ -32,6 +33,7 @@ def prune(
     max_points: int = 256,
     seed: int = 0,
     structure: Structure | None = None,
+    progress: ShowProgress = "auto",
 ) -> nn.Module:
     """A new, physically smaller model without the filters of ``plan``; ``model`` stays untouched.
 
@@ -46,6 +48,7 @@ def prune(
         max_points: samples used for it.
         seed: of their choice.
         structure: what `find_structure` found in this model; its channels are traced anew where None.
+        progress: of the refit, as there.
 
     Raises:
         InputError: the plan names a layer or a filter that the model does not have, or takes channels
@@ -75,7 +78,8 @@ def prune(
             )
     slim = graph.without(model, plan.removed)
     if refit is not None:
-        refit_weights(model, slim, plan, refit, max_points=max_points, seed=seed)
+        how: dict[str, Any] = {"max_points": max_points, "seed": seed, "progress": progress}
+        refit_weights(model, slim, plan, refit, **how)
     return slim
 
 

@@ -60,10 +60,11 @@ class Study:
     >>> study.summary()                                                        # doctest: +SKIP
 
     Args:
-        path: the file; a missing one is created by the first `run`.
+        path: the file; a missing one is created by the first `run`, and ends in ``.sqlite``,
+            ``.sqlite3`` or ``.db``.
 
     Raises:
-        InputError: the file is not a study.
+        InputError: the file is not a study, or a new one ends otherwise.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -17,6 +17,7 @@ from unknot.core.files import (
     as_path,
     claimed,
     require_file,
+    require_suffix,
     require_writable,
     typed,
 )
@@ -29,6 +30,7 @@ CLASSES, REGRESSION = "classes", "regression"
 SELECTION_SEED = 1_000_000
 # Of the table below; SQLite keeps it in the file's header as user_version.
 SCHEMA = 2
+SUFFIXES = (".sqlite", ".sqlite3", ".db")  # of a new file
 # "UNKT", in the same header: tells a study from another program's database.
 APPLICATION = 0x554E4B54
 
@@ -205,7 +207,8 @@ class TrialFile:
     """The file; made by the first `add`.
 
     Raises:
-        InputError: the file is another program's, or of another version of the table.
+        InputError: the file is another program's, or of another version of the table; a new one whose
+            name ends in none of `SUFFIXES`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -214,6 +217,7 @@ class TrialFile:
             require_file(self.path)
             self._check()
         else:
+            require_suffix(self.path, "path", SUFFIXES)
             require_writable(self.path, "study")
 
     def add(self, trials: Sequence[StoredTrial]) -> None:

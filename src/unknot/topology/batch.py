@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from unknot.core.console import ShowProgress, track
 from unknot.core.errors import InputError, require_count
 from unknot.core.workforce import Workforce
 from unknot.topology.cloud import FloatArray, make_cloud
@@ -82,7 +84,7 @@ def count_clouds(
         betti, intervals = counted, None
         if settings.repeats and betti.n_points > 1:
             intervals = betti_interval(
-                cloud, betti.scale, repeats=settings.repeats, seed=settings.seed, **how
+                cloud, betti.scale, repeats=settings.repeats, seed=settings.seed, progress=False, **how
             )
             betti = replace(betti, scale=_with_intervals(betti.scale, betti.n_points))
         counts.append(CloudCount(betti, intervals))
@@ -123,6 +125,7 @@ def betti_interval(
     max_dim: int = 1,
     seed: int = 0,
     threads: int = 0,
+    progress: ShowProgress = "auto",
 ) -> tuple[Interval, ...]:
     """The range of each Betti number over a cloud and its seeded subsamples without replacement.
 
@@ -139,6 +142,7 @@ def betti_interval(
         share: of the points in each, in (0, 1].
         seed: of the subsamples.
         max_dim, threads: as of `betti_numbers_batch`.
+        progress: a bar on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Returns:
         ``((low, high) of b0, of b1, ...)``, ``max_dim + 1`` pairs.
@@ -155,9 +159,12 @@ def betti_interval(
     size = _subsample_size(n, share)
     rng = np.random.default_rng(require_count("seed", seed, minimum=0))
     picks = [np.arange(n)] + [np.sort(rng.choice(n, size, replace=False)) for _ in range(repeats)]
-    block = max(1, _BLOCK // (n * max(array.shape[1], 1)))
+    # As many at once as there are threads: more would only hold up the bar.
+    at_once = require_count("threads", threads, minimum=0) or os.cpu_count() or 1
+    block = max(1, min(at_once, _BLOCK // (n * max(array.shape[1], 1))))
+    blocks = [picks[:1], *(picks[i : i + block] for i in range(1, len(picks), block))]
     values: list[tuple[int, ...]] = []
-    for picked in (picks[:1], *(picks[i : i + block] for i in range(1, len(picks), block))):
+    for picked in track(blocks, "counting subsamples", show=progress):
         counts = count_lowered([array[rows] for rows in picked], scale, max_dim=max_dim, threads=threads)
         values += [betti.values for betti in counts]
     return tuple((min(column), max(column)) for column in zip(*values, strict=True))

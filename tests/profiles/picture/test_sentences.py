@@ -77,8 +77,13 @@ def test_the_spread_before_training_stands_for_that_after_it() -> None:
     said = "Training took the classes apart: in layer fc1 the tangle fell from 0.90 [0.87,"
     assert text.startswith(said)
     assert "to 0.80 after epoch 10" in text
-    # The interval is .06 wide: a fall by .08 is not beyond both.
-    assert "did not measurably change" in headline(watched((ONE, 0.9, {}), (APART, 0.82, bare)))
+    # The interval is .06 wide: 0.82 lies .05 below it, which may be chance, and need not.
+    near = headline(watched((ONE, 0.9, {}), (APART, 0.82, bare)))
+    assert near.startswith(
+        "Whether training took the classes apart cannot be told for sure: in layer fc1"
+    )
+    assert f"to 0.82 after epoch 10 {SCALE}; of the latter no interval was taken (repeats=10). " in near
+    assert "did not measurably change" in headline(watched((ONE, 0.9, {}), (APART, 0.88, bare)))
 
 
 def test_a_tangle_of_random_labels_is_said_to_be_one() -> None:

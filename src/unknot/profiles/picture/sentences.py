@@ -147,7 +147,11 @@ def _tangle_sentence(profile: TopologyProfile, compared: _Comparison) -> str:
         )
     else:
         numbers = f"the tangle {verb} {other} {compared.then} {_TO[change]} {value} {_place(now)} {scale}"
-    return f"{verdict}: {numbers}{_as_random(profile, now)}{_DOUBTS[change]}{_UNWATCHED[compared.kind]}."
+    doubt = ""
+    if change == "unknown":
+        which = "no intervals were" if within is None else "of the latter no interval was"
+        doubt = f"; {which} taken (repeats=10)"
+    return f"{verdict}: {numbers}{_as_random(profile, now)}{doubt}{_UNWATCHED[compared.kind]}."
 
 
 # Kind of comparison -> change -> (what it means, the verb before both numbers).
@@ -172,7 +176,6 @@ _TANGLE_WORDS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 _TO = {"fell": "to", "rose": "to", "same": "and", "unknown": "to"}
-_DOUBTS = {"fell": "", "rose": "", "same": "", "unknown": "; no intervals were taken (repeats=10)"}
 _UNWATCHED = {
     "epochs": "",
     "random": "",
@@ -181,19 +184,22 @@ _UNWATCHED = {
 
 
 def _change(now: UntanglingRow, others: Sequence[UntanglingRow]) -> str:
-    """ "fell", "rose", "same" where the intervals meet, "unknown" where there are none.
+    """ "fell", "rose", "same" where the intervals meet, "unknown" where they are lacking.
 
-    While a model trains only epoch 0 may have an interval: the last epoch is then taken to have one as
-    wide, since both are of the same samples.
+    While a model trains only epoch 0 may have an interval. Both are of the same samples: what lies in it
+    is the same, and what lies farther from it than it is wide is not.
     """
     within = _hull([row.tangle_interval for row in others])
     if now.tangle is None or within is None:
         return "unknown"
-    wide = within[1] - within[0]
-    low, high = now.tangle_interval or (now.tangle - wide, now.tangle + wide)
-    if high < within[0]:
+    (least, most), known = within, now.tangle_interval
+    wide = most - least
+    low, high = known or (now.tangle - wide, now.tangle + wide)
+    if high < least:
         return "fell"
-    return "rose" if low > within[1] else "same"
+    if low > most:
+        return "rose"
+    return "same" if known or least <= now.tangle <= most else "unknown"
 
 
 def _as_random(profile: TopologyProfile, row: UntanglingRow) -> str:

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unknot.core.console import ShowProgress, step_bar
 from unknot.core.errors import InputError, import_package, require_count, require_positive
-from unknot.core.files import as_path, write_file
+from unknot.core.files import require_suffix, write_file
 from unknot.core.showing.frames import Tabular
 from unknot.nets.cost import BATCH_SIZES, batch_of
 from unknot.nets.probe import Inputs, map_tensors, tensors_of
@@ -104,6 +105,7 @@ def export_onnx(
     tolerance: float = 1e-4,
     repeats: int = 50,
     seed: int = 0,
+    progress: ShowProgress = "auto",
 ) -> ExportReport:
     """Write ``model`` as an ONNX file with a free batch size, and prove it against torch.
 
@@ -119,6 +121,7 @@ def export_onnx(
         tolerance: largest relative difference that is let pass.
         repeats: timed passes of each.
         seed: of the fresh inputs.
+        progress: a bar on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Raises:
         InputError: ONNX is not installed, the exporter refuses the model, the batch size is not free,
@@ -127,22 +130,22 @@ def export_onnx(
     """
     require_onnx()
     model = unwrapped(model)
-    path = as_path(path, "path")
-    if path.suffix != ".onnx" or path.is_dir():
-        near = path / "model.onnx" if path.is_dir() else path.with_suffix(".onnx")
-        raise InputError(f"path {path}", "a file that ends in .onnx", f"pass {near}")
+    path = require_suffix(path, "path", (".onnx",))
     require_positive("tolerance", tolerance, 1e-4)
     require_count("repeats", repeats)
     model, example = _on_cpu(model, example)
-    program = _export(model, example)
     reports: list[ExportReport] = []
+    with step_bar("exporting to ONNX", 4, show=progress, timed=True) as step:
+        step("following the model")
+        program = _export(model, example)
 
-    def write(temporary: Path) -> None:
-        with quiet():
-            program.save(temporary, external_data=False)
-        reports.append(_proved(model, example, temporary, path.name, tolerance, repeats, seed))
+        def write(temporary: Path) -> None:
+            with quiet():
+                program.save(temporary, external_data=False)
+            how = _Proof(tolerance, repeats, seed, step)
+            reports.append(_proved(model, example, temporary, path.name, how))
 
-    write_file(path, write)
+        write_file(path, write)
     return reports[0]
 
 
@@ -214,32 +217,37 @@ def _names(example: Inputs) -> list[str]:
     return [f"input_{i}" for i in range(len(example))] if isinstance(example, tuple) else ["input"]
 
 
-def _proved(
-    model: nn.Module,
-    example: Inputs,
-    file: Path,
-    name: str,
-    tolerance: float,
-    repeats: int,
-    seed: int,
-) -> ExportReport:
+@dataclass(frozen=True)
+class _Proof:
+    """How a file is compared with the model; ``step`` is told what is done next."""
+
+    tolerance: float
+    repeats: int
+    seed: int
+    step: Callable[[str], None]
+
+
+def _proved(model: nn.Module, example: Inputs, file: Path, name: str, how: _Proof) -> ExportReport:
     """Run the file; refuse it unless it computes what the model computes."""
     import onnx
 
     threads = torch.get_num_threads()
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(how.seed)
+    how.step("comparing outputs")
     run = _runner(file, threads)
     parity = tuple(
-        _compared(model, run, fresh(example, size, generator), tolerance) for size in PARITY_SIZES
+        _compared(model, run, fresh(example, size, generator), how.tolerance) for size in PARITY_SIZES
     )
     batches = [batch_of(example, size) for size in BATCH_SIZES]
     del run  # idle threads of a session still take the cores from torch for a while
+    how.step("timing torch")
     with torch.no_grad():
         ours = [
-            _timed(partial(model, *tensors_of(batch)), n_samples(batch), repeats) for batch in batches
+            _timed(partial(model, *tensors_of(batch)), n_samples(batch), how.repeats) for batch in batches
         ]
+    how.step("timing ONNX Runtime")
     run = _runner(file, threads)
-    theirs = [_timed(partial(run, batch), n_samples(batch), repeats) for batch in batches]
+    theirs = [_timed(partial(run, batch), n_samples(batch), how.repeats) for batch in batches]
     opsets = {o.domain: o.version for o in onnx.load(file, load_external_data=False).opset_import}
     return ExportReport(
         file=name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
 from inspect import Parameter, Signature
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from unknot.core.console import ShowProgress, step_bar
 from unknot.core.errors import InputError, require_count, require_positive
-from unknot.core.files import as_path, write_file
+from unknot.core.files import require_suffix, write_file
 from unknot.core.showing.frames import Tabular
 from unknot.nets.probe import Inputs, map_tensors
 from unknot.nets.running import as_example, call_model, caller, copied, n_samples, placed, unwrapped
@@ -98,6 +99,7 @@ def export_program(
     batch_size: int | None = None,
     tolerance: float | None = None,
     seed: int = 0,
+    progress: ShowProgress = "auto",
 ) -> ProgramReport:
     """Write ``model`` as a program of torch's own operations, and prove it against the model.
 
@@ -118,6 +120,7 @@ def export_program(
         tolerance: largest relative difference that is let pass. None: 1e-4, or four units in the last
             place of half precision.
         seed: of the fresh inputs.
+        progress: a bar on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Returns:
         The size of the file, the batch sizes that it takes, and the differences.
@@ -127,17 +130,16 @@ def export_program(
             it needs operations that torch does not bring, or the outputs differ.
         OSError: the folder cannot be written.
     """
-    model, path = unwrapped(model), as_path(path, "path")
-    if path.suffix != ".pt2" or path.is_dir():
-        near = path / "model.pt2" if path.is_dir() else path.with_suffix(".pt2")
-        raise InputError(f"path {path}", "a file that ends in .pt2", f"pass {near}")
+    model, path = unwrapped(model), require_suffix(path, "path", (".pt2",))
     if batch_size is not None:
         require_count("batch_size", batch_size)
     if tolerance is not None:
         require_positive("tolerance", tolerance, LEAST_TOLERANCE)
     generator = torch.Generator().manual_seed(require_count("seed", seed, minimum=0))
-    with torch.compiler.set_stance("force_eager"):  # what is compiled inside is exported as it is written
-        return _proved(_source(model, example), path, batch_size, tolerance, generator)
+    bar = step_bar("exporting the program", 2, show=progress, timed=True)
+    # What is compiled inside is exported as it is written.
+    with torch.compiler.set_stance("force_eager"), bar as step:
+        return _proved(_source(model, example), path, batch_size, tolerance, generator, step)
 
 
 def _proved(
@@ -146,6 +148,7 @@ def _proved(
     batch_size: int | None,
     tolerance: float | None,
     generator: torch.Generator,
+    step: Callable[[str], None],
 ) -> ProgramReport:
     """Write the file that agrees with the model, for any batch size where there is one."""
     if tolerance is None:
@@ -154,7 +157,9 @@ def _proved(
     note = ""
     for size in sizes:
         try:
+            step("following the model")
             contents = _traced(source, size, generator)
+            step("comparing outputs")
             parity = _parity(source, contents, size, tolerance, generator)
             break
         except InputError as refusal:

@@ -143,9 +143,10 @@ def compare_criteria(
                 plan = plan_by(options, model, scored, example, structure)
                 slim = prune(model, plan, structure=structure)
                 if recipe.refit and plan.n_removed:
-                    refit(model, slim, plan, loader, seed=recipe.seed)
+                    refit(model, slim, plan, loader, seed=recipe.seed, progress=False)
                 removed = 1 - count_macs(slim, example[:1]) / whole
-                accuracy = measure_accuracy(slim, data.test_inputs, data.test_labels)
+                samples = data.test_inputs, data.test_labels
+                accuracy = measure_accuracy(slim, *samples, progress=False)
                 at_share.append(Baseline(criterion, share, removed, accuracy))
         except InputError:  # so much cannot go
             continue

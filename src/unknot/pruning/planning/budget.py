@@ -72,7 +72,7 @@ def size_of(what: str, model: nn.Module, example: Inputs) -> float:
         return count_macs(model, map_tensors(example, lambda t: t[:1]))
     if what == "parameters":
         return sum(p.numel() for p in model.parameters())
-    return measure_cost(model, example, repeats=REPEATS, batch_sizes=()).latency_ms
+    return measure_cost(model, example, repeats=REPEATS, batch_sizes=(), progress=False).latency_ms
 
 
 @dataclass(frozen=True)

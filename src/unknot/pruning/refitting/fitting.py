@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,10 +55,12 @@ class Fitting:
         # Whether anything that ran returned something else than it did in the original.
         self.touched = any(gone and layer not in original.filters for layer, gone in removed.items())
 
-    def front_to_back(self, inputs: Inputs) -> Tensor:
+    def front_to_back(
+        self, inputs: Inputs, begin: Callable[[str], object] = lambda layer: None
+    ) -> Tensor:
         """Refit each layer just before it runs, on what the refitted layers in front of it return.
 
-        Gives what the refitted model returns.
+        Gives what the refitted model returns; ``begin`` is told each layer that is about to be refitted.
         """
         modules = all_layers(self.slim)
         added_to = set(self.original.consumers.pairs.values())
@@ -72,6 +74,7 @@ class Fitting:
 
         def refit_layer(name: str, layer: LinearMap) -> tuple[Tensor, Tensor | None] | None:
             known = name in self.original.targets
+            begin(name)
             with calls.paused():
                 if self.touched or not self.original.weighs_the_same(name, layer, self.removed):
                     self.touched = True

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unknot.core.console import ShowProgress, step_bar
 from unknot.core.errors import InputError, require_count, require_instance
 from unknot.core.memory import memory_limit
 from unknot.core.showing import drawing
@@ -36,7 +37,7 @@ from unknot.pruning.refitting.fitting import Fitting, LayerRefit
 from unknot.pruning.refitting.original import Original, outputs_of
 from unknot.pruning.refitting.targets import variance_of
 from unknot.pruning.structure.attention import narrow_all
-from unknot.pruning.structure.layers import is_attention, width_of
+from unknot.pruning.structure.layers import all_layers, is_attention, width_of
 
 SURE = 10  # held-out samples: of fewer the mean error tells little
 USUAL = 2.0  # the variance of as few as eight samples is less than so many times another
@@ -104,6 +105,7 @@ def refit(
     *,
     max_points: int = 256,
     seed: int = 0,
+    progress: ShowProgress = "auto",
 ) -> RefitReport:
     """Refit the weights of ``slim`` in place to what ``model`` computes on samples.
 
@@ -119,6 +121,7 @@ def refit(
         loader: samples, see `probe_samples`; labels are not used.
         max_points: samples used, fewer where their layer outputs would not fit into memory.
         seed: of their choice, and of the positions at which outputs are compared.
+        progress: a bar on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Raises:
         InputError: less than two different samples, samples or layers with NaN, models that do not
@@ -135,13 +138,15 @@ def refit(
     _require_widths("the model", model, plan.filters, "pass the one that was planned for")
     require_what_is_left(slim, plan)
     model, slim = seen_alike(model, slim)
-    original = Original(model, inputs, seed=seed)
-    fitting = Fitting(original, slim, plan.removed)
-    wanted, power = original.outputs[:: original.every], variance_of(original.outputs)
-    found = outputs_of(slim, map_tensors(inputs, lambda t: t[:: original.every]))
-    before = (found - wanted).square().mean(1) / power
-    held = [(t, t.detach().clone()) for t in (*slim.parameters(), *slim.buffers())]
-    output = fitting.front_to_back(inputs)
+    with step_bar("refitting", 1 + len(all_layers(slim)), show=progress) as step:
+        step("running the original")
+        original = Original(model, inputs, seed=seed)
+        fitting = Fitting(original, slim, plan.removed)
+        wanted, power = original.outputs[:: original.every], variance_of(original.outputs)
+        found = outputs_of(slim, map_tensors(inputs, lambda t: t[:: original.every]))
+        before = (found - wanted).square().mean(1) / power
+        held = [(t, t.detach().clone()) for t in (*slim.parameters(), *slim.buffers())]
+        output = fitting.front_to_back(inputs, step)
     after = (output[:: original.every] - wanted).square().mean(1) / power
     report = RefitReport(
         rows=tuple(fitting.report),

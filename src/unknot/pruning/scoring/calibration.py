@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -146,10 +147,23 @@ def calibration_samples(data: Data | Tensor) -> Calibration:
         train, test = parts
         labels = None if test.labels is None else renumber(test.labels, test.names, train.names)
         return Calibration(train.inputs, train.labels, test.inputs, labels, True, train.names)
+    _require_labels_beside(data)
     whole = all_samples(data)
     nothing = map_tensors(whole.inputs, lambda t: t[:0])
     no_labels = None if whole.labels is None else whole.labels[:0]
     return Calibration(whole.inputs, whole.labels, nothing, no_labels, False, whole.names)
+
+
+def _require_labels_beside(data: Any) -> None:
+    """Refuse training and test samples without labels that look like inputs and labels."""
+    if isinstance(data, tuple) and len(data) == 2:
+        one, other = (tuple(getattr(part, "shape", ())) for part in data)
+        if math.prod(one[1:]) > 1 and one[1:] == other[1:]:  # labels may be a column, [n, 1]
+            raise InputError(
+                f"a pair of arrays {list(one)} and {list(other)}",
+                "inputs and labels [n]",
+                "of training and test samples without labels pass ([train], [test])",
+            )
 
 
 def _kind(inputs: Inputs) -> list[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from unknot.core.console import ShowProgress, track
 from unknot.core.errors import InputError, require_count
 from unknot.core.showing import drawing
 from unknot.core.showing.frames import Tabular
@@ -83,6 +84,7 @@ def betti_curve(
     *,
     max_dim: int = 1,
     time_budget: float | None = None,
+    progress: ShowProgress = "auto",
 ) -> BettiCurve:
     """The Betti numbers of the Rips complexes of ``points`` at each of ``radii``.
 
@@ -95,6 +97,7 @@ def betti_curve(
             the radius at which the cloud becomes one piece.
         max_dim: 0, 1 or 2.
         time_budget: seconds after which to give up; None never gives up.
+        progress: a bar on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Raises:
         InputError: no point, NaN, no radius or one that is no number >= 0, a number of radii below 2,
@@ -112,9 +115,9 @@ def betti_curve(
         grid = np.unique([require_radius(f"radii[{i}]", radius) for i, radius in enumerate(given)])
     end = None if time_budget is None else time.monotonic() + time_budget
     values = []
-    for radius in grid:
+    for radius in track(grid.tolist(), "counting at each radius", show=progress):
         left = None if end is None else max(end - time.monotonic(), 1e-9)
-        graph = rips_graph(array, radius=float(radius))
+        graph = rips_graph(array, radius=radius)
         values.append(betti_numbers(graph, max_dim=max_dim, time_budget=left).values)
     return BettiCurve(grid, np.array(values, dtype=np.int64), len(array))
 

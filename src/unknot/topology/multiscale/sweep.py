@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from unknot.core.console import ShowProgress, track
 from unknot.core.errors import InputError, require_choice
 from unknot.core.showing import drawing
 from unknot.core.showing.frames import Tabular, columns_of
@@ -176,6 +178,7 @@ def sensitivity(
     scale: Scale | None = None,
     max_points: int | None = None,
     seed: int = 0,
+    progress: ShowProgress = "auto",
 ) -> Sensitivity:
     """Measure b0 and b1 of every class over k and hops, or over radii where ``scale`` is a radius.
 
@@ -185,6 +188,7 @@ def sensitivity(
         scale: the chosen scale; None calibrates it on the same points.
         max_points: stratified subsample that is measured; None takes up to 10,000.
         seed: of the subsample.
+        progress: a bar on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Returns:
         A Sensitivity whose grid is `calibrate`'s ladder of k at 1, 2 and 3 hops, the chosen k and hops
@@ -195,25 +199,28 @@ def sensitivity(
         InputError: what `calibrate` refuses, or a scale without k and without a radius > 0.
     """
     if scale is None:
-        scale = calibrate(points, labels, max_points=max_points, seed=seed)
+        scale = calibrate(points, labels, max_points=max_points, seed=seed, progress=progress)
     rule = scale.rule
     if rule is None or rule == RipsRule(0):
         raise InputError(f"scale = {scale}", "k and hops, or a radius > 0", "pass Scale(k=14, hops=2)")
-    rows: list[SensitivityRow] = []
+    graphs: list[tuple[int | None, Callable[[], NeighborGraph]]] = []
     for label, cloud in class_clouds(points, labels, max_points=max_points, seed=seed).items():
-        graphs = _over_knn(cloud, rule) if isinstance(rule, KnnRule) else _over_radius(cloud, rule)
-        for graph in graphs:
-            b0, b1 = betti_numbers(graph).values
-            rows.append(SensitivityRow(label, len(cloud), graph.scale, b0, b1))
+        over = _over_knn(cloud, rule) if isinstance(rule, KnnRule) else _over_radius(cloud, rule)
+        graphs += [(label, graph) for graph in over]
+    rows: list[SensitivityRow] = []
+    for label, make in track(graphs, "trying scales", show=progress):
+        graph = make()
+        b0, b1 = betti_numbers(graph).values
+        rows.append(SensitivityRow(label, graph.n_points, graph.scale, b0, b1))
     return Sensitivity(tuple(rows), scale)
 
 
-def _over_knn(cloud: FloatArray, chosen: KnnRule) -> Iterator[NeighborGraph]:
+def _over_knn(cloud: FloatArray, chosen: KnnRule) -> list[Callable[[], NeighborGraph]]:
     ladder = [k for k in sorted({*K_LADDER, chosen.k}) if k < len(cloud)]
     neighbours = RankedNeighbours(cloud, max(ladder, default=1))
-    for hops in sorted({*HOPS, chosen.hops}):
-        yield from (neighbours.graph(k, hops) for k in ladder)
+    every = sorted({*HOPS, chosen.hops})
+    return [partial(neighbours.graph, k, hops) for hops in every for k in ladder]
 
 
-def _over_radius(cloud: FloatArray, chosen: RipsRule) -> Iterator[NeighborGraph]:
-    return (rips_graph(cloud, radius=chosen.radius * factor) for factor in RADIUS_FACTORS)
+def _over_radius(cloud: FloatArray, chosen: RipsRule) -> list[Callable[[], NeighborGraph]]:
+    return [partial(rips_graph, cloud, radius=chosen.radius * factor) for factor in RADIUS_FACTORS]

@@ -7,6 +7,7 @@ load the model from its file: in turns with the original by `measure_cost`, and 
 model alone, whose memory glibc takes from the system anew for each pass.
 
     UNKNOT_DATA=... python benchmarks/pruning/latency.py    # about ten minutes on two idle cores
+    UNKNOT_DATA=... python benchmarks/pruning/latency.py --only time   # or macs; the others' rows stay
     UNKNOT_DATA=... python benchmarks/pruning/latency.py --quick    # a narrow net, nothing is written
 """
 
@@ -41,6 +42,7 @@ CALIBRATION = 512  # images
 BATCHES = (1, 64)
 PROCESSES = 3  # in which each time is measured again
 WAYS = ("original", "pruned")
+PARTS = ("time", "macs")  # half of which is asked
 Record = dict[str, Any]
 
 
@@ -55,13 +57,21 @@ def main() -> None:
     torch.manual_seed(0)
     model = trained(folder, "cifar10", "resnet", 0, size, data)
     threads = torch.get_num_threads()
-    rows = [half_of_the_time(model, data, size, n, threads) for n in BATCHES]
-    rows += half_of_the_macs(model, data, size, sorted({1, threads}))
-    show(rows)
+    path = BENCHMARKS / "results" / "latency.json"
+    rows: dict[str, list[Record]] = {PARTS[0]: [], PARTS[1]: []}
+    if path.exists() and not arguments.quick:
+        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+            rows[PARTS["asked_ms" not in row]].append(row)
+    if arguments.only != "macs":
+        rows["time"] = [half_of_the_time(model, data, size, n, threads) for n in BATCHES]
+    if arguments.only != "time":
+        rows["macs"] = half_of_the_macs(model, data, size, sorted({1, threads}))
+    found = rows["time"] + rows["macs"]
+    show(found)
     if arguments.quick:
         return
-    record = provenance("python benchmarks/pruning/latency.py") | {"rows": rows}
-    write_text(BENCHMARKS / "results" / "latency.json", json.dumps(record, indent=1))
+    record = provenance("python benchmarks/pruning/latency.py") | {"rows": found}
+    write_text(path, json.dumps(record, indent=1))
 
 
 def half_of_the_time(model: nn.Module, data: Split, size: Size, n: int, threads: int) -> Record:
@@ -178,6 +188,7 @@ def show(rows: list[Record]) -> None:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", choices=PARTS, help="this part; the other's rows stay")
     parser.add_argument("--quick", action="store_true", help="a narrow net, nothing is written")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     return parser.parse_args()

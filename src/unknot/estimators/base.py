@@ -123,7 +123,7 @@ class FoldEstimator(BaseEstimator):  # type: ignore[misc]  # sklearn has no type
         self.preparation_ = Preparation(_rows(X, np.flatnonzero(weights)), self.scaling, seed)
         samples = self._samples(X, targets, weights)
         jobs = torch.get_num_threads() if self.n_jobs is None else effective_n_jobs(self.n_jobs)
-        bar = share_bar(type(self).__name__, show=bool(self.verbose))
+        bar = share_bar(type(self).__name__, show=bool(self.verbose) or "auto")
         with torch.random.fork_rng(devices=[]), bar as tick:  # new layers draw before they are drawn anew
             found = search(grid, samples, problem, jobs=jobs, seed=seed, tick=tick)
         self._keep(found, problem, seed)

@@ -50,7 +50,8 @@ class FoldClassifier(ClassifierMixin, FoldEstimator):  # type: ignore[misc]  # s
         class_weight: "balanced", {class: weight}, or None for 1 each.
         random_state: an integer makes the fit reproducible.
         n_jobs: threads; None: as many as torch uses, -1: all cores. The fit does not depend on it.
-        verbose: show a bar on stderr and print ``search_``.
+        verbose: print ``search_``, and show a bar on stderr from the start, in a terminal: without it
+            from two seconds on.
 
     Attributes:
         classes_: of the rows that it was fitted on, sorted.

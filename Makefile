@@ -160,5 +160,5 @@ coverage-python: $(INSTALLED)
 	  tests/system/test_faults.py::test_the_command_on_a_full_disk_says_so_and_leaves_nothing
 
 clean:
-	rm -rf .venv .coverage* build dist mutants runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache .coverage* build dist mutants runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

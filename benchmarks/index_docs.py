@@ -37,6 +37,7 @@ PAGES = {
     "images": ("folds in convolution nets, three image sets", "research/cnn_folds.md", ""),
     "islands": ("islands of noise and of known shapes; time of islands and tangle", "meaning.md", ""),
     "jmlr": ("the experiment of Naitzat, Zhitnikov and Lim, 1,050 nets", "jmlr.md", ""),
+    "latency": ("a ResNet-18: half of its time asked, the time of half of its MACs", "results.md", ""),
     "pretrained": (
         "nets that others trained: EfficientNet-Lite0, CREPE, MTCNN, PESTO",
         "pretrained.md",

@@ -45,9 +45,9 @@ def parts(record: dict[str, Any]) -> Iterator[str]:
     low, high = removed_range(record)
     yield f"`{record['command']}`, {record['date']}, {versions}."
     yield "### What was to be shown"
-    yield table(["", "asked", "found", "met"], targets(record))
+    yield table(["what", "asked", "found", "met"], targets(record))
     yield "### The originals"
-    yield table(["", *titles()], [originals(record)])
+    yield table(["measure", *titles()], [originals(record)])
     for share in (0.75, 0.5):
         here = f"{share:.0%} of the MACs removed"
         yield f"### {here}: points lost"
@@ -64,8 +64,10 @@ def parts(record: dict[str, Any]) -> Iterator[str]:
                     words = ", three epochs after both" if trained else ""
                     yield f"### {here}: points that the others lose more than {ours}{words}"
                     yield table(head, lines)
-        yield f"### {here}, then three epochs of training: points lost"
-        yield table(*lost_table(record, share, trained=True))
+        head, lines = lost_table(record, share, trained=True)
+        if any(any(cells) for _, *cells in lines):
+            yield f"### {here}, then three epochs of training: points lost"
+            yield table(head, lines)
     yield f"The MACs removed are within [{100 * low:+.1f}, {100 * high:+.1f}] points of those asked."
 
 

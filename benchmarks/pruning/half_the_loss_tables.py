@@ -316,7 +316,8 @@ def _table(
 ) -> tuple[list[str], list[list[str]]]:
     """A column a pair, a row a name of which there is anything."""
     lines = [[name, *(cell(s, n, name) for s, n in PAIRS)] for name in names]
-    return ["", *(f"{SETS[s]}, {NETS[n]}" for s, n in PAIRS)], [row for row in lines if any(row[1:])]
+    head = ["method", *(f"{SETS[s]}, {NETS[n]}" for s, n in PAIRS)]
+    return head, [row for row in lines if any(row[1:])]
 
 
 def removed_range(rows: Record) -> list[float]:

@@ -99,7 +99,7 @@ class UntanglingRow:
     purity_interval: Span | None = None
     shuffled: Span | None = None
     random: int | None = None
-    members: tuple[int, ...] = ()
+    members: tuple[int, ...] = field(default=(), repr=False)
     note: str = ""
 
 

@@ -292,7 +292,7 @@ def _forecast(model: nn.Module, structure: Structure, fit: Calibration, recipe: 
         polish=recipe.polish,
         trained=recipe.rounds * recipe.finetune * fit.n,
     )
-    seconds = ahead.passes(structure) * pass_seconds(model, fit.first(TIMED))
+    seconds = ahead.seconds(structure, pass_seconds(model, fit.first(TIMED)))
     return f"shrinking: {duration_text(seconds)} here, judged by one pass"
 
 

@@ -18,6 +18,7 @@ from unknot.pruning.structure.pools import Structure
 # multiply-accumulates; they come within a factor of two.
 SCORING, CUTTING, REFITTING, POLISHING, TRAINING = 4.0, 2.3, 12.0, 4.5, 3.0
 COMPARING = 3_500  # in all, to time both models
+LONGEST = 12.0  # seconds, that this takes
 POLISHED = 64  # samples a step of polishing
 TIMED = 32  # samples of the pass that is timed
 
@@ -43,8 +44,11 @@ class Ahead:
     polish: int = 0
     trained: int = 0
 
-    def passes(self, structure: Structure) -> float:
-        """Passes of one sample."""
+    def seconds(self, structure: Structure, a_pass: float) -> float:
+        """In all, by those of one pass of one sample."""
+        return self._passes(structure) * a_pass + min(COMPARING * a_pass, LONGEST)
+
+    def _passes(self, structure: Structure) -> float:
         a_round = SCORING * self.scored + REFITTING * self.fitted
         if self.cuts and self.effort.curves and len(structure.pools) > 1:
             pools, macs = len(structure.pools), structure.graph.macs_without({})
@@ -53,7 +57,7 @@ class Ahead:
             samples = min(options.max_points, self.scored)
             a_round += CUTTING * samples * pools * len(options.levels)
         training = POLISHING * POLISHED * self.polish + TRAINING * self.trained
-        return self.rounds * a_round + training + COMPARING
+        return self.rounds * a_round + training
 
 
 def pass_seconds(model: nn.Module, inputs: Inputs) -> float:

@@ -8,7 +8,7 @@ Replaces what stands between the two markers in docs/half_the_loss.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from half_the_loss_tables import (
     removed_range,
     targets,
 )
-from pruning_docs import BEGIN, END, table
+from pruning_docs import BEGIN, END
+from pruning_docs import table as markdown
 
 from unknot.core.files import write_text
 
@@ -69,6 +70,10 @@ def parts(record: dict[str, Any]) -> Iterator[str]:
             yield f"### {here}, then three epochs of training: points lost"
             yield table(head, lines)
     yield f"The MACs removed are within [{100 * low:+.1f}, {100 * high:+.1f}] points of those asked."
+
+
+def table(head: list[str], lines: Iterable[Sequence[str]]) -> str:
+    return markdown(head, [[cell or "-" for cell in line] for line in lines])
 
 
 def titles() -> list[str]:

@@ -27,35 +27,26 @@ def main() -> None:
 
 def figures(record: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    columns = [
-        "net",
-        "measure",
-        "before",
-        "after",
-        "MACs",
-        "parameters",
-        "ms at batch 1",
-        "how",
-        "seconds",
-    ]
+    columns = ["net", "what it keeps", "MACs", "parameters", "ms at batch 1", "how", "seconds"]
     lines = [
         f"`{record['command']}`, {record['date']}, {record['machine']}, {versions}.",
         "Costs are shares of the original's; *ms at 1* is the time of one sample.",
         "",
         f"| {' | '.join(columns)} |",
-        "|---|---|" + "---:|" * 5 + "---|---:|",
+        "|---|---|---:|---:|---:|---|---:|",
     ]
     for row in record["rows"]:
-        for i, (measure, (was, now)) in enumerate(row["measures"].items()):
-            ratios = [f"{row[what][1] / row[what][0]:.2f}" for what in ("macs", "parameters", "ms_at_1")]
-            how = row["effort"] + f", {row['polish']} steps of polish" * (row["polish"] > 0)
-            costs = [*ratios, how, f"{row['seconds']:.0f}"] if i == 0 else [""] * 5
-            name = row["net"] if i == 0 else ""
-            lines.append(f"| {' | '.join([name, measure, f'{was:.3f}', f'{now:.3f}', *costs])} |")
-    kept = [(row["net"], layer, why) for row in record["rows"] for layer, why in row["kept"].items()]
-    if kept:
+        kept = "; ".join(
+            f"{what} {was:.3f}, now {now:.3f}" for what, (was, now) in row["measures"].items()
+        )
+        ratios = [f"{row[what][1] / row[what][0]:.2f}" for what in ("macs", "parameters", "ms_at_1")]
+        how = row["effort"] + f", {row['polish']} steps of polish" * (row["polish"] > 0)
+        seconds = f"{row['seconds']:.0f}"
+        lines.append(f"| {' | '.join([row['net'], kept, *ratios, how, seconds])} |")
+    whole = [(row["net"], layer, why) for row in record["rows"] for layer, why in row["kept"].items()]
+    if whole:
         lines += ["", "What keeps all of its channels, and why:", ""]
-        lines += [f"- {net}, `{layer}`: {why}" for net, layer, why in kept]
+        lines += [f"- {net}, `{layer}`: {why}" for net, layer, why in whole]
     return "\n".join(lines)
 
 

@@ -117,10 +117,9 @@ def test_every_picture_of_a_page_exists(path: Path) -> None:
     assert [picture for picture in named if not (path.parent / picture).exists()] == []
 
 
-# That of half_the_loss.md has cells for trials that still run.
 @pytest.mark.parametrize(
     "page",
-    [ROOT / "README.md", *(p for p in (ROOT / "docs").rglob("*.md") if p.stem != "half_the_loss")],
+    [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")],
     ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_no_cell_of_a_table_is_blank(page: Path) -> None:

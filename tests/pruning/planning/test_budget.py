@@ -127,7 +127,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int, int], flo
     def install(rule: Callable[[int, int], float]) -> list[int]:
         timed: list[int] = []
 
-        def cost(model: nn.Linear, example: torch.Tensor, *, repeats: int, batch_sizes: object) -> Cost:
+        def cost(
+            model: nn.Linear, example: torch.Tensor, *, repeats: int, batch_sizes: object, progress: bool
+        ) -> Cost:
             assert (repeats, batch_sizes) == (20, ())
             timed.append(model.out_features)
             latency = rule(model.out_features, timed.count(model.out_features))

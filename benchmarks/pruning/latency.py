@@ -58,15 +58,16 @@ def main() -> None:
     model = trained(folder, "cifar10", "resnet", 0, size, data)
     threads = torch.get_num_threads()
     path = BENCHMARKS / "results" / "latency.json"
-    rows: dict[str, list[Record]] = {PARTS[0]: [], PARTS[1]: []}
-    if path.exists() and not arguments.quick:
-        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
-            rows[PARTS["asked_ms" not in row]].append(row)
-    if arguments.only != "macs":
-        rows["time"] = [half_of_the_time(model, data, size, n, threads) for n in BATCHES]
-    if arguments.only != "time":
-        rows["macs"] = half_of_the_macs(model, data, size, sorted({1, threads}))
-    found = rows["time"] + rows["macs"]
+    keeps = path.exists() and not arguments.quick
+    earlier = json.loads(path.read_text(encoding="utf-8"))["rows"] if keeps else []
+    if arguments.only == "macs":
+        found = [row for row in earlier if "asked_ms" in row]
+    else:
+        found = [half_of_the_time(model, data, size, n, threads) for n in BATCHES]
+    if arguments.only == "time":
+        found += [row for row in earlier if "asked_ms" not in row]
+    else:
+        found += half_of_the_macs(model, data, size, sorted({1, threads}))
     show(found)
     if arguments.quick:
         return

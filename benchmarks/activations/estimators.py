@@ -51,7 +51,7 @@ from provenance import provenance
 
 BENCHMARKS = Path(__file__).parents[1]
 RAW, RESULTS = BENCHMARKS / "raw" / "estimators.jsonl", BENCHMARKS / "results" / "estimators.json"
-SEEDS = range(100, 110)
+SEEDS = range(110, 120)
 METHODS = ("fold", "trees", "mlp")
 NAMED = {"fold": "unknot", "trees": "HistGradientBoosting", "mlp": "scikit-learn's MLP"}
 SIZES = ((10_000, 16), (100_000, 50))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import ndtri
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
@@ -45,13 +46,7 @@ class Preparation:
             SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
         ]
         if scaling == "quantile":
-            steps.append(
-                QuantileTransformer(
-                    n_quantiles=min(QUANTILES, len(table)),
-                    output_distribution="normal",
-                    random_state=seed,
-                )
-            )
+            steps.append(_NormalQuantiles(n_quantiles=min(QUANTILES, len(table)), random_state=seed))
         steps += [StandardScaler(), FunctionTransformer(_near, feature_names_out="one-to-one")]
         parts: list[Any] = []
         if numeric:
@@ -65,6 +60,24 @@ class Preparation:
 
     def __call__(self, table: Any) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(self.transformer.transform(table), dtype=np.float32))
+
+
+class _NormalQuantiles(QuantileTransformer):  # type: ignore[misc]
+    """Each value at the middle of the ranks that it takes, as a quantile of a normal distribution.
+
+    scikit-learn's own "normal" puts the smallest and the largest value at -5.2 and 5.2, however many rows
+    have them: a column with many zeros then says little more than zero or not.
+    """
+
+    def fit(self, X: Any, y: Any = None) -> _NormalQuantiles:
+        super().fit(X, y)
+        values = np.asarray(X, dtype=np.float64)
+        self.lowest_ = (values == values.min(axis=0)).mean(axis=0) / 2
+        self.highest_ = 1 - (values == values.max(axis=0)).mean(axis=0) / 2
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        return np.asarray(ndtri(np.clip(super().transform(X), self.lowest_, self.highest_)))
 
 
 def _near(values: NDArray[np.float64]) -> NDArray[np.float64]:

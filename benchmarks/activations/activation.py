@@ -195,8 +195,10 @@ def packed(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"columns": columns, "values": [[row[name] for name in columns] for row in rows]}
 
 
-def short(value: float) -> float:
+def short(value: float | None) -> float | None:
     """To three decimals, unless the documentation, which prints fewer, would then round otherwise."""
+    if value is None:  # an end of an interval that there is not
+        return None
     cut = round(value, 3)
     formats = ("{:.1f}", "{:.2f}", "{:.2g}", "{:.3g}")
     return cut if all(f.format(cut) == f.format(value) for f in formats) else value

@@ -1,4 +1,4 @@
-"""The README followed to the letter: its blocks run in order in an empty folder.
+"""The README, then docs/start.md, to the letter: the blocks of each run in order in an empty folder.
 
 Run with the Python that unknot was installed into. Installation itself, the one block without a
 language, is not run: it would install into an environment that has unknot already. A Python block that
@@ -20,7 +20,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+FOLLOWED = (ROOT / "README.md", ROOT / "docs/start.md")
 PARTING = "---- the next block"
 
 
@@ -80,8 +81,9 @@ def _run(folder: Path, words: list[str], label: str) -> str:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as name:
-        begun = time.perf_counter()
-        for _, printed in follow(Path(name), README.read_text(encoding="utf-8")):
-            print(printed)
-        print(f"README: ok, {time.perf_counter() - begun:.0f} s in all, without the installation")
+    for page in FOLLOWED:
+        with tempfile.TemporaryDirectory() as name:
+            begun = time.perf_counter()
+            for _, printed in follow(Path(name), page.read_text(encoding="utf-8")):
+                print(printed)
+            print(f"{page.name}: ok, {time.perf_counter() - begun:.0f} s in all")

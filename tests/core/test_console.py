@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,9 +97,21 @@ POINTS = np.random.default_rng(0).normal(size=(40, 2))
 
 def pruned_with_a_refit(show: ShowProgress, _: Path) -> None:
     model, images = uk.nets.cnn(1, 2, widths=(4, 4)), torch.randn(12, 1, 8, 8)
-    scores = uk.score_filters(model, images, criterion="l1", progress=False)
-    plan = uk.plan_pruning(model, scores, images[:2], ratio=0.5)
+    scores = uk.score_filters(model, images, criterion="l1", progress=show)
+    plan = uk.plan_pruning(model, scores, images[:2], macs=0.5, progress=show)
     uk.prune(model, plan, refit=images, progress=show)
+
+
+def labelled() -> uk.nets.LabelledData:
+    x, y = torch.tensor(POINTS, dtype=torch.float32), torch.tensor([0, 1] * 20)
+    return uk.nets.LabelledData("points", x, y, x, y)
+
+
+def studied(show: ShowProgress, folder: Path) -> None:
+    uk.Study(folder / f"{show}.sqlite").run(
+        {"points": (POINTS, [0, 1] * 20)}, ["relu"], seeds=1, epochs=1, depth=1, width=4,
+        learning_rates=[0.01], gains=[1.0], progress=show,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("label", "work"), [
@@ -111,16 +124,27 @@ def pruned_with_a_refit(show: ShowProgress, _: Path) -> None:
      lambda show, _: uk.nets.measure_cost(nn.Linear(3, 2), torch.zeros(2, 3), repeats=1, progress=show)),
     ("measuring accuracy",
      lambda show, _: uk.nets.measure_accuracy(nn.Linear(2, 2), POINTS, [0, 1] * 20, progress=show)),
+    ("finding what may go: layer conv", pruned_with_a_refit),
+    ("choosing what goes: without", pruned_with_a_refit),
     ("refitting: ", pruned_with_a_refit),
+    ("training", lambda show, _: uk.study.train_stack(
+        [nn.Linear(2, 2)], labelled(), learning_rates=[0.1], seeds=[0], epochs=1, progress=show)),
+    ("training", lambda show, _: uk.study.train_alone(
+        nn.Linear(2, 2), labelled(), learning_rate=0.1, seed=0, epochs=1, progress=show)),
+    ("trials", studied),
     ("exporting the program",
      lambda show, folder: uk.pruning.export_program(
          nn.Linear(3, 2), torch.zeros(2, 3), folder / "p.pt2", progress=show)),
 ])  # fmt: skip
-def test_what_takes_long_shows_a_bar(
-    tmp_path: Path, label: str, work: Callable[[ShowProgress, Path], object]
+def test_what_takes_long_shows_a_bar_where_it_may(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, label: str, work: Callable[[Any, Path], object]
 ) -> None:
+    monkeypatch.setattr(console, "PATIENCE", -1.0)  # what is not told to show none shows one
     for show in (True, False):
         terminal = Terminal()
         with redirect_stderr(terminal):
             work(show, tmp_path)
-        assert (label in terminal.getvalue()) is show
+        shown = terminal.getvalue()
+        assert label in shown if show else not shown
+    with pytest.raises(InputError, match="^progress = 'always'"):
+        work("always", tmp_path)

@@ -38,10 +38,11 @@ def track(
 
 @contextmanager
 def step_bar(
-    label: str, total: int, *, show: ShowProgress = True, timed: bool = False
+    label: str, total: int | None, *, show: ShowProgress = True, timed: bool = False
 ) -> Iterator[Callable[[str], None]]:
     """A bar as of `track` for work that is no loop: call what it gives with what is done next.
 
+    Where nobody knows how many steps it takes, ``total`` is None.
     Of work that is ``timed`` it is drawn between the steps alone, and not by a thread meanwhile.
     """
     with _bar(label, total, show, timed) as update:

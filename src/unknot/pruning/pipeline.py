@@ -223,8 +223,9 @@ def follow_recipe(
     rounds: list[Round] = []
     for number in range(1, recipe.rounds + 1):
         structure = find_structure(
-            slim, example, recipe.ignored, linear_layers(slim, recipe.linear), recipe.seconds, choices
-        )
+            slim, example, recipe.ignored, linear_layers(slim, recipe.linear), recipe.seconds, choices,
+            progress=progress,
+        )  # fmt: skip
         choices = structure.choices
         if number == 1:
             announce(partial(_forecast, model, structure, fit, recipe), show=progress)

@@ -66,7 +66,7 @@ def prune(
         graph = follow_again(model, make(plan.inputs), linear, _choices(plan))
     else:  # of an earlier version
         kind = [{"name": None, "shape": list(plan.input_shape), "dtype": "float32"}]
-        graph = find_structure(model, make(kind), linear=linear).graph
+        graph = find_structure(model, make(kind), linear=linear, progress=progress).graph
     for unit in graph.units:
         staying = [(layer, c) for layer, c in unit if c not in plan.removed.get(layer, ())]
         if 0 < len(staying) < len(unit):

@@ -6,12 +6,13 @@ Every net takes the steps that it would take alone (see `unknot.study.stack`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from unknot.core.console import ShowProgress, share_bar
 from unknot.core.errors import InputError, require_count, require_items, require_positive
 from unknot.nets.accuracy import model_scores, require_classifier
 from unknot.nets.data import LabelledData, labelled_data
@@ -68,8 +69,9 @@ def train_stack(
     read_at: Callable[[int, int], Sequence[int]] = checkpoints,
     exact_from: float = 0.0,
     is_done: Callable[[float, float], bool] = lambda train, test: False,
-    give_up: Callable[[Progress], Sequence[int]] = lambda progress: (),
-    on_checkpoint: Callable[[Progress], None] = lambda progress: None,
+    give_up: Callable[[Progress], Sequence[int]] = lambda so_far: (),
+    on_checkpoint: Callable[[Progress], None] = lambda so_far: None,
+    progress: ShowProgress = "auto",
 ) -> tuple[Curve, ...]:
     """Train nets with Adam, all at once, as each would be alone: on cross entropy, or squared errors.
 
@@ -89,7 +91,8 @@ def train_stack(
         is_done: (train accuracy, test accuracy or NaN) -> whether a net needs no more training.
         give_up: at each checkpoint, the numbers of running nets whose further training no longer
             matters; such a net ends as "given up".
-        on_checkpoint: called at each checkpoint, before nets leave, with the progress.
+        on_checkpoint: called at each checkpoint, before nets leave, with what they have come to.
+        progress: a bar on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Returns:
         one curve a model, in order.
@@ -115,39 +118,37 @@ def train_stack(
     readers = _readers(data, exact_from)
     _require_fit(models[0], data)
     nets = range(len(models))
-    progress = Progress(
+    so_far = Progress(
         0, 0.0, [[] for _ in nets], [[] for _ in nets], [[] for _ in nets], list(nets),
         stack.parameters.clone(),
     )  # fmt: skip
     ended = ["cap" for _ in nets]
     moments = read_at(batches, epochs)
-    for step in moments:
-        for _ in range(step - progress.step):
-            together.step()
-        progress.step, progress.epoch = step, step / batches
+    for step in _trained_to(moments, together.step, progress):
+        so_far.step, so_far.epoch = step, step / batches
         finite = stack.finite()
         # The last accuracy of a net counts where cells are compared that never arrived.
         ends = {place for place, fine in enumerate(finite) if not fine or step == moments[-1]}
-        _read(progress, together, readers, ends)
-        on_checkpoint(progress)
-        dropped = set(give_up(progress))
+        _read(so_far, together, readers, ends)
+        on_checkpoint(so_far)
+        dropped = set(give_up(so_far))
         staying = []
-        for place, net in enumerate(progress.running):
+        for place, net in enumerate(so_far.running):
             if not finite[place]:
                 ended[net] = "diverged"
-            elif is_done(progress.train_accuracy[net][-1], _last(progress.test_accuracy[net])):
+            elif is_done(so_far.train_accuracy[net][-1], _last(so_far.test_accuracy[net])):
                 ended[net] = "done"
             elif net in dropped:
                 ended[net] = "given up"
             else:
                 staying.append(place)
-        if len(staying) < len(progress.running):
+        if len(staying) < len(so_far.running):
             together.keep(staying)
-            progress.running = [progress.running[place] for place in staying]
+            so_far.running = [so_far.running[place] for place in staying]
         if not staying:
             break
-    fill_models(models, progress.parameters)
-    rows = zip(progress.epochs, progress.train_accuracy, progress.test_accuracy, ended, strict=True)
+    fill_models(models, so_far.parameters)
+    rows = zip(so_far.epochs, so_far.train_accuracy, so_far.test_accuracy, ended, strict=True)
     return tuple(Curve(tuple(e), tuple(a), tuple(t), end) for e, a, t, end in rows)
 
 
@@ -162,12 +163,13 @@ def train_alone(
     exact_from: float = 0.0,
     is_done: Callable[[float, float], bool] = lambda train, test: False,
     on_checkpoint: Callable[[float], None] = lambda epoch: None,
+    progress: ShowProgress = "auto",
 ) -> Curve:
     """What `train_stack` does, for one net of any kind, e.g. with batch normalisation.
 
     Args:
         model: already initialised; left with the weights that it ended with, in eval mode.
-        data, epochs, batch_size, exact_from, is_done: as of `train_stack`.
+        data, epochs, batch_size, exact_from, is_done, progress: as of `train_stack`.
         learning_rate: of Adam.
         seed: of the order of the samples.
         on_checkpoint: called at each checkpoint with the epochs so far.
@@ -183,12 +185,9 @@ def train_alone(
     readers = _readers(data, exact_from)
     times: list[float] = []
     accuracies: tuple[list[float], list[float]] = ([], [])
-    trained, ended = 0, "cap"
+    ended = "cap"
     moments = checkpoints(batches, epochs)
-    for step in moments:
-        for _ in range(step - trained):
-            alone.step()
-        trained = step
+    for step in _trained_to(moments, alone.step, progress):
         times.append(round(step / batches, 6))
         (finite,) = alone.finite()
         for reader, curve in zip(readers, accuracies, strict=False):
@@ -203,6 +202,18 @@ def train_alone(
             break
     model.eval()
     return Curve(tuple(times), tuple(accuracies[0]), tuple(accuracies[1]), ended)
+
+
+def _trained_to(moments: Sequence[int], step: Callable[[], None], show: ShowProgress) -> Iterator[int]:
+    """Each of the ``moments``, in steps, once so many have been taken; with a bar meanwhile."""
+    trained = 0
+    with share_bar("training", show=show) as done:
+        for moment in moments:
+            for _ in range(moment - trained):
+                step()
+                done(1 / moments[-1])
+            trained = moment
+            yield moment
 
 
 def _as_given(data: LabelledData) -> LabelledData:
@@ -233,13 +244,13 @@ def _readers(data: LabelledData, exact_from: float) -> list[Reader]:
     return readers
 
 
-def _read(progress: Progress, nets: NetsTogether, readers: list[Reader], whole: set[int]) -> None:
-    progress.parameters[progress.running] = nets.stack.parameters
-    for net in progress.running:
-        progress.epochs[net].append(round(progress.epoch, 6))
-    for reader, curves in zip(readers, (progress.train_accuracy, progress.test_accuracy), strict=False):
-        scores = reader.read(nets.sum_errors, len(progress.running), whole=whole)
-        for net, score in zip(progress.running, scores, strict=True):
+def _read(so_far: Progress, nets: NetsTogether, readers: list[Reader], whole: set[int]) -> None:
+    so_far.parameters[so_far.running] = nets.stack.parameters
+    for net in so_far.running:
+        so_far.epochs[net].append(round(so_far.epoch, 6))
+    for reader, curves in zip(readers, (so_far.train_accuracy, so_far.test_accuracy), strict=False):
+        scores = reader.read(nets.sum_errors, len(so_far.running), whole=whole)
+        for net, score in zip(so_far.running, scores, strict=True):
             curves[net].append(score)
 
 

@@ -83,6 +83,7 @@ def run_task(task: Task, data: LabelledData) -> list[Trial]:
                 is_done=_is_done(task, data),
                 give_up=_GiveUp(task) if task.choosing else lambda progress: (),
                 on_checkpoint=watch.look,
+                progress=False,
             )
         else:
             curves = tuple(
@@ -90,6 +91,7 @@ def run_task(task: Task, data: LabelledData) -> list[Trial]:
                     model, read, learning_rate=rate, seed=seed, epochs=task.options.epochs,
                     batch_size=task.options.batch_size, exact_from=exact_from,
                     is_done=_is_done(task, data), on_checkpoint=partial(watch.look_at, net),
+                    progress=False,
                 )
                 for net, (model, ((rate, _), seed)) in enumerate(zip(models, task.nets(), strict=True))
             )  # fmt: skip

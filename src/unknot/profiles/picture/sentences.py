@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -25,6 +25,7 @@ class _Comparison:
     """The row that is spoken of, those that it is held against, and what both are called."""
 
     now: UntanglingRow
+    which: str  # of the layers: see `_spoken_of`
     others: Sequence[UntanglingRow]
     when: str
     then: str
@@ -34,10 +35,10 @@ class _Comparison:
 def headline(profile: TopologyProfile) -> str:
     """What training did to the data, in two sentences; empty where a profile is of single filters only.
 
-    Spoken of is the last hidden layer. Where several epochs were measured the last is held against the
-    first; else the model against copies with random weights; else the layer against the first layer.
-    Where intervals meet, or there are none, that is said. The Betti numbers come first where their scale
-    is determined.
+    Spoken of is the last layer before the output, or the last of those that were chosen; the first
+    sentence says which. Where several epochs were measured the last is held against the first; else the
+    model against copies with random weights; else the layer against the first layer. Where intervals
+    meet, or there are none, that is said. The Betti numbers come first where their scale is determined.
 
     Args:
         profile: of `measure` or a Monitor.
@@ -52,6 +53,8 @@ def headline(profile: TopologyProfile) -> str:
     sentences = [_betti_sentence(profile)] if betti_first(profile) else []
     compared = _compared(profile)
     if compared is not None:
+        if sentences:  # which have said it
+            compared = replace(compared, which="")
         sentences += [_tangle_sentence(profile, compared), _islands_sentence(profile, compared)]
     elif not sentences and any(row.filter is None for row in profile.rows):
         sentences = [
@@ -86,10 +89,12 @@ def listed(names: Sequence[str], most: int = _NAMES_SHOWN) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _last_hidden(profile: TopologyProfile, keys: Sequence[tuple[str, int]]) -> tuple[str, int]:
-    """The layer before the output, where all layers were measured; else the last one."""
+def _spoken_of(profile: TopologyProfile, keys: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], str]:
+    """The layer before the output, where all layers were measured, else the last one; and which it is."""
     whole_model = list(profile.settings.get("layers", ["*"])) == ["*"]
-    return keys[-2] if whole_model and len(keys) > 2 else keys[-1]
+    if whole_model and len(keys) > 2:
+        return keys[-2], ", the last before the output"
+    return keys[-1], ", the last one measured" if len(keys) > 1 else ""
 
 
 def _compared(profile: TopologyProfile) -> _Comparison | None:
@@ -97,18 +102,19 @@ def _compared(profile: TopologyProfile) -> _Comparison | None:
     if not given:
         return None
     keys = list(dict.fromkeys((row.layer, row.call) for row in given))
-    layer = _last_hidden(profile, keys)
+    layer, which = _spoken_of(profile, keys)
     at_layer = [row for row in given if (row.layer, row.call) == layer]
     now, first = at_layer[-1], at_layer[0]
     if now.epoch != first.epoch:
-        return _Comparison(now, [first], _epoch(now.epoch), _epoch(first.epoch), "epochs")
+        return _Comparison(now, which, [first], _epoch(now.epoch), _epoch(first.epoch), "epochs")
     null = [
         row for row in profile.untangling if row.random is not None and (row.layer, row.call) == layer
     ]
     if null:
-        return _Comparison(now, null, "", "with random weights", "random")
+        return _Comparison(now, which, null, "", "with random weights", "random")
     before = next(row for row in given if row.epoch == now.epoch)
-    return _Comparison(now, [before] if before is not now else [], "", _place(before), "layers")
+    others = [before] if before is not now else []
+    return _Comparison(now, which, others, "", _place(before), "layers")
 
 
 def _epoch(epoch: int | None) -> str:
@@ -123,15 +129,17 @@ def _place(row: UntanglingRow | ProfileRow) -> str:
 
 def _tangle_sentence(profile: TopologyProfile, compared: _Comparison) -> str:
     now = compared.now
+    place = f"{_place(now)}{compared.which}"
+    amid = f"{place}," if compared.which else place
     if profile.labels is None:
-        return f"There are no labels, so how tangled the classes are {_place(now)} cannot be told."
+        return f"There are no labels, so how tangled the classes are {amid} cannot be told."
     if now.tangle is None:
-        return f"How tangled the classes are {_place(now)} could not be measured{_because(now.note)}."
+        return f"How tangled the classes are {amid} could not be measured{_because(now.note)}."
     value = _number(now.tangle, now.tangle_interval)
     others = [row for row in compared.others if row.tangle is not None]
     scale = "(0 = each class one piece, 1 = random labels)"
     if not others:
-        start = f"{_place(now)} the tangle of the classes is {value} {scale}{_as_random(profile, now)}"
+        start = f"{amid} the tangle of the classes is {value} {scale}{_as_random(profile, now)}"
         return f"{start[0].upper()}{start[1:]}; there is nothing to hold it against."
     before = _range([row.tangle for row in others if row.tangle is not None])
     within = _hull([row.tangle_interval for row in others])
@@ -139,14 +147,14 @@ def _tangle_sentence(profile: TopologyProfile, compared: _Comparison) -> str:
     change = _change(now, others)
     verdict, verb = _TANGLE_WORDS[compared.kind][change]
     if compared.kind == "random":
-        numbers = f"{_place(now)} the tangle is {value}, {compared.then} {other} {scale}"
+        numbers = f"{amid} the tangle is {value}, {compared.then} {other} {scale}"
     elif compared.kind == "epochs":
         numbers = (
-            f"{_place(now)} the tangle {verb} {other} {compared.then} {_TO[change]} {value} "
+            f"{amid} the tangle {verb} {other} {compared.then} {_TO[change]} {value} "
             f"{compared.when} {scale}"
         )
     else:
-        numbers = f"the tangle {verb} {other} {compared.then} {_TO[change]} {value} {_place(now)} {scale}"
+        numbers = f"the tangle {verb} {other} {compared.then} {_TO[change]} {value} {place} {scale}"
     doubt = ""
     if change == "unknown":
         which = "no intervals were" if within is None else "of the latter no interval was"
@@ -276,10 +284,10 @@ def _mixtures(profile: TopologyProfile, row: UntanglingRow) -> str:
 
 
 def _betti_sentence(profile: TopologyProfile) -> str:
-    """What became of the Betti numbers in the last hidden layer."""
+    """What became of the Betti numbers in the layer that is spoken of."""
     rows = [row for row in profile.rows if row.filter is None]
     keys = list(dict.fromkeys((row.layer, row.call) for row in rows))
-    layer = _last_hidden(profile, keys)
+    layer, which = _spoken_of(profile, keys)
     at_layer = [row for row in rows if (row.layer, row.call) == layer]
     now, first = at_layer[-1].epoch, at_layer[0].epoch
     clouds = [row for row in at_layer if row.epoch == now]
@@ -287,7 +295,7 @@ def _betti_sentence(profile: TopologyProfile) -> str:
         before, then, when = (
             [row for row in at_layer if row.epoch == first],
             _epoch(first),
-            f" {_epoch(now)}",
+            f"{_epoch(now)} ",
         )
     else:
         before = [row for row in rows if (row.layer, row.call) == keys[0] and row.epoch == now] or clouds
@@ -300,7 +308,7 @@ def _betti_sentence(profile: TopologyProfile) -> str:
         return f"Pieces and loops of {what} {_place(clouds[0])}: {total} {aim}."
     verb = "stayed at" if total == earlier else "fell from" if total < earlier else "rose from"
     way = f"{earlier}, {then} as" if total == earlier else f"{earlier} {then} to {total}"
-    return f"Pieces and loops of {what} {verb} {way} {_place(clouds[0])}{when} {aim}."
+    return f"Pieces and loops of {what} {verb} {way} {when}{_place(clouds[0])}{which} {aim}."
 
 
 def _complexity(rows: Sequence[ProfileRow]) -> int:

@@ -89,13 +89,13 @@ def choose_plan(
     (name,) = options.budget.given
     measures = effort.curves and options.allocation == "auto" and name in MEASURED
     if not measures or len(structure.pools) < 2:
-        return Chosen(plan_by(options, model, scores, example, structure))
+        return Chosen(plan_by(options, model, scores, example, structure, progress=progress))
     macs = structure.graph.macs_without({})
     curve_options = CurveOptions(effort.levels, effort.samples, how.loss or "auto", seed)
     curve_options = curve_options.within(effort.work, macs, len(structure.pools))
     probe = probe_samples(loader, max_points=curve_options.max_points, seed=seed)
     if len(probe) < FEWEST:  # too few to hold any out
-        return Chosen(plan_by(options, model, scores, example, structure))
+        return Chosen(plan_by(options, model, scores, example, structure, progress=progress))
     held_out = HeldOut(curve_options, model, probe, structure)
     curves = curves_by(
         curve_options, model, scores, probe, structure, held_out=held_out, progress=progress
@@ -107,10 +107,10 @@ def choose_plan(
         batch = example if latency else map_tensors(probe.inputs, lambda t: t[:BATCH])
         steps = steps_for(structure.pools, fast_multiples(model, structure, batch, progress=progress))
     guide = Guide(curves, steps, latency)
-    plans = {"measured": plan_by(options, model, scores, example, structure, guide)}
+    plans = {"measured": plan_by(options, model, scores, example, structure, guide, progress=progress)}
     for rule in effort.rivals if latency is None else ():
         by_rule = replace(options, allocation=rule)
-        plans[rule] = plan_by(by_rule, model, scores, example, structure)
+        plans[rule] = plan_by(by_rule, model, scores, example, structure, progress=progress)
     losses = {
         rule: held_out.loss_without(plan.removed) if plan.removed else 0.0
         for rule, plan in track(list(plans.items()), "comparing widths", show=progress)

@@ -67,7 +67,7 @@ def measure_curves(
     require_scores_of({name: width_of(layer) or 0 for name, layer in layers.items()}, scores)
     if structure is None:
         example = map_tensors(probe.inputs, lambda t: t[:2])
-        structure = find_structure(model, example, ignored, linear)
+        structure = find_structure(model, example, ignored, linear, progress=progress)
     require_structure_of(layers, structure)
     return curves_by(options, model, scores, probe, structure, progress=progress)
 

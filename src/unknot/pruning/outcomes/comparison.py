@@ -117,8 +117,9 @@ def compare_criteria(
     loader = [(data.inputs, data.labels)]
     example = data.inputs[:2]
     structure = find_structure(
-        model, example, recipe.ignored, linear_layers(model, recipe.linear), recipe.seconds
-    )
+        model, example, recipe.ignored, linear_layers(model, recipe.linear), recipe.seconds,
+        progress=progress,
+    )  # fmt: skip
     scores_of = {} if scores is None else {scores.criterion: scores}
     for criterion in (recipe.criterion, *baselines):
         if find_criterion(criterion)[0] not in scores_of:

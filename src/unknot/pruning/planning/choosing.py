@@ -226,6 +226,7 @@ class Chooser:
         return f"{1 - rest / whole:.1%} of {whole:,} {UNITS[name]}, {amount:.1%} asked"
 
     def _pruned(self, order: list[Candidate], steps: int) -> nn.Module:
+        self.deadline.tell(f"without {steps:,} channels")
         removed = channels_of(c.unit for c in self._first(order, steps))
         return self.structure.graph.without(self.model, removed)
 

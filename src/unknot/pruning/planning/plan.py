@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from unknot.core.console import ShowProgress, step_bar
 from unknot.core.errors import InputError, require_instance
 from unknot.core.files import Saved
 from unknot.nets.probe import tensors_of
@@ -111,6 +112,7 @@ def plan_pruning(
     seconds: float = PlanOptions.seconds,
     structure: Structure | None = None,
     curves: PoolCurves | None = None,
+    progress: ShowProgress = "auto",
 ) -> PruningPlan:
     """Decide which filters go, under exactly one budget.
 
@@ -141,6 +143,7 @@ def plan_pruning(
             layers; found anew where None.
         curves: what `measure_curves` found for these scores: widths are chosen by it in place of the
             ``allocation``, under a budget of MACs, parameters or milliseconds.
+        progress: bars on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Raises:
         InputError: not one budget, or one that cannot be met; scores, curves or a structure of another
@@ -154,10 +157,12 @@ def plan_pruning(
         model, example = unwrapped(model), placed(as_example(example), unwrapped(model))
         if structure is None:
             linear = linear_among(model, scores.by_layer())
-            structure = find_structure(model, example, ignored, linear, seconds)
-        timed = latency_ms is not None
-        guide = Guide(curves, None, LatencyModel.measure(model, structure, example) if timed else None)
-    return plan_by(options, model, scores, example, structure, guide)
+            structure = find_structure(model, example, ignored, linear, seconds, progress=progress)
+        latency = None
+        if latency_ms is not None:
+            latency = LatencyModel.measure(model, structure, example, progress=progress)
+        guide = Guide(curves, None, latency)
+    return plan_by(options, model, scores, example, structure, guide, progress=progress)
 
 
 def plan_by(
@@ -167,6 +172,8 @@ def plan_by(
     example: Any,
     structure: Structure | None = None,
     guide: Guide | None = None,
+    *,
+    progress: ShowProgress = False,
 ) -> PruningPlan:
     """`plan_pruning` with its options in one object, and what was measured before."""
     require_instance("scores", scores, FilterScores, "pass what score_filters gave")
@@ -178,7 +185,9 @@ def plan_by(
     filters = {name: width_of(layer) or 0 for name, layer in layers.items()}
     require_scores_of(filters, scores)
     deadline = Deadline(options.seconds)
-    structure = structure or find_structure(model, example, options.ignored, linear, options.seconds)
+    structure = structure or find_structure(
+        model, example, options.ignored, linear, options.seconds, progress=progress
+    )
     require_structure_of(layers, structure)
     if guide is not None:
         require_curves_of(guide.curves, structure.pools)
@@ -186,7 +195,9 @@ def plan_by(
     heads = [x for x in linear if structure.kept.get(x) == OUTPUT]
     filters = {name: size for name, size in filters.items() if name not in heads}
     chooser = Chooser(model, scores, example, structure, options, filters, deadline, guide)
-    chosen, summary, kept = chooser.settle()
+    # Models are timed in between, which no other thread may disturb.
+    with step_bar("choosing what goes", None, show=progress, timed=True) as deadline.tell:
+        chosen, summary, kept = chooser.settle()
     unscored = [pool for pool in structure.pools if not scores.by_layer().keys() & set(pool.layers)]
     kept |= {layer: f"{scores.criterion} gives it no scores" for p in unscored for layer in p.layers}
     kept = {layer: why for layer, why in kept.items() if layer in filters}

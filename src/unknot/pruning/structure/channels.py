@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -183,14 +183,20 @@ def trace_channels(
     return resolve(model, facts, layers, banned)
 
 
-def trace_facts(model: nn.Module, example: Inputs, layers: Collection[str], seconds: float) -> Facts:
-    """What the runs of the model in both modes tell."""
+def trace_facts(
+    model: nn.Module,
+    example: Inputs,
+    layers: Collection[str],
+    seconds: float,
+    tell: Callable[[str], None] = lambda module: None,
+) -> Facts:
+    """What the runs of the model in both modes show; ``tell`` is called with each module that runs."""
     facts = Facts()
     working = narrow_all(copied(model))
     example = map_tensors(example, lambda t: t[:2])
 
     def follow(*, training: bool) -> None:
-        tracer = Tracer(working, layers, RULES, facts, seconds)
+        tracer = Tracer(working, layers, RULES, facts, seconds, tell)
         working.train(training)
         output = tracer.run(lambda: call_model(working, example))
         is_output(tracer, output, OUTPUT)

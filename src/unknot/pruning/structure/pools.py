@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from unknot.core.console import ShowProgress, step_bar
 from unknot.core.errors import InputError
 from unknot.nets.probe import Inputs, map_tensors
 from unknot.nets.running import as_it_was, call_model, copied, float_tensors, placed
@@ -74,6 +75,8 @@ def find_structure(
     linear: Sequence[str] = (),
     seconds: float = SECONDS,
     choices: Choices | None = None,
+    *,
+    progress: ShowProgress = "auto",
 ) -> Structure:
     """Find and try out what may go.
 
@@ -89,40 +92,42 @@ def find_structure(
             lose those that they share with these.
         seconds: for all of it.
         choices: those of an earlier round of pruning, which are kept.
+        progress: a bar on stderr where that is a terminal: True, or "auto" from two seconds on.
 
     Raises:
         InputError: the model does not take the example, a glob matches no layer, or the time is over.
     """
-    deadline = Deadline(seconds)
     example = map_tensors(placed(example, model), lambda t: t[:2])
     layers = _followed(model, linear)
     globs = match_globs("ignored", ignored, layers, "layer")
-    facts = trace_facts(model, example, layers, seconds)
-    with as_it_was(model):
-        finite = all(bool(t.isfinite().all()) for t in float_tensors(call_model(model, example)))
-    if not finite:
-        raise InputError(
-            "a model that returns NaN or infinity for the example", "finite outputs", "check both"
-        )
-    ignoring = {layer: f"ignored by {glob!r}" for layer, glob in globs.items()}
-    tried, example = in_single_precision(jittered(model), example)
-    chooser = _Chooser(model, facts, choices or Choices())
-    while True:
-        graph = resolve(model, facts, layers, chooser.banned, _width_ties(facts, chooser.tied))
-        pools, kept = _pools(graph, graph.refused | ignoring)
-        trial = Trial(tried, graph, example, deadline)
-        # Shapes in a model's code may forbid one way to cut it, and allow another.
-        refused: dict[Pool, Fault] = {}
-        free, fault = pools, trial.fault(pools)
-        while fault is not None and not chooser.others_after(fault, graph):
-            refused |= trial.to_blame(free, fault)
-            free = [pool for pool in free if pool not in refused]
-            fault = trial.fault(free)
-        if fault is None and not chooser.others_than(graph, refused):
-            break
-    for pool, fault in refused.items():
-        kept |= {layer: fault.why for layer in pool.layers if layer not in kept}
-    return Structure(tuple(free), kept, graph, chooser.choices(graph))
+    with step_bar("finding what may go", None, show=progress) as step:
+        deadline = Deadline(seconds, step)
+        facts = trace_facts(model, example, layers, seconds, step)
+        with as_it_was(model):
+            finite = all(bool(t.isfinite().all()) for t in float_tensors(call_model(model, example)))
+        if not finite:
+            raise InputError(
+                "a model that returns NaN or infinity for the example", "finite outputs", "check both"
+            )
+        ignoring = {layer: f"ignored by {glob!r}" for layer, glob in globs.items()}
+        tried, example = in_single_precision(jittered(model), example)
+        chooser = _Chooser(model, facts, choices or Choices())
+        while True:
+            graph = resolve(model, facts, layers, chooser.banned, _width_ties(facts, chooser.tied))
+            pools, kept = _pools(graph, graph.refused | ignoring)
+            trial = Trial(tried, graph, example, deadline)
+            # Shapes in a model's code may forbid one way to cut it, and allow another.
+            refused: dict[Pool, Fault] = {}
+            free, fault = pools, trial.fault(pools)
+            while fault is not None and not chooser.others_after(fault, graph):
+                refused |= trial.to_blame(free, fault)
+                free = [pool for pool in free if pool not in refused]
+                fault = trial.fault(free)
+            if fault is None and not chooser.others_than(graph, refused):
+                break
+        for pool, fault in refused.items():
+            kept |= {layer: fault.why for layer in pool.layers if layer not in kept}
+        return Structure(tuple(free), kept, graph, chooser.choices(graph))
 
 
 def follow_again(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,16 +21,17 @@ TOLERANCE = 1e-4  # of the largest absolute value of a tensor
 
 
 class Deadline:
-    """When what takes long is given up."""
+    """When what takes long is given up; ``tell`` is called with where it is at."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.end = seconds, time.monotonic() + seconds
+    def __init__(self, seconds: float, tell: Callable[[str], None] = lambda where: None) -> None:
+        self.seconds, self.end, self.tell = seconds, time.monotonic() + seconds, tell
 
     def check(self, where: str) -> None:
         """
         Raises:
             InputError: the time is over; ``where`` it was at, e.g. a layer.
         """
+        self.tell(where)
         if time.monotonic() > self.end:
             raise InputError(
                 f"a model that cannot be planned for within {self.seconds:g} s, at {where}",

@@ -45,6 +45,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         rules: {operation, e.g. "aten::view": what it does to labels}.
         facts: what earlier runs told, added to.
         seconds: after which the trace is given up.
+        tell: called with the name of each module that runs.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         rules: dict[str, Rule],
         facts: Facts,
         seconds: float,
+        tell: Callable[[str], None],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.model, self.layers, self.rules, self.facts = model, layers, rules, facts
@@ -69,7 +71,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.stack: list[tuple[str, nn.Module]] = [("", model)]
         self.paused = 0
         self.numbers = _Numbers()
-        self.end, self.seconds = time.monotonic() + seconds, seconds
+        self.end, self.seconds, self.tell = time.monotonic() + seconds, seconds, tell
 
     # --- labels of tensors
 
@@ -201,6 +203,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _enter(self, name: str, module: nn.Module, _args: Any) -> None:
         self.stack.append((name, module))
         self.paused += is_opaque(module)
+        self.tell(self.module)
 
     def _leave(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
         self.paused -= is_opaque(module)

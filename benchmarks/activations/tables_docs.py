@@ -97,7 +97,8 @@ by a bootstrap over the seeds."""
     )  # fmt: skip
     yield f"""\
 ReLU too often has its score of {last} epochs after a shorter schedule. The best rival is the fastest
-of ReLU, GELU, SiLU and sine on each table by itself, in hindsight. Epochs to the target; —: not in {last}."""
+of ReLU, GELU, SiLU and sine on each table by itself, in hindsight. Epochs to the target; —: not in
+{last}."""
     yield table(
         ["table", "target", *NAMES.values(), "best rival", *(f"{name} / it" for name in FOLDS.values())],
         [

@@ -62,7 +62,7 @@ def photograph(profile: uk.profiles.TopologyProfile, path: Path) -> None:
         page = uk.write_report(Path(name) / "report.html", profile)
         subprocess.run(
             [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-             f"--user-data-dir={name}/profile", "--virtual-time-budget=8000", "--window-size=1100,760",
+             f"--user-data-dir={name}/profile", "--virtual-time-budget=8000", "--window-size=1100,1010",
              f"--screenshot={path}", page.as_uri()],
             check=True, capture_output=True, timeout=300,
         )  # fmt: skip
@@ -71,7 +71,7 @@ def photograph(profile: uk.profiles.TopologyProfile, path: Path) -> None:
 
 def smaller(path: Path) -> None:
     with Image.open(path) as drawn:
-        drawn.convert("RGB").quantize(48).save(path, optimize=True)
+        drawn.convert("RGB").quantize(128).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,8 @@ for (const path of [...pages, ...Object.keys(reports)]) {
       if (process.env.PICTURES) {
         mkdirSync(process.env.PICTURES, { recursive: true });
         const name = path.replaceAll("/", "_") + `.${scheme}.${width}.png`;
-        await tab.screenshot({ path: `${process.env.PICTURES}/${name}`, fullPage: true });
+        const height = await tab.evaluate(() => Math.min(document.documentElement.scrollHeight, 16_000)); // what Chromium draws
+        await tab.screenshot({ path: `${process.env.PICTURES}/${name}`, clip: { x: 0, y: 0, width, height } });
       }
       await tab.browserContext().close();
     }

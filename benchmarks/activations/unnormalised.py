@@ -62,7 +62,7 @@ from provenance import provenance
 
 ACTIVATIONS = ("relu", "gelu", "silu", "qfold", "qfold centred", "qfold held")
 RIVALS = ("gelu", "silu")
-GRID = [(rate, factor) for rate in (1e-3, 3e-3, 1e-2) for factor in (0.6, 1.0)]
+GRID = [(rate, factor) for rate in (1e-3, 3e-3, 1e-2, 3e-2) for factor in (0.6, 1.0)]
 FIRST_SEED = 100
 SHIFT = 4  # pixels
 PLACES = {"cnn": SETS, "fixup": ("cifar10",)}

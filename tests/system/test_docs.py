@@ -323,6 +323,7 @@ def test_results_that_are_tracked_are_small() -> None:
     ("script", "page"),
     [
         ("activations/activation_docs.py", "convergence.md"),
+        ("activations/tables_docs.py", "howto/tables.md"),
         ("profiles/jmlr_docs.py", "jmlr.md"),
         ("profiles/real_data_docs.py", "real_data.md"),
         ("pruning/pruning_docs.py", "pruning.md"),

@@ -50,6 +50,14 @@ def test_scikit_learn_accepts_it(estimator: Any, check: Any) -> None:
         check(estimator)
 
 
+def test_of_one_class_nothing_is_learnt() -> None:
+    table = np.random.default_rng(0).normal(size=(300, 3))
+    model = uk.FoldClassifier(random_state=0).fit(table, np.full(300, "only"))
+    assert model.predict(table[:2]).tolist() == ["only", "only"]
+    assert model.predict_proba(table[:2]).tolist() == [[1.0], [1.0]]
+    assert len(model.search_) == 1  # no cell was tried
+
+
 def moons(n: int = 400, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     X, y = make_moons(n, noise=0.1, random_state=seed)
     return X, y

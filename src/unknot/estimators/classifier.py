@@ -103,6 +103,9 @@ class FoldClassifier(ClassifierMixin, FoldEstimator):  # type: ignore[misc]  # s
         X = self._table(X, reset=True)
         labels, weights = self._labels(X, y), self._class_weights(X, y, sample_weight)
         self.classes_ = np.unique(labels[weights > 0])
+        if len(self.classes_) == 1:  # nothing to learn, nor to choose by
+            self._start(X, self._classes())
+            return self
         places = torch.from_numpy(np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1))
         self._fit_nets(X, places, weights, self._classes())
         return self

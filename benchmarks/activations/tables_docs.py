@@ -96,7 +96,7 @@ by a bootstrap over the seeds."""
         ],
     )  # fmt: skip
     yield f"""\
-ReLU too often has its score of {last} epochs after a shorter schedule. The best rival is the fastest
+ReLU, too, often has its score of {last} epochs on a shorter schedule. The best rival is the fastest
 of ReLU, GELU, SiLU and sine on each table by itself, in hindsight. Epochs to the target; —: not in
 {last}."""
     yield table(

@@ -109,8 +109,8 @@ def test_the_column_of_labels_by_name_or_number(
         ("-,-\n1,2\n", "line 1, column 1 = -"),
         ("NA,0,1\n3,4,5\n", "line 1, column 1 = NA"),
         ("a,b\ncm,cm\n1,2\n", "line 2, column 1 (a) = cm: expected numbers only"),
-        ("a,b\n1,2\n1,2,3\n", "line 3 of 3 cells: expected 2 cells"),
-        ("a\n1,2\n3,4\n", "line 2 of 2 cells: expected 1 cells"),
+        ("a,b\n1,2\n1,2,3\n", "line 3 has 3 cells: expected 2 cells"),
+        ("a\n1,2\n3,4\n", "line 2 has 2 cells: expected 1 cells"),
         (",,\n1,2,3\n", "line 1, column 1 is empty"),
         ("a,b\n1,\n2,3\n", "line 2, column 2 (b) is empty: expected numbers only, besides labels and an "
          "index; fill it in or drop the line"),

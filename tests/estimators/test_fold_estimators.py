@@ -50,6 +50,12 @@ def test_scikit_learn_accepts_it(estimator: Any, check: Any) -> None:
         check(estimator)
 
 
+def test_a_missing_class_is_told_with_its_row() -> None:
+    table, names = np.zeros((4, 2)), np.array(["a", "b", None, "a"], dtype=object)
+    with pytest.raises(ValueError, match="y has 1 missing values, first in row 2: leave these rows out"):
+        uk.FoldClassifier().fit(table, names)
+
+
 def test_of_one_class_nothing_is_learnt() -> None:
     table = np.random.default_rng(0).normal(size=(300, 3))
     model = uk.FoldClassifier(random_state=0).fit(table, np.full(300, "only"))

@@ -112,6 +112,11 @@ def test_two_inputs_as_a_tuple_or_a_dict() -> None:
             uk.nets.train(model, inputs, Y, epochs=1)
 
 
+def test_fewer_labels_than_samples_are_refused() -> None:
+    with pytest.raises(uk.InputError, match="50 labels for 60 samples: expected one label a sample"):
+        uk.measure(net(), (X, Y[:50]), by="layer", scale=SCALE)
+
+
 @pytest.mark.parametrize(
     ("targets", "what"),
     [
@@ -119,12 +124,12 @@ def test_two_inputs_as_a_tuple_or_a_dict() -> None:
         (nn.functional.one_hot(Y), "that look one-hot: pass labels.argmax(1), left aside"),
         (Y + 0.5, "targets that are no whole numbers below 2^53, left aside"),
         (torch.where(Y > 0, math.nan, 0.0), "targets with NaN or infinity, left aside"),
-        (Y[:50], "targets of shape [50] for 60 samples that are no classes, left aside"),
+        (Y.repeat(2), "targets of shape [120] for 60 samples that are no classes, left aside"),
         (Y.double() * 1e300, "targets that are no whole numbers below 2^53"),
         ([{"boxes": X}] * 60, "targets of type object that are no classes, left aside"),
         (np.array(["2020-01-01"] * 60, "datetime64[D]"), "targets of type datetime64[D] that are no"),
     ],
-    ids=["soft", "one-hot", "fractions", "NaN", "too few", "huge", "boxes", "dates"],
+    ids=["soft", "one-hot", "fractions", "NaN", "of tokens", "huge", "boxes", "dates"],
 )  # fmt: skip
 def test_targets_that_are_no_classes_are_named(targets: Any, what: str) -> None:
     batches = [(X, targets)]

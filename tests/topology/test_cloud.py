@@ -141,7 +141,7 @@ def test_reads_what_numpy_wrote(tmp_path: Path) -> None:
         ("empty.csv", b"", "0 bytes"),
         ("header.csv", b"x,y\n", "no rows"),
         ("text.csv", b"x,y\none,two\n", "numbers only"),
-        ("ragged.csv", b"1,2\n1,2,3\n", "line 2 of 3 cells: expected 2 numbers"),
+        ("ragged.csv", b"1,2\n1,2,3\n", "line 2 has 3 cells: expected 2 numbers"),
         ("nan.csv", b"1,nan\n1,2\n", "line 1, column 2 = nan"),
         ("one.csv", b"1,2\n", "at least 2 points"),
         ("binary.csv", b"\xff\xfe\x00\x01", "no rows"),

@@ -131,7 +131,7 @@ def _read(opened: Callable[[], TextIO], layout: Layout, task: Task) -> Samples:
         for line, cells in islice(rows, int(layout.header), None):
             if len(cells) != layout.width:
                 raise InputError(
-                    f"{layout.name}, line {line} of {len(cells)} cells",
+                    f"{layout.name}: line {line} has {len(cells)} cells",
                     f"{layout.width} numbers, as in the first row" if layout.names is None
                     else f"{layout.width} cells, as in the first row",
                     "mend the line; cells are separated by one sign, and numbers have no thousands "

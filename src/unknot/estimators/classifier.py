@@ -178,6 +178,11 @@ class FoldClassifier(ClassifierMixin, FoldEstimator):  # type: ignore[misc]  # s
         self._require_target(y)
         labels: NDArray[Any] = column_or_1d(y, warn=True)
         assert_all_finite(labels, input_name="y")
+        gaps = [i for i, label in enumerate(labels) if label is None] if labels.dtype == object else []
+        if gaps:
+            raise ValueError(
+                f"y has {len(gaps)} missing values, first in row {gaps[0]}: leave these rows out"
+            )
         check_consistent_length(X, labels)
         check_classification_targets(labels)
         return labels

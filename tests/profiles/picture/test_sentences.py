@@ -17,7 +17,7 @@ N = len(LABELS)
 ONE = np.zeros(N)
 SCALE = "(0 = each class one piece, 1 = random labels)"
 APART = np.where(np.asarray(LABELS) == 1, 1, 0)
-PLACE = "in layer fc1, the last before the output"
+PLACE = "in layer fc1, the last one measured before the output"
 UNTOLD = "; only epoch 0 or random weights (nulls=3) can tell whether training did that"
 
 
@@ -35,7 +35,8 @@ def watched(
 
 def test_training_took_the_classes_apart() -> None:
     assert headline(untangled_profile()) == (
-        "Training took the classes apart: in layer act1, the last before the output, the tangle fell "
+        "Training took the classes apart: in layer act1, "
+        "the last one measured before the output, the tangle fell "
         f"from 0.90 [0.87, 0.93] before training to 0.57 [0.54, 0.60] after epoch 1 {SCALE}. "
         "The 100 samples fall into 2 islands there, 1 before training; one holds mostly one class, one "
         "mixes cat and <b>fox</b>."
@@ -45,7 +46,8 @@ def test_training_took_the_classes_apart() -> None:
 def test_training_tangled_the_classes() -> None:
     text = headline(watched((APART, 0.4, {}), (ONE, 0.8, {})))
     assert text == (
-        "Training tangled the classes further: in layer fc1, the last before the output, the tangle rose "
+        "Training tangled the classes further: in layer fc1, "
+        "the last one measured before the output, the tangle rose "
         "from 0.40 [0.37, 0.43] before training "
         f"to 0.80 [0.77, 0.83] after epoch 10 {SCALE}. The 100 samples form one island there, 2 before "
         "training."
@@ -55,8 +57,8 @@ def test_training_tangled_the_classes() -> None:
 def test_intervals_that_meet_tell_nothing() -> None:
     text = headline(watched((ONE, 0.80, {}), (ONE, 0.75, {})))
     assert text == (
-        "Training did not measurably change how tangled the classes are: in layer fc1, the last before "
-        "the output, the tangle was 0.80 [0.77, "
+        "Training did not measurably change how tangled the classes are: in layer fc1, the last "
+        "one measured before the output, the tangle was 0.80 [0.77, "
         f"0.83] before training and 0.75 [0.72, 0.78] after epoch 10 {SCALE}. The 100 samples form one "
         "island in every layer: the classes overlap, or there are too few samples to tell: try n = 4,000."
     )
@@ -66,8 +68,8 @@ def test_without_intervals_nothing_is_claimed() -> None:
     bare = {"tangle_interval": None, "islands_interval": None}
     text = headline(watched((ONE, 0.9, bare), (APART, 0.5, bare)))
     assert text.startswith(
-        "Whether training took the classes apart cannot be told for sure: in layer fc1, the last before "
-        "the output, the tangle went from 0.90 "
+        "Whether training took the classes apart cannot be told for sure: in layer fc1, the last "
+        "one measured before the output, the tangle went from 0.90 "
         f"before training to 0.50 after epoch 10 {SCALE}; no intervals were taken (repeats=10). "
     )
 
@@ -113,7 +115,7 @@ def test_a_model_is_held_against_random_weights(tangle: float, says: str) -> Non
     null = [row(None, "fc1", ONE, t, random=i) for i, t in enumerate((0.85, 0.9))]
     text = headline(with_rows(*given, *null))
     numbers = (
-        ": in layer fc1, the last before the output, the tangle is "
+        ": in layer fc1, the last one measured before the output, the tangle is "
         f"{tangle:.2f} [{tangle - 0.03:.2f}, {tangle + 0.03:.2f}], with random "
     )
     assert text.startswith(f"{says}{numbers}weights 0.85 to 0.90 [0.82, 0.93] {SCALE}")
@@ -151,7 +153,8 @@ def test_the_last_hidden_layer_is_the_last_one_where_only_some_were_measured() -
     some = {"by": "layer", "layers": ["act*"]}
     text = headline(replace(untangled_profile(), settings=some))
     assert "in layer out, the last one measured, the tangle fell" in text
-    assert "in layer act1, the last before the output, the tangle fell" in headline(untangled_profile())
+    whole = headline(untangled_profile())
+    assert "in layer act1, the last one measured before the output, the tangle fell" in whole
 
 
 def test_what_was_not_measured_is_said_with_its_reason() -> None:
@@ -168,7 +171,8 @@ def test_what_was_not_measured_is_said_with_its_reason() -> None:
 def test_without_labels_there_is_no_tangle() -> None:
     rows = [replace(r, tangle=None) for r in untangled_profile().untangling]
     assert headline(with_rows(*rows, labels=None, names=())) == (
-        "There are no labels, so how tangled the classes are in layer act1, the last before the output, "
+        "There are no labels, so how tangled the classes are in layer act1, "
+        "the last one measured before the output, "
         "cannot be told. The 100 samples fall into 2 islands there, 1 before training."
     )
 
@@ -232,21 +236,22 @@ def test_where_the_scale_is_determined_betti_numbers_come_first() -> None:
     text = headline(settled)
     assert text.startswith(
         "Pieces and loops of the 2 classes fell from 18 before training to 2 after epoch 1 in layer "
-        "act1, the last before the output (2 = one piece each, without loops). Training took the classes "
-        "apart: in layer act1 the tangle fell"
+        "act1, "
+        "the last one measured before the output (2 = one piece each, without loops). Training took "
+        "the classes apart: in layer act1 the tangle fell"
     )
     alone = replace(settled, untangling=(), rows=tuple(r for r in settled.rows if r.epoch == 1))
     assert headline(alone) == (
         "Pieces and loops of the 2 classes stayed at 2, at the input as in layer act1, the last "
-        "before the output (2 = one piece each, without loops)."
+        "one measured before the output (2 = one piece each, without loops)."
     )
     one = replace(alone, rows=tuple(r for r in alone.rows if r.layer == "out" and r.label == 0))
     said = "Pieces and loops of the one class in layer out: 1 (1 = one piece, without loops)."
     assert headline(one) == said
     whole = tuple(replace(r, label=None, b0=1 + (r.layer != "input")) for r in alone.rows if r.label == 0)
     assert headline(replace(alone, rows=whole)) == (
-        "Pieces and loops of all samples rose from 1 at the input to 2 in layer act1, the last before "
-        "the output (1 = one piece, without loops)."
+        "Pieces and loops of all samples rose from 1 at the input to 2 in layer act1, the last "
+        "one measured before the output (1 = one piece, without loops)."
     )
 
 

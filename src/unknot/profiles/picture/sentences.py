@@ -93,7 +93,7 @@ def _spoken_of(profile: TopologyProfile, keys: Sequence[tuple[str, int]]) -> tup
     """The layer before the output, where all layers were measured, else the last one; and which it is."""
     whole_model = list(profile.settings.get("layers", ["*"])) == ["*"]
     if whole_model and len(keys) > 2:
-        return keys[-2], ", the last before the output"
+        return keys[-2], ", the last one measured before the output"
     return keys[-1], ", the last one measured" if len(keys) > 1 else ""
 
 

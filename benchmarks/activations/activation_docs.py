@@ -129,13 +129,15 @@ def note(record: dict[str, Any]) -> str:
 
 def verdicts(record: dict[str, Any]) -> str:
     on_test = {v["set"]: v for v in record["test"]["verdicts"]}
-    rows = []
+    cells, rows = by_cell(record, "test"), []
     for v in record["train"]["verdicts"]:
         test = on_test[v["set"]]
+        arrives = cells[test["baseline"], v["set"]]["median"] is not None
         rows.append(
             (v["set"], record["total_betti"][v["set"]], plain(v["fold"]),
              NAMES[v["baseline"]], ratio(v["against_baseline"]), ratio(v["against_usual"]),
-             f"{v['reached']}/{v['seeds']}", NAMES[test["baseline"]], ratio(test["against_baseline"]),
+             f"{v['reached']}/{v['seeds']}", NAMES[test["baseline"]] if arrives else "none arrives",
+             ratio(test["against_baseline"]),
              f"{test['reached']}/{test['seeds']}")
         )  # fmt: skip
     return table(
@@ -305,8 +307,10 @@ def spread(row: dict[str, Any]) -> str:
 
 
 def ratio(found: dict[str, Any]) -> str:
+    if not found["ratio"]:
+        return "not reached"
     sign = "≥ " if found["bound"] else ""
-    return f"{sign}{found['ratio']:.1f} [{found['low']:.1f}, {found['high']:.1f}]"
+    return f"{sign}{found['ratio']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

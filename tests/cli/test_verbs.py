@@ -368,7 +368,7 @@ def test_measure_writes_a_profile_that_report_reads(run, tmp_path: Path) -> None
     ran = run("measure", "--model", "mlp", "--data", "rings", "--train", "1", "--layers", "act1",
               "--max-points", "600", "--knn", "8", "--hops", "2", "--out", "p.json")  # fmt: skip
     assert ran.code == 0
-    assert "act1" in ran.out
+    assert "act1" in ran.out and ran.out.endswith("profile: p.json\n")
     assert json.loads((tmp_path / "p.json").read_text())["rows"][0]["scale"]["k"] == 8
     assert run("report", "p.json", "--out", "r.html").code == 0
     assert "act1" in (tmp_path / "r.html").read_text()

@@ -124,6 +124,9 @@ def measure_command(
         print_json(profile.to_record())
     else:
         _print_profile(f"{model} on {data}", shown)
+        for name, path in (("profile", out), ("report", report)):
+            if path is not None:
+                print(f"{name}: {path}")
 
 
 def _left_out(loaded: LabelledData | Batches, measured: int, max_points: int) -> list[str]:

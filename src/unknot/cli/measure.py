@@ -124,9 +124,10 @@ def measure_command(
         print_json(profile.to_record())
     else:
         _print_profile(f"{model} on {data}", shown)
-        for name, path in (("profile", out), ("report", report)):
-            if path is not None:
-                print(f"{name}: {path}")
+        written = {"profile": out, "report": report}
+        print(
+            *(f"{name}: {path}\n" for name, path in written.items() if path is not None), sep="", end=""
+        )
 
 
 def _left_out(loaded: LabelledData | Batches, measured: int, max_points: int) -> list[str]:

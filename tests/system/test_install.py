@@ -170,14 +170,16 @@ def extras_of_the_project() -> dict[str, str]:
     return dict(re.findall(r"^(\w+) = \[(.*)\]$", section, re.MULTILINE))
 
 
-def test_every_extra_is_in_the_readme_and_all_holds_them_all() -> None:
+def test_every_extra_is_in_the_first_pages_and_all_holds_them_all() -> None:
     extras = extras_of_the_project()
     everything = re.search(r"unknot\[([\w,]+)\]", extras.pop("all"))
     assert everything is not None
     assert set(everything[1].split(",")) == set(extras)
-    installing = (ROOT / "README.md").read_text().partition("`pip install .`")[2].partition("\n\n")[0]
+    start = (ROOT / "docs/start.md").read_text().partition("## Extras")[2]
+    short = (ROOT / "README.md").read_text().partition("## Install")[2].partition("\n## ")[0]
     for name in (*extras, "all"):
-        assert f"`{name}`" in installing, name
+        assert f"`{name}`" in start or f"'.[{name}]'" in start, name
+        assert f"`{name}`" in short or f"'.[{name}]'" in short, name
 
 
 @needs_checkout

@@ -113,7 +113,7 @@ def test_two_inputs_as_a_tuple_or_a_dict() -> None:
 
 
 def test_fewer_labels_than_samples_are_refused() -> None:
-    with pytest.raises(uk.InputError, match="50 labels for 60 samples: expected one label a sample"):
+    with pytest.raises(uk.InputError, match="50 labels for 60 samples: expected one a sample"):
         uk.measure(net(), (X, Y[:50]), by="layer", scale=SCALE)
 
 

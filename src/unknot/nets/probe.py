@@ -379,11 +379,7 @@ def _class_labels(labels: Any, shape: torch.Size) -> list[Any] | str:
         )
     values = values[:, 0] if values.shape == (n, 1) else values
     if values.ndim == 1 and len(values) % max(n, 1):  # a multiple may be of the tokens of each sample
-        raise InputError(
-            f"{len(values)} labels for {n} samples",
-            "one label a sample",
-            "pass the labels of these samples",
-        )
+        raise InputError(f"{len(values)} labels for {n} samples", "one a sample", "pass those of these")
     if values.shape != (n,):
         hot = (
             values.ndim == 2

@@ -123,8 +123,13 @@ hindsight, in its favour."""
 
 
 def note(record: dict[str, Any]) -> str:
+    return f"{source(record)}; seed by seed in the JSON file."
+
+
+def source(record: dict[str, Any]) -> str:
+    """Its command, date and versions."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    return f"`{record['command']}`, {record['date']}, {versions}; seed by seed in the JSON file."
+    return f"`{record['command']}`, {record['date']}, {versions}"
 
 
 def verdicts(record: dict[str, Any]) -> str:

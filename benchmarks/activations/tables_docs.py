@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from activation_docs import BEGIN, END, numbers, table
+from activation_docs import BEGIN, END, numbers, source, table
 from estimators import NAMED
 from scipy import stats
 from table_sets import CLASSES
@@ -35,11 +35,6 @@ def main() -> None:
     write_text(PAGE, before + "\n" + "\n\n".join(found) + "\n" + after)
 
 
-def source(record: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    return f"`{record['command']}`, {record['date']}, {versions}."
-
-
 def estimators(record: dict[str, Any]) -> Iterator[str]:
     rows = record["rows"]
     seeds = min(row["seeds"] for row in rows)
@@ -50,9 +45,9 @@ The estimator as it comes; `HistGradientBoosting` and `MLP` tuned by random sear
 as its fit takes, on one thread each. 70 % of the rows to fit, 30 % to test, drawn anew for each of
 {seeds} seeds. Mean over the seeds, in brackets the 95 % interval of paired differences, which tells
 nothing of other tables. Mean rank over the {len(rows)} tables, 1 the best: {", ".join(ranks)}."""
-    yield source(record)
+    yield f"{source(record)}."
     yield table(
-        ["table", *(f"{name}" for name in NAMED.values()), "unknot - trees", "unknot - MLP",
+        ["table", *NAMED.values(), "unknot - trees", "unknot - MLP",
          "seconds to fit", "trees, MLPs tried"],
         [
             (f"{row['table']}, {'accuracy' if row['table'] in CLASSES else 'R^2'}",
@@ -85,7 +80,7 @@ epochs. The target of a table is the score on held-out rows of tuned ReLU after 
 or R^2 where numbers are predicted. An activation is there at the first budget whose median over
 {seeds} fresh seeds has it. In brackets the 95 % interval: over the tables by the sign test, of a table
 by a bootstrap over the seeds."""
-    yield source(record)
+    yield f"{source(record)}."
     yield table(
         ["activation", f"median of ReLU's {last} epochs", "at most half of them",
          "over 1.1 x the best rival's"],
